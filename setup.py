@@ -1,0 +1,70 @@
+"""Packaging of AdaPruner-Det. Detectron2 is not on the registry: tools/install_detectron2.py."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).with_name("README.md")
+
+# Imported by adapruner_det itself.
+OWN = [
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "numpy>=2.0",
+    "Pillow>=10.0",
+    "scikit-learn>=1.4",
+    "tensorboard>=2.15",
+    "tqdm>=4.60",
+]
+
+# What Detectron2, v0.6 and main alike, needs at run time. The registry has no Detectron2 that could
+# ask for it.
+DETECTRON2 = [
+    "black>=24.1",  # LazyConfig.to_py
+    "cloudpickle>=2.0",
+    "fvcore>=0.1.5.post20221221,<0.1.6",
+    "hydra-core>=1.3",
+    "iopath>=0.1.9,<0.2",
+    "matplotlib>=3.8",
+    "omegaconf>=2.3,<2.4",
+    "opencv-python-headless>=4.10",
+    "packaging>=21.0",
+    "pycocotools>=2.0.8",
+    "tabulate>=0.9",
+    "termcolor>=2.0",
+    "yacs>=0.1.8",
+]
+
+DEV = [
+    "build>=1.0",
+    "hypothesis>=6.100",
+    "mypy>=1.11",
+    "pytest>=8.0",
+    "ruff>=0.9",
+    "setuptools>=77",
+    "wheel>=0.43",
+]
+
+setup(
+    name="adapruner-det",
+    version="0.1.0",
+    description="Adaptive data pruning for Detectron2: train on the images a detector needs",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["adapruner_det", "adapruner_det.*"]),
+    package_data={"adapruner_det": ["**/*.yaml"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=OWN + DETECTRON2,
+    extras_require={"dev": DEV},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

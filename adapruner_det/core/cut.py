@@ -1,0 +1,44 @@
+"""The final cut: exactly so many samples, by one total order that serves every keep ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def kept_count(num_samples: int, keep_ratio: float) -> int:
+    """round(c_r·N), and never less than one sample."""
+    return max(1, round(keep_ratio * num_samples))
+
+
+def cut(logit: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
+    """Keep the ``count`` first samples: larger logit, then smaller score, then smaller index.
+
+    The order is total, so smaller counts give subsets of larger ones, and since indices follow
+    the sorted keys the same columns give the same set everywhere.
+
+    Args:
+        logit: (N,) logits; NaN is refused.
+        score: (N,) what orders samples whose logits are equal; lower is kept first.
+        count: K in [0, N].
+
+    Returns:
+        (N,) bool with exactly ``count`` true.
+
+    Raises:
+        ValueError: a count outside [0, N], shapes that differ, or a NaN logit.
+    """
+    if logit.shape != score.shape:
+        raise ValueError(f"logits have shape {logit.shape}, scores {score.shape}; they must agree")
+    if not 0 <= count <= len(logit):
+        raise ValueError(f"cannot keep {count} of {len(logit)} samples")
+    if np.isnan(logit).any():
+        raise ValueError(f"the logit of sample {int(np.isnan(logit).argmax())} is NaN")
+    if count == 0:
+        return np.zeros(len(logit), dtype=bool)
+    # Partition instead of sorting N rows: only those at the threshold need the full order.
+    threshold = np.partition(logit, len(logit) - count)[len(logit) - count]
+    kept = logit > threshold
+    tied = np.flatnonzero(logit == threshold)
+    order = np.lexsort((tied, score[tied]))
+    kept[tied[order[: count - np.count_nonzero(kept)]]] = True
+    return kept

@@ -1,0 +1,189 @@
+"""SampleMask: the logits and what else is remembered of every sample, stored by column.
+
+Shape letters: N samples, B samples of a batch, R ranks.
+
+The columns take 15 bytes a sample: logit (float32), last and mean loss (float32), times seen
+(uint16, it stops at 65,535) and kept (uint8). They lie in RAM or in memory-mapped ``.npy`` files.
+With R processes each holds only the rows it owns, index % R == rank.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .exchange import Exchange
+
+#: Column name and type, in the order in which a Selection saves them.
+COLUMNS = {
+    "logit": np.float32,
+    "last_loss": np.float32,
+    "mean_loss": np.float32,
+    "times_seen": np.uint16,
+    "kept": np.uint8,
+}
+
+#: σ(x) is binary, below 0.1 or above 0.9, where |x| exceeds this.
+BINARY_LOGIT = math.log(9.0)
+
+_CHUNK = 1 << 18  # rows of a pass: small enough to stay in the cache
+
+
+@dataclass
+class Rows:
+    """The rows of one batch: float64 (B,) each, but ``times_seen``, which is int64."""
+
+    logit: np.ndarray
+    last_loss: np.ndarray
+    mean_loss: np.ndarray
+    times_seen: np.ndarray
+
+
+@dataclass
+class Totals:
+    """Sums over all N samples, kept current as batches move.
+
+    Attributes:
+        soft: Σ σ(α·m).
+        positive: how many logits are above 0, that is, lean to "kept".
+        undecided: how many are exactly 0, as all are before they first move.
+        binary: how many σ(α·m) were below 0.1 or above 0.9 at the last :meth:`SampleMask.recount`.
+    """
+
+    soft: float
+    positive: int
+    undecided: int
+    binary: int
+
+
+class SampleMask:
+    """Storage of the mask and its sparse update.
+
+    Args:
+        num_samples: N over all processes.
+        initial_logit: what every logit starts as.
+        directory: where memory-mapped columns are made; None keeps them in RAM.
+        exchange: the processes that share this mask.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        initial_logit: float = 0.0,
+        directory: str | Path | None = None,
+        exchange: Exchange | None = None,
+    ) -> None:
+        if num_samples < 1:
+            raise ValueError(f"a mask needs at least 1 sample, not {num_samples}")
+        self.num_samples = num_samples
+        self.exchange = exchange or Exchange()
+        self.rank, self.world = self.exchange.rank, self.exchange.world
+        self._rows = len(range(self.rank, num_samples, self.world))
+        self._columns = {
+            name: _make_column(name, dtype, self._rows, directory, self.rank)
+            for name, dtype in COLUMNS.items()
+        }
+        if initial_logit:
+            self._columns["logit"][:] = initial_logit
+        self.totals = Totals(soft=0.5 * num_samples, positive=0, undecided=0, binary=0)
+        self.recount(alpha=1.0)
+
+    def column(self, name: str) -> np.ndarray:
+        """This rank's rows of a column: shape (N,) with one process, about (N/R,) with R."""
+        return self._columns[name]
+
+    def full_column(self, name: str) -> np.ndarray:
+        """A column of all N samples on every rank, shape (N,). Costs O(N)."""
+        if self.world == 1:
+            return self._columns[name]
+        full = np.zeros(self.num_samples)
+        full[self.rank :: self.world] = self._columns[name]
+        return self.exchange.sum(full).astype(COLUMNS[name])
+
+    def read(self, ids: np.ndarray) -> Rows:
+        """The rows of ``ids``, (B,) distinct indices, the same on every rank."""
+        mine, local = self._owned(ids)
+        values = np.zeros((4, len(ids)))
+        for row, name in enumerate(("logit", "last_loss", "mean_loss", "times_seen")):
+            values[row, mine] = self._columns[name][local]
+        values = self.exchange.sum(values)
+        return Rows(values[0], values[1], values[2], values[3].astype(np.int64))
+
+    def write(self, ids: np.ndarray, rows: Rows) -> None:
+        """Write the rows of ``ids``; each rank keeps what it owns."""
+        mine, local = self._owned(ids)
+        self._columns["logit"][local] = rows.logit[mine]
+        self._columns["last_loss"][local] = rows.last_loss[mine]
+        self._columns["mean_loss"][local] = rows.mean_loss[mine]
+        self._columns["times_seen"][local] = np.minimum(rows.times_seen[mine], 65535)
+
+    def account(self, before: np.ndarray, after: np.ndarray, alpha: float) -> None:
+        """Keep the totals current when logits go from ``before`` to ``after``, shape (B,) each."""
+        self.totals.soft += float(np.sum(_sigmoid(alpha * after) - _sigmoid(alpha * before)))
+        self.totals.positive += int(np.count_nonzero(after > 0) - np.count_nonzero(before > 0))
+        self.totals.undecided += int(np.count_nonzero(after == 0) - np.count_nonzero(before == 0))
+
+    def recount(self, alpha: float) -> None:
+        """One pass over the logits that makes the totals exact for ``alpha``."""
+        counts = np.zeros(4)
+        threshold = BINARY_LOGIT / alpha
+        logits = torch.from_numpy(self._columns["logit"])
+        for chunk in logits.split(_CHUNK):
+            counts += (
+                torch.sigmoid(alpha * chunk).sum(dtype=torch.float64).item(),
+                torch.count_nonzero(chunk > 0).item(),
+                torch.count_nonzero(chunk == 0).item(),
+                torch.count_nonzero(chunk.abs() > threshold).item(),
+            )
+        soft, positive, undecided, binary = self.exchange.sum(counts)
+        self.totals = Totals(float(soft), int(positive), int(undecided), int(binary))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The columns of all N samples as tensors, and the totals."""
+        columns = {name: _as_tensor(self.full_column(name)) for name in COLUMNS}
+        return {"columns": columns, "totals": dict(vars(self.totals))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave, on any number of processes."""
+        found = len(state["columns"]["logit"])
+        if found != self.num_samples:
+            raise ValueError(
+                f"the saved mask has {found} samples, this run has {self.num_samples}: "
+                "resume with the data sets the run was started with"
+            )
+        for name, column in self._columns.items():
+            saved = state["columns"][name].numpy()
+            column[:] = saved[self.rank :: self.world].astype(column.dtype)
+        self.totals = Totals(**state["totals"])
+
+    def _owned(self, ids: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray]:
+        """Which of ``ids`` this rank owns, and their local rows."""
+        if self.world == 1:
+            return slice(None), ids
+        mine = np.flatnonzero(ids % self.world == self.rank)
+        return mine, ids[mine] // self.world
+
+
+def _make_column(
+    name: str, dtype: Any, rows: int, directory: str | Path | None, rank: int
+) -> np.ndarray:
+    if directory is None:
+        return np.zeros(rows, dtype=dtype)
+    path = Path(directory) / f"{name}.{rank}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(rows,))
+
+
+def _as_tensor(column: np.ndarray) -> torch.Tensor:
+    """A copy that torch can save and load with ``weights_only`` (it knows no uint16 there)."""
+    return torch.from_numpy(column.astype(np.int32 if column.dtype == np.uint16 else column.dtype))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))

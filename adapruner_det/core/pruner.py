@@ -1,0 +1,324 @@
+"""AdaPruner: weights for a batch, observations of its losses, and in the end the kept samples.
+
+Shape letters: N samples, B samples of a batch, K kept.
+
+A training loop in any framework::
+
+    pruner = AdaPruner(num_samples=N, keep_ratio=0.9, schedule=Schedule(2, 28))
+    for epoch in range(pruner.schedule.epochs):
+        for ids, batch in loader:                      # ids: index of each sample, 0 to N−1
+            losses = loss_fn(model(batch))             # (B,), reduction="none"
+            (pruner.weights(ids) * losses).mean().backward()          # Eq. 4 moves the weights
+            optimizer.step(), optimizer.zero_grad()
+            pruner.observe(ids, losses)                               # Eq. 4 to 6 move the mask
+        pruner.end_epoch()
+    kept = pruner.select()                             # (N,) bool, exactly round(0.9·N) true
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cut import cut, kept_count
+from .exchange import Exchange
+from .mask import Rows, SampleMask
+from .objective import pressure
+from .ratio import DualRatio, PaperRatio, RatioController, RunState
+from .schedule import Schedule
+from .window import RecentWindow
+
+logger = logging.getLogger(__name__)
+
+#: ε of the paper: how far the soft ratio may be from c_r before the final cut.
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Which terms of Eq. 7 act after warm-up (the paper's Table 5). All do by default.
+
+    Without ``classification`` Eq. 4 moves neither the mask nor the model's weights.
+    """
+
+    classification: bool = True
+    selection: bool = True
+    compression: bool = True
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where the mask stands; ``ratio`` is r = mean σ(α·m), exact right after an epoch's end."""
+
+    epoch: int
+    alpha: float
+    ratio: float
+    multiplier: float
+    binary_share: float
+    nonfinite: int
+
+
+class AdaPruner:
+    """The mask over N training samples and what moves it.
+
+    Args:
+        num_samples: N.
+        keep_ratio: c_r in (0, 1], the part that stays.
+        schedule: warm-up and pruning epochs, α.
+        controller: ``dual`` holds c_r; ``paper`` is λ = s·|r − c_r| as published.
+        normalize: ``median`` divides losses by their running median before Eq. 5, so that the
+            minimum of L − log L lies at a typical loss; ``none`` leaves them as they are.
+        terms: the ablations of Table 5.
+        paper_scale: s of Eq. 7, for the paper's controller only.
+        directory: where to memory-map the columns; None keeps them in RAM.
+        exchange: the processes that share the mask; every one of them makes the same calls.
+
+    Raises:
+        ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        keep_ratio: float,
+        schedule: Schedule,
+        *,
+        controller: Literal["dual", "paper"] = "dual",
+        normalize: Literal["median", "none"] = "median",
+        terms: Terms | None = None,
+        paper_scale: float = 100.0,
+        directory: str | Path | None = None,
+        exchange: Exchange | None = None,
+    ) -> None:
+        if not 0.0 < keep_ratio <= 1.0:
+            raise ValueError(
+                f"the keep ratio is {keep_ratio}; it must lie in (0, 1]: "
+                "0.9 keeps nine samples in ten"
+            )
+        if normalize not in ("median", "none"):
+            raise ValueError(f"normalize is {normalize!r}; it must be 'median' or 'none'")
+        self.num_samples, self.keep_ratio, self.schedule = num_samples, keep_ratio, schedule
+        self.terms = terms or Terms()
+        self.epoch = 0
+        self.nonfinite = 0
+        self._controller = _make_controller(
+            controller, num_samples, keep_ratio, self.terms, paper_scale
+        )
+        self.mask = SampleMask(
+            num_samples,
+            initial_logit=self._controller.initial_logit,
+            directory=directory,
+            exchange=exchange,
+        )
+        self._losses = RecentWindow(min(num_samples, 4096)) if normalize == "median" else None
+
+    def weights(self, ids: Tensor | np.ndarray) -> Tensor:
+        """What multiplies each sample's loss: 1 in warm-up, then σ(α·m). (B,) float32, detached.
+
+        ``ids`` are indices in [0, N), in any order, repeated or not.
+        """
+        own = self._checked(ids)
+        if self.schedule.is_warmup(self.epoch):
+            return torch.ones(len(own))
+        if not self.terms.classification:
+            return torch.zeros(len(own))
+        everyone, mine = self.mask.exchange.gather(own)
+        distinct, inverse = np.unique(everyone, return_inverse=True)
+        logit = self.mask.read(distinct).logit[inverse[mine]]
+        alpha = self.schedule.alpha(self.epoch)
+        return torch.sigmoid(torch.from_numpy(alpha * logit)).float()
+
+    def observe(self, ids: Tensor | np.ndarray, losses: Tensor | np.ndarray) -> np.ndarray:
+        """Move the mask by the losses of a batch.
+
+        Args:
+            ids: (B,) indices; repeated ones count as one visit with their mean loss each.
+            losses: (B,) task losses before any weighting, L >= 0; detached here.
+
+        Returns:
+            The ids of this process whose loss was NaN or infinite. They move nothing and are
+            counted in ``nonfinite``.
+
+        Raises:
+            ValueError: shapes that differ, an index outside [0, N), or a negative loss.
+        """
+        own_ids, own_losses = self._checked(ids), _as_float64(losses)
+        if own_losses.shape != own_ids.shape:
+            raise ValueError(
+                f"{len(own_ids)} ids came with losses of shape {own_losses.shape}; "
+                "there must be one loss per id: use reduction='none'"
+            )
+        all_ids, _ = self.mask.exchange.gather(own_ids)
+        all_losses, _ = self.mask.exchange.gather(own_losses)
+        finite = np.isfinite(all_losses)
+        self.nonfinite += int(np.count_nonzero(~finite))
+        if np.any(all_losses[finite] < 0):
+            raise ValueError(
+                f"a loss is {all_losses[finite].min():g}; log L in Eq. 5 needs losses of 0 or more"
+            )
+        self._move(*_mean_by_id(all_ids[finite], all_losses[finite]))
+        return own_ids[~np.isfinite(own_losses)]
+
+    def end_epoch(self) -> Status:
+        """Close the epoch: one pass over the mask for the exact ratio, then the next epoch's α."""
+        alpha = self.schedule.alpha(self.epoch)
+        self.mask.recount(alpha)
+        status = self.status()
+        self.epoch += 1
+        if self.schedule.alpha(self.epoch) != alpha:
+            self.mask.recount(self.schedule.alpha(self.epoch))
+        return status
+
+    def status(self) -> Status:
+        """Where the mask stands now."""
+        totals = self.mask.totals
+        return Status(
+            epoch=self.epoch,
+            alpha=self.schedule.alpha(self.epoch),
+            ratio=totals.soft / self.num_samples,
+            multiplier=self._controller.multiplier,
+            binary_share=totals.binary / self.num_samples,
+            nonfinite=self.nonfinite,
+        )
+
+    def select(self) -> np.ndarray:
+        """The final cut: (N,) bool with exactly round(c_r·N) true (at least one).
+
+        Says loudly when the soft ratio is not within ε = 0.02 of c_r; the cut is exact even so.
+        Costs O(N), on every process.
+        """
+        status = self.status()
+        if self.keep_ratio < 1.0 and abs(status.ratio - self.keep_ratio) > TOLERANCE:
+            logger.warning(
+                "The soft ratio is %.4f, further than %.2f from the keep ratio %.4f: %s. "
+                "The cut keeps exactly %d of %d all the same.",
+                status.ratio,
+                TOLERANCE,
+                self.keep_ratio,
+                self._why_off(),
+                kept_count(self.num_samples, self.keep_ratio),
+                self.num_samples,
+            )
+        kept = cut(
+            self.mask.full_column("logit"),
+            self.scores(),
+            kept_count(self.num_samples, self.keep_ratio),
+        )
+        self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
+        return kept
+
+    def scores(self) -> np.ndarray:
+        """The pressure f of every sample's mean loss, (N,) float32: what orders equal logits."""
+        mean_loss = self.mask.full_column("mean_loss").astype(np.float32)
+        return pressure(mean_loss / np.float32(self._scale()), **self._pressure_terms())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes while training; tensors and plain Python."""
+        return {
+            "epoch": self.epoch,
+            "nonfinite": self.nonfinite,
+            "mask": self.mask.state_dict(),
+            "controller": self._controller.state_dict(),
+            "losses": self._losses.state_dict() if self._losses else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self.epoch = int(state["epoch"])
+        self.nonfinite = int(state["nonfinite"])
+        self.mask.load_state_dict(state["mask"])
+        self._controller.load_state_dict(state["controller"])
+        if self._losses is not None:
+            self._losses.load_state_dict(state["losses"])
+
+    def _move(self, ids: np.ndarray, losses: np.ndarray) -> None:
+        """The losses (B,) of distinct ``ids`` (B,) enter their means; after warm-up logits move."""
+        if not len(ids):
+            return
+        rows = self.mask.read(ids)
+        seen = rows.times_seen + 1
+        newest = np.maximum(1.0 / seen, self._controller.visit_decay)
+        mean = rows.mean_loss + (losses - rows.mean_loss) * newest
+        if self._losses is not None:
+            self._losses.add(mean)
+        f = pressure(mean / self._scale(), **self._pressure_terms())
+        logit = rows.logit
+        if self.schedule.is_warmup(self.epoch):
+            self._controller.watch(ids, f)
+        else:
+            alpha = self.schedule.alpha(self.epoch)
+            run = RunState(
+                self.num_samples,
+                self.keep_ratio,
+                alpha,
+                self.schedule.progress(self.epoch),
+                self.mask.totals,
+            )
+            logit = self._controller.step(ids, rows.logit, f, run)
+            logit = logit.astype(np.float32).astype(np.float64)  # as stored, as accounted for
+            self.mask.account(rows.logit, logit, alpha)
+        self.mask.write(ids, Rows(logit, losses, mean, seen))
+
+    def _scale(self) -> float:
+        """What losses are divided by: their running median, or 1.
+
+        The mean stands in where more than half of the losses are 0.
+        """
+        if self._losses is None:
+            return 1.0
+        return self._losses.median() or self._losses.mean() or 1.0
+
+    def _pressure_terms(self) -> dict[str, bool]:
+        return {
+            "use_classification": self.terms.classification,
+            "use_selection": self.terms.selection,
+        }
+
+    def _why_off(self) -> str:
+        if isinstance(self._controller, PaperRatio):
+            return "λ = s·|r − c_r| vanishes with the error and cannot hold it (controller 'paper')"
+        if not self.terms.compression:
+            return "the compression term is off"
+        if self.epoch <= self.schedule.warmup_epochs:
+            return "no pruning epoch was completed"
+        return "the run was too short, or samples were not visited every epoch"
+
+    def _checked(self, ids: Tensor | np.ndarray) -> np.ndarray:
+        array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+        array = array.astype(np.int64)
+        if array.ndim != 1:
+            raise ValueError(f"ids have shape {array.shape}; they must be a vector (B,)")
+        if len(array) and not (0 <= array.min() and array.max() < self.num_samples):
+            raise ValueError(
+                f"ids run from {array.min()} to {array.max()}; "
+                f"the mask has indices 0 to {self.num_samples - 1}"
+            )
+        return array
+
+
+def _make_controller(
+    name: str, num_samples: int, keep_ratio: float, terms: Terms, paper_scale: float
+) -> RatioController:
+    if name == "dual":
+        return DualRatio(num_samples, keep_ratio, use_compression=terms.compression)
+    if name == "paper":
+        return PaperRatio(paper_scale, use_compression=terms.compression)
+    raise ValueError(f"the controller is {name!r}; it must be 'dual' or 'paper'")
+
+
+def _as_float64(losses: Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(losses, Tensor):
+        return losses.detach().to("cpu", torch.float64).numpy()
+    return np.asarray(losses, dtype=np.float64)
+
+
+def _mean_by_id(ids: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct ids in rising order, and the mean loss of each."""
+    distinct, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    return distinct, np.bincount(inverse, losses, len(distinct)) / np.maximum(counts, 1)

@@ -5,12 +5,22 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from detectron2.modeling.meta_arch.fcos import FCOS
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from detectron2.modeling.proposal_generator.rpn import RPN
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.modeling.roi_heads.keypoint_head import BaseKeypointRCNNHead
+from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead
 from torch import Tensor, nn
 
 from .fast_rcnn import PerImageFastRCNNOutputLayers
+from .fcos import PerImageFCOS
+from .keypoint import PerImageKeypointRCNNHead
+from .mask import PerImageMaskRCNNHead
+from .retinanet import PerImageRetinaNet
 from .rpn import PerImageRPN
+from .sem_seg import PerImageSemSegFPNHead
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +32,11 @@ TABLE: dict[type[nn.Module], tuple[type[nn.Module], tuple[str, ...]]] = {
         PerImageFastRCNNOutputLayers,
         ("losses", "box_reg_loss", "sigmoid_cross_entropy_loss"),
     ),
+    BaseMaskRCNNHead: (PerImageMaskRCNNHead, ("forward",)),
+    BaseKeypointRCNNHead: (PerImageKeypointRCNNHead, ("forward",)),
+    SemSegFPNHead: (PerImageSemSegFPNHead, ("losses",)),
+    RetinaNet: (PerImageRetinaNet, ("losses",)),
+    FCOS: (PerImageFCOS, ("losses",)),
 }
 
 _original: dict[type[nn.Module], type[nn.Module]] = {}

@@ -205,18 +205,19 @@ class AdaPruner:
                 kept_count(self.num_samples, self.keep_ratio),
                 self.num_samples,
             )
+        score = pressure(
+            self.mask.full_column("mean_loss") / np.float32(self._scale()),
+            **self._pressure_terms(),
+        )
         kept = cut(
-            self.mask.full_column("logit"),
-            self.scores(),
-            kept_count(self.num_samples, self.keep_ratio),
+            self.mask.full_column("logit"), score, kept_count(self.num_samples, self.keep_ratio)
         )
         self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
         return kept
 
-    def scores(self) -> np.ndarray:
-        """The pressure f of every sample's mean loss, (N,) float32: what orders equal logits."""
-        mean_loss = self.mask.full_column("mean_loss").astype(np.float32)
-        return pressure(mean_loss / np.float32(self._scale()), **self._pressure_terms())
+    def ranking_parameters(self) -> dict[str, Any]:
+        """What turns a saved mean loss into the pressure that orders equal logits."""
+        return {"loss_scale": self._scale(), "pressure_terms": self._pressure_terms()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes while training; tensors and plain Python."""

@@ -1,0 +1,40 @@
+"""Prune a detector's training set while it trains; see README.md.
+
+``Selection`` and ``core`` work without Detectron2; the other names need it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .core import AdaPruner
+from .selection import Selection
+
+if TYPE_CHECKING:
+    from .detection.catalog import register_selection
+    from .detection.config import add_adapruner_config
+    from .detection.trainer import PruningMixin, PruningTrainer
+    from .detection.voc_folder import register_voc_folder
+
+_LAZY = {
+    "add_adapruner_config": "config",
+    "register_selection": "catalog",
+    "register_voc_folder": "voc_folder",
+    "PruningMixin": "trainer",
+    "PruningTrainer": "trainer",
+}
+
+__all__ = [
+    "AdaPruner",
+    "PruningMixin",
+    "PruningTrainer",
+    "Selection",
+    "add_adapruner_config",
+    "register_selection",
+    "register_voc_folder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f".detection.{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The Detectron2 side: configuration, data, per-image losses, training."""

@@ -1,0 +1,59 @@
+"""The cfg.ADAPRUNER node, and what a configuration needs before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+import torch
+from detectron2.config import CfgNode as CN
+
+from ..modeling import add_yolo_config
+
+logger = logging.getLogger(__name__)
+
+
+def add_adapruner_config(cfg: CN) -> None:
+    """Add what this project configures: ``cfg.ADAPRUNER``, ``cfg.MODEL.YOLO``, ``...DARKNET``.
+
+    Call it before ``cfg.merge_from_file``.
+    """
+    add_yolo_config(cfg)
+    node = cfg.ADAPRUNER = CN()
+    # The part of the training images that stays, in (0, 1].
+    node.KEEP_RATIO = 0.9
+    # Epochs in which every image counts fully and the mask stands still. The epochs that
+    # SOLVER.MAX_ITER leaves after them are the pruning epochs.
+    node.WARMUP_EPOCHS = 2
+    # α of the first and the last pruning epoch; it rises uniformly.
+    node.ALPHA_START = 0.1
+    node.ALPHA_END = 5.0
+    # "dual" holds the ratio with a Lagrange multiplier, "paper" is λ = s·|r − c_r|.
+    node.CONTROLLER = "dual"
+    # s of the paper's controller.
+    node.PAPER_SCALE = 100.0
+    # "median" divides losses by their running median before log L; "none" does not.
+    node.NORMALIZE = "median"
+    # The terms of the objective (the paper's Table 5); all are on in normal use.
+    node.CLASSIFICATION_LOSS = True
+    node.SELECTION_LOSS = True
+    node.COMPRESSION_LOSS = True
+    # Folders in the VOC layout to register: "name=path:split", a relative path being relative
+    # to $DETECTRON2_DATASETS. VOC_CLASSES names their classes; empty: those in the data.
+    node.VOC_FOLDERS = []
+    node.VOC_CLASSES = []
+
+
+def resolve_device(cfg: CN) -> None:
+    """Fall back to the CPU, with one log line, where ``cfg`` asks for a GPU that is not there."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.info("No GPU found: MODEL.DEVICE is 'cpu' in place of %r.", cfg.MODEL.DEVICE)
+        cfg.MODEL.DEVICE = "cpu"
+
+
+def config_digest(cfg: CN) -> str:
+    """SHA-256 of the configuration, without where its output goes. Hexadecimal."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = ""
+    return hashlib.sha256(cfg.dump(sort_keys=True).encode()).hexdigest()

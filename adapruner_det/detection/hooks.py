@@ -1,0 +1,127 @@
+"""When the mask moves, and what of a pruning run is saved and resumed."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.engine import HookBase
+
+from ..core import AdaPruner, Status
+from .loader import PruningLoader
+from .meta_arch import PrunedDetector
+
+logger = logging.getLogger(__name__)
+
+
+class PruningHook(HookBase):
+    """Moves the mask after each step, by the losses of that step.
+
+    An epoch ends with the step in which N more images have been read. Stateful: it has to stand
+    before the checkpointer, or a checkpoint would hold the mask of the step before.
+
+    Args:
+        pruner: the mask.
+        model: the wrapper that has the losses.
+        loader: what the run reads; its seed is saved, for a run without one.
+    """
+
+    def __init__(self, pruner: AdaPruner, model: PrunedDetector, loader: PruningLoader) -> None:
+        self.pruner, self.seed = pruner, loader.seed
+        self._model, self._index = model, loader.index
+        self._batch_size = loader.batch_size
+        self._random_states: dict[str, Any] | None = None
+
+    def before_step(self) -> None:
+        if self._random_states is not None:
+            restore_random_states(self._random_states)
+            self._random_states = None
+
+    def after_step(self) -> None:
+        observed, self._model.observed = self._model.observed, None
+        if observed is None:
+            raise RuntimeError("the step computed no losses: the model in training must be ours")
+        bad = self.pruner.observe(observed.ids, observed.losses)
+        if len(bad):
+            names = ", ".join(self._index.keys[i] for i in bad[:3])
+            logger.warning(
+                "Iteration %d: the loss of %d image(s) is NaN or infinite, first %s; "
+                "they move neither the model nor the mask.",
+                self.trainer.iter,
+                len(bad),
+                names,
+            )
+        while self._images_read() >= (self.pruner.epoch + 1) * len(self._index):
+            self._log_epoch(self.pruner.end_epoch())
+        self._put_scalars()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mask, the seed and all random states."""
+        return {
+            "pruner": self.pruner.state_dict(),
+            "seed": self.seed,
+            "random_states": random_states(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.pruner.load_state_dict(state["pruner"])
+        self.seed = int(state["seed"])
+        self._random_states = state["random_states"]
+
+    def _images_read(self) -> int:
+        return (self.trainer.iter + 1) * self._batch_size
+
+    def _put_scalars(self) -> None:
+        status = self.pruner.status()
+        self.trainer.storage.put_scalars(
+            **{
+                "adapruner/soft_ratio": status.ratio,
+                "adapruner/alpha": status.alpha,
+                "adapruner/multiplier": status.multiplier,
+                "adapruner/binary_share": status.binary_share,
+            },
+            smoothing_hint=False,
+        )
+
+    def _log_epoch(self, status: Status) -> None:
+        phase = "warm-up" if self.pruner.schedule.is_warmup(status.epoch) else "pruning"
+        logger.info(
+            "Epoch %d of %d (%s): soft ratio %.4f of %.4f, α %.2f, multiplier %.4f, %.1f%% binary",
+            status.epoch + 1,
+            self.pruner.schedule.epochs,
+            phase,
+            status.ratio,
+            self.pruner.keep_ratio,
+            status.alpha,
+            status.multiplier,
+            100 * status.binary_share,
+        )
+
+
+def random_states() -> dict[str, Any]:
+    """The states of all generators that training draws from: tensors and plain Python."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Set what :func:`random_states` gave."""
+    random.setstate(_as_tuple(states["python"]))
+    name, keys, position, has_gauss, gauss = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+
+def _as_tuple(state: Any) -> Any:
+    version, internal, gauss = state
+    return version, tuple(internal), gauss

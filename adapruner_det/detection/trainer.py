@@ -1,0 +1,177 @@
+"""Training that prunes, and plain training on what was kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..core import AdaPruner, Exchange, Schedule, Terms
+from ..errors import DataError
+from ..selection import Selection, check_keep_ratio
+from . import compat
+from .config import config_digest
+from .evaluation import build_evaluator
+from .hooks import PruningHook
+from .loader import PruningLoader, build_pruning_train_loader
+from .meta_arch import PrunedDetector
+
+logger = logging.getLogger(__name__)
+
+SELECTION_FILE = "selection.json"
+
+
+class EvaluatingTrainer(DefaultTrainer):
+    """Detectron2's trainer with the evaluator that fits each test set."""
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+
+class PruningMixin:
+    """What makes a DefaultTrainer prune: ``class MyTrainer(PruningMixin, DefaultTrainer)``.
+
+    After training ``selection`` is the result, saved as ``OUTPUT_DIR/selection.json``. A trainer
+    with a mapper of its own returns ``build_pruning_train_loader(cfg, mapper=...)`` from its
+    ``build_train_loader``.
+    """
+
+    selection: Selection | None = None
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        return PrunedDetector(super().build_model(cfg))
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> PruningLoader:
+        return build_pruning_train_loader(cfg)
+
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """Detectron2's hooks, with the pruning hook before the checkpointer."""
+        loader = self._trainer.data_loader
+        if not isinstance(loader, PruningLoader):
+            raise DataError(
+                f"{type(self).__name__}.build_train_loader returns a {type(loader).__name__}; "
+                "return build_pruning_train_loader(cfg, mapper=...) from it"
+            )
+        model = _unwrapped(self._trainer.model)
+        model.pruner = build_pruner(self.cfg, len(loader.index))
+        self.pruning = PruningHook(model.pruner, model, loader)
+        found = super().build_hooks()
+        types = [type(hook) for hook in found]
+        place = len(found)
+        if hooks.PeriodicCheckpointer in types:
+            place = types.index(hooks.PeriodicCheckpointer)
+        return [*found[:place], self.pruning, *found[place:]]
+
+    def resume_or_load(self, resume: bool = True) -> Any:
+        """As in Detectron2; a resumed run reads on where it stopped."""
+        result = super().resume_or_load(resume=resume)
+        loader = self._trainer.data_loader.at(self.start_iter, self.pruning.seed)
+        compat.set_data_loader(self._trainer, loader)
+        return result
+
+    def train(self) -> Any:
+        result = super().train()
+        self.selection = build_selection(self.cfg, self.pruning.pruner, self._trainer.data_loader)
+        if comm.is_main_process():
+            path = self.selection.save(os.path.join(self.cfg.OUTPUT_DIR, SELECTION_FILE))
+            logger.info("Selection written to %s", path)
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        if not compat.SAVES_OPTIMIZER:
+            state["_trainer"] = self._trainer.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if not compat.SAVES_OPTIMIZER:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+
+
+class PruningTrainer(PruningMixin, EvaluatingTrainer):
+    """Trains ``cfg``'s detector, learns which images it can do without, and keeps the rest."""
+
+
+def build_pruner(cfg: CfgNode, num_samples: int) -> AdaPruner:
+    """The mask that ``cfg.ADAPRUNER`` and ``cfg.SOLVER`` describe.
+
+    A collective call where several processes train.
+
+    Raises:
+        DataError: a keep ratio outside (0, 1], or a run too short for its warm-up.
+    """
+    node = cfg.ADAPRUNER
+    check_keep_ratio(node.KEEP_RATIO)
+    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // num_samples
+    if epochs <= node.WARMUP_EPOCHS:
+        raise DataError(
+            f"SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} makes {epochs} epochs of {num_samples} images, "
+            f"of which {node.WARMUP_EPOCHS} are warm-up: none is left to prune in; raise "
+            "SOLVER.MAX_ITER or lower ADAPRUNER.WARMUP_EPOCHS"
+        )
+    schedule = Schedule(
+        node.WARMUP_EPOCHS, epochs - node.WARMUP_EPOCHS, node.ALPHA_START, node.ALPHA_END
+    )
+    return AdaPruner(
+        num_samples,
+        node.KEEP_RATIO,
+        schedule,
+        controller=node.CONTROLLER,
+        normalize=node.NORMALIZE,
+        terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
+        paper_scale=node.PAPER_SCALE,
+        exchange=Exchange.default(),
+    )
+
+
+def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> Selection:
+    """What a finished run hands back. A collective call where several processes train."""
+    kept = pruner.select()
+    names = ("logit", "last_loss", "mean_loss", "times_seen")
+    return Selection(
+        method="adapruner",
+        keep_ratio=cfg.ADAPRUNER.KEEP_RATIO,
+        seed=loader.seed,
+        datasets=loader.index.fingerprints(),
+        columns={
+            "key": np.array(loader.index.keys),
+            "digest": loader.index.digests,
+            "kept": kept,
+            **{name: pruner.mask.full_column(name) for name in names},
+        },
+        soft_ratio=pruner.status().ratio,
+        config_digest=config_digest(cfg),
+        parameters=pruner.ranking_parameters(),
+        versions=library_versions(),
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of what decides a run's outcome."""
+    return {name: _version(name) for name in ("adapruner-det", "detectron2", "torch", "numpy")}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _unwrapped(model: nn.Module) -> PrunedDetector:
+    return model.module if isinstance(model, DistributedDataParallel) else model

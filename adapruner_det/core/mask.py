@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from .exchange import Exchange
+from .objective import sigmoid
 
 #: Column name and type, in the order in which a Selection saves them.
 COLUMNS = {
@@ -125,7 +126,7 @@ class SampleMask:
 
     def account(self, before: np.ndarray, after: np.ndarray, alpha: float) -> None:
         """Keep the totals current when logits go from ``before`` to ``after``, shape (B,) each."""
-        self.totals.soft += float(np.sum(_sigmoid(alpha * after) - _sigmoid(alpha * before)))
+        self.totals.soft += float(np.sum(sigmoid(alpha * after) - sigmoid(alpha * before)))
         self.totals.positive += int(np.count_nonzero(after > 0) - np.count_nonzero(before > 0))
         self.totals.undecided += int(np.count_nonzero(after == 0) - np.count_nonzero(before == 0))
 
@@ -183,7 +184,3 @@ def _make_column(
 def _as_tensor(column: np.ndarray) -> torch.Tensor:
     """A copy that torch can save and load with ``weights_only`` (it knows no uint16 there)."""
     return torch.from_numpy(column.astype(np.int32 if column.dtype == np.uint16 else column.dtype))
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))

@@ -4,8 +4,8 @@ Shape letters: N samples of the data set, B samples of a batch.
 
 Every per-sample function takes and returns tensors of shape (B,) without reducing them: dividing
 their sum by N gives the paper's scalar. ``probability`` is the keep probability σ(α·m), ``loss``
-the per-sample task loss L >= 0. They work on torch tensors and, but for
-:func:`keep_probability`, on numpy arrays alike.
+the per-sample task loss L >= 0. The terms are for torch, where autograd can check the closed forms
+below them; the closed forms are for numpy, where the mask lives.
 
 Source: Yang et al., "Not All Data Matters: An End-to-End Adaptive Dataset Pruning Framework for
 Enhancing Model Performance and Efficiency".
@@ -24,6 +24,11 @@ LOG_EPS = 1e-5
 def keep_probability(logit: Tensor, alpha: float) -> Tensor:
     """σ(α·m), the soft stand-in for "kept". Shape as ``logit``."""
     return torch.sigmoid(alpha * logit)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """σ(x) for numpy, without overflow. Shape as ``x``."""
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
 def classification_loss(probability: Tensor, loss: Tensor) -> Tensor:
@@ -74,16 +79,18 @@ def pressure(
     return f
 
 
-def mask_gradient(
-    logit: np.ndarray,
-    alpha: float,
-    force: np.ndarray,
-) -> np.ndarray:
+def binarising_force(probability: np.ndarray, strength: float) -> np.ndarray:
+    """h·(1 − 2σ), the derivative of the penalty h·σ·(1 − σ), which is 0 only at σ = 0 and 1."""
+    return strength * (1.0 - 2.0 * probability)
+
+
+def mask_gradient(logit: np.ndarray, alpha: float, force: np.ndarray) -> np.ndarray:
     """The closed-form gradient with respect to the logits, times N: α·σ'(α·m)·force. Shape (B,).
 
     ``force`` is the derivative of the objective with respect to the keep probability:
     :func:`pressure` plus the constraint's share, which for Eq. 6 with a fixed λ is 2λ(r − c_r) and
-    for a Lagrange multiplier μ of the constraint mean σ = c_r is −μ.
+    for a Lagrange multiplier μ of the constraint mean σ = c_r is −μ; plus
+    :func:`binarising_force` where the mask is to set.
     """
-    probability = 0.5 * (1.0 + np.tanh(0.5 * alpha * logit))
+    probability = sigmoid(alpha * logit)
     return alpha * probability * (1.0 - probability) * force

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .mask import Totals
-from .objective import compression_weight, mask_gradient
+from .objective import binarising_force, compression_weight, mask_gradient, sigmoid
 from .window import RecentWindow
 
 
@@ -150,10 +150,10 @@ class DualRatio:
     def step(self, ids: np.ndarray, logit: np.ndarray, f: np.ndarray, run: RunState) -> np.ndarray:
         f = _break_ties(ids, f)
         self._window.add(f)
-        probability = 0.5 * (1.0 + np.tanh(0.5 * run.alpha * logit))
+        probability = sigmoid(run.alpha * logit)
         gain = self.STEP * 4.0 * probability * (1.0 - probability)
         settle = self.SETTLE * max(0.0, (run.progress - self.SETTLE_FROM) / (1 - self.SETTLE_FROM))
-        rank = self._window.rank(f) - settle * (2.0 * probability - 1.0)
+        rank = self._window.rank(f) + binarising_force(probability, settle)
         self._center = self._control(len(ids), run) if self.use_compression else 0.0
         if self.use_compression and run.progress >= self.GUARD_FROM:
             self._center = self._guard(logit, rank, gain, run)

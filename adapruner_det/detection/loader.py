@@ -169,6 +169,15 @@ def refuse_mixing(mapper: Mapper) -> None:
         )
 
 
+def check_sampler(cfg: CfgNode) -> None:
+    """Raise a DataError where ``cfg`` asks for a sampler that visits some samples more often."""
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise DataError(
+            f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}; a pruning run visits "
+            "all samples alike: use 'TrainingSampler'"
+        )
+
+
 def build_pruning_train_loader(
     cfg: CfgNode, mapper: Mapper | None = None, index: SampleIndex | None = None
 ) -> PruningLoader:
@@ -183,11 +192,7 @@ def build_pruning_train_loader(
         DataError: data that is not there, a sampler other than TrainingSampler, or a mapper that
             mixes images.
     """
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        raise DataError(
-            f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}; a pruning run visits "
-            "all samples alike: use 'TrainingSampler'"
-        )
+    check_sampler(cfg)
     if index is None:
         require_datasets(cfg.DATASETS.TRAIN)
         index = SampleIndex.from_config(cfg)

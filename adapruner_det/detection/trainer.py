@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..core import AdaPruner, Exchange, Schedule, Terms
 from ..errors import DataError
-from ..selection import Selection, check_keep_ratio
+from ..selection import Selection
 from . import compat
+from .catalog import SampleIndex
 from .config import config_digest
 from .evaluation import build_evaluator
 from .hooks import PruningHook
@@ -49,6 +50,16 @@ class PruningMixin:
     """
 
     selection: Selection | None = None
+
+    @property
+    def index(self) -> SampleIndex:
+        """The samples of the run."""
+        return self._trainer.data_loader.index
+
+    @property
+    def selection_path(self) -> str:
+        """Where the selection is saved."""
+        return os.path.join(self.cfg.OUTPUT_DIR, SELECTION_FILE)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -87,8 +98,8 @@ class PruningMixin:
         result = super().train()
         self.selection = build_selection(self.cfg, self.pruning.pruner, self._trainer.data_loader)
         if comm.is_main_process():
-            path = self.selection.save(os.path.join(self.cfg.OUTPUT_DIR, SELECTION_FILE))
-            logger.info("Selection written to %s", path)
+            self.selection.save(self.selection_path)
+            logger.info("Selection written to %s", self.selection_path)
         return result
 
     def state_dict(self) -> dict[str, Any]:
@@ -113,10 +124,29 @@ def build_pruner(cfg: CfgNode, num_samples: int) -> AdaPruner:
     A collective call where several processes train.
 
     Raises:
-        DataError: a keep ratio outside (0, 1], or a run too short for its warm-up.
+        DataError: a run too short for its warm-up.
+        ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
     """
     node = cfg.ADAPRUNER
-    check_keep_ratio(node.KEEP_RATIO)
+    return AdaPruner(
+        num_samples,
+        node.KEEP_RATIO,
+        pruning_schedule(cfg, num_samples),
+        controller=node.CONTROLLER,
+        normalize=node.NORMALIZE,
+        terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
+        paper_scale=node.PAPER_SCALE,
+        exchange=Exchange.default(),
+    )
+
+
+def pruning_schedule(cfg: CfgNode, num_samples: int) -> Schedule:
+    """The warm-up and pruning epochs that ``SOLVER.MAX_ITER`` makes of ``num_samples`` images.
+
+    Raises:
+        DataError: a run too short for its warm-up.
+    """
+    node = cfg.ADAPRUNER
     epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // num_samples
     if epochs <= node.WARMUP_EPOCHS:
         raise DataError(
@@ -124,18 +154,8 @@ def build_pruner(cfg: CfgNode, num_samples: int) -> AdaPruner:
             f"of which {node.WARMUP_EPOCHS} are warm-up: none is left to prune in; raise "
             "SOLVER.MAX_ITER or lower ADAPRUNER.WARMUP_EPOCHS"
         )
-    schedule = Schedule(
+    return Schedule(
         node.WARMUP_EPOCHS, epochs - node.WARMUP_EPOCHS, node.ALPHA_START, node.ALPHA_END
-    )
-    return AdaPruner(
-        num_samples,
-        node.KEEP_RATIO,
-        schedule,
-        controller=node.CONTROLLER,
-        normalize=node.NORMALIZE,
-        terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
-        paper_scale=node.PAPER_SCALE,
-        exchange=Exchange.default(),
     )
 
 
@@ -158,6 +178,22 @@ def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> S
         config_digest=config_digest(cfg),
         parameters=pruner.ranking_parameters(),
         versions=library_versions(),
+    )
+
+
+def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
+    """Shorten ``cfg.SOLVER`` so that the kept images are seen for as many epochs as all were.
+
+    Returns:
+        One line that says what the budget is.
+    """
+    solver, share = cfg.SOLVER, selection.num_kept / selection.num_samples
+    before = solver.MAX_ITER
+    solver.MAX_ITER = max(1, round(before * share))
+    solver.STEPS = tuple(round(step * share) for step in solver.STEPS)
+    return (
+        f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "
+        f"of epochs: {solver.MAX_ITER} of {before} iterations"
     )
 
 

@@ -1,0 +1,147 @@
+"""All images, a random part, the selected part: the same detector trained on each.
+
+Every seed has a pruning run, a random draw and three trainings of its own. What the parts have
+in common is the configuration and the number of epochs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.utils.env import seed_all_rng
+from tabulate import tabulate
+from tqdm import tqdm
+
+from ..methods.random import random_selection
+from ..selection import Selection
+from .catalog import SampleIndex, register_kept
+from .trainer import EvaluatingTrainer, PruningTrainer, scale_schedule
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation.
+
+    Attributes:
+        part: ``all``, ``random``, ``selected``, or ``prune`` for the pruning run itself.
+        seed: of the run.
+        images: how many it was trained on.
+        ap50: on the test set, 0 to 100.
+        seconds: of training, without the evaluation.
+    """
+
+    part: str
+    seed: int
+    images: int
+    ap50: float
+    seconds: float
+
+
+def compare(cfg: CfgNode, seeds: list[int]) -> tuple[list[Run], list[Selection]]:
+    """Prune and train with each seed; outputs go to ``OUTPUT_DIR/seed<seed>/<part>``.
+
+    Returns:
+        Every run, and the selection of each seed.
+    """
+    index = SampleIndex.from_config(cfg)
+    runs: list[Run] = []
+    selections: list[Selection] = []
+    for seed in seeds:
+        trainer, run = _timed(_seeded(cfg, seed, "prune"), PruningTrainer, "prune", len(index))
+        selected = trainer.selection
+        drawn = random_selection(
+            index.keys, index.digests, index.fingerprints(), selected.keep_ratio, seed
+        )
+        runs.append(run)
+        selections.append(selected)
+        for part, selection in (("all", None), ("random", drawn), ("selected", selected)):
+            runs.append(train_part(cfg, part, selection, seed, len(index)))
+    return runs, selections
+
+
+def train_part(
+    cfg: CfgNode, part: str, selection: Selection | None, seed: int, num_samples: int
+) -> Run:
+    """Train the plain detector on the kept part of ``cfg``'s training set and evaluate it."""
+    cfg = _seeded(cfg, seed, part)
+    if selection is not None:
+        scale_schedule(cfg, selection)
+        cfg.DATASETS.TRAIN = register_kept(selection)
+    images = num_samples if selection is None else selection.num_kept
+    return _timed(cfg, EvaluatingTrainer, part, images)[1]
+
+
+def table(runs: list[Run]) -> str:
+    """AP50 by part: mean over the seeds, every seed's own value, images and seconds."""
+    rows = []
+    for part in ("all", "random", "selected"):
+        found = [run for run in runs if run.part == part]
+        values = [run.ap50 for run in found]
+        rows.append(
+            [
+                part,
+                found[0].images,
+                f"{np.mean(values):.2f} ± {np.std(values, ddof=len(values) > 1):.2f}",
+                " ".join(f"{value:.2f}" for value in values),
+                f"{np.mean([run.seconds for run in found]):.0f}",
+            ]
+        )
+    head = ["trained on", "images", "AP50, mean ± sd", "each seed", "seconds"]
+    return tabulate(rows, head, disable_numparse=True)
+
+
+def verdict(runs: list[Run]) -> str:
+    """One sentence on selected against random, that says so when it does not win."""
+    mean = {p: np.mean([r.ap50 for r in runs if r.part == p]) for p in ("random", "selected")}
+    gap = mean["selected"] - mean["random"]
+    by_seed = {
+        seed: [r.ap50 for p in ("selected", "random") for r in runs if (r.part, r.seed) == (p, seed)]
+        for seed in {r.seed for r in runs}
+    }
+    won = sum(selected > random for selected, random in by_seed.values())
+    outcome = "beats random" if gap > 0 else "does NOT beat random"
+    return f"Selection {outcome} here: {gap:+.2f} AP50, ahead in {won} of {len(by_seed)} seeds."
+
+
+def _seeded(cfg: CfgNode, seed: int, part: str) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SEED = seed
+    cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, f"seed{seed}", part)
+    return cfg
+
+
+def _timed(
+    cfg: CfgNode, trainer_class: type[DefaultTrainer], part: str, images: int
+) -> tuple[DefaultTrainer, Run]:
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    seed_all_rng(cfg.SEED)
+    trainer = trainer_class(cfg)
+    trainer.register_hooks([_Progress(f"seed {cfg.SEED}, {part} ({images} images)")])
+    trainer.resume_or_load(resume=False)
+    start = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - start
+    results = trainer_class.test(cfg, trainer.model)
+    return trainer, Run(part, cfg.SEED, images, results["bbox"]["AP50"], seconds)
+
+
+class _Progress(HookBase):
+    """A progress bar with an ETA."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def before_train(self) -> None:
+        self._bar = tqdm(desc=self._label, total=self.trainer.max_iter, mininterval=2, unit="it")
+
+    def after_step(self) -> None:
+        self._bar.update()
+
+    def after_train(self) -> None:
+        self._bar.close()

@@ -1,0 +1,103 @@
+"""From a tool's arguments to a configuration that has been checked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from yaml import YAMLError
+
+from ..errors import DataError
+from ..selection import check_keep_ratio
+from .catalog import SampleIndex, require_datasets
+from .config import add_adapruner_config, resolve_device
+from .loader import check_sampler
+from .trainer import pruning_schedule
+from .voc_folder import load_voc_folder, register_from_config
+
+
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
+    """Detectron2's defaults, ours, the yaml, then ``KEY VALUE`` overrides.
+
+    It also registers the folders that ``ADAPRUNER.VOC_FOLDERS`` names.
+
+    Raises:
+        DataError: a file or a key that is not there, or a value of the wrong type.
+    """
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    if config_file and not os.path.isfile(config_file):
+        raise DataError(f"there is no configuration file {os.path.abspath(config_file)}")
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+        cfg.merge_from_list(list(overrides))
+    except (KeyError, ValueError, AssertionError, YAMLError, OSError) as error:
+        raise DataError(
+            f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
+            f"{error}; overrides are pairs of KEY VALUE with keys that Detectron2 or "
+            "ADAPRUNER has"
+        ) from error
+    register_from_config(cfg)
+    return cfg
+
+
+def check_pruning_inputs(cfg: CfgNode) -> SampleIndex:
+    """Everything that can be known to be wrong before a pruning run writes its first file.
+
+    Raises:
+        DataError: with what is wrong and its cure.
+    """
+    check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
+    check_sampler(cfg)
+    check_datasets(cfg)
+    index = SampleIndex.from_config(cfg)
+    pruning_schedule(cfg, len(index))
+    return index
+
+
+def check_datasets(cfg: CfgNode) -> None:
+    """Raise a DataError unless all data sets of ``cfg`` are there and can be read."""
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    require_datasets(names)
+    for name in names:
+        meta = MetadataCatalog.get(name)
+        if meta.get("evaluator_type") == "pascal_voc":
+            # Detectron2's own reader names neither a broken file nor a missing image.
+            load_voc_folder(meta.dirname, meta.split, meta.thing_classes)
+        else:
+            DatasetCatalog.get(name)
+
+
+def run(args: argparse.Namespace, cfg: CfgNode, main: Callable[..., Any], *rest: Any) -> Any:
+    """Start ``main(cfg, args, *rest)`` in as many processes as ``args`` asks for.
+
+    The arguments are those of Detectron2's ``default_argument_parser``. Under torchrun the
+    processes are there already, and each runs ``main`` once.
+    """
+    return launch(
+        _start,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(cfg, args, main, rest),
+    )
+
+
+def _start(
+    cfg: CfgNode, args: argparse.Namespace, main: Callable[..., Any], rest: tuple[Any, ...]
+) -> Any:
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
+    resolve_device(cfg)
+    cfg.freeze()
+    default_setup(cfg, args)
+    register_from_config(cfg)  # a spawned process has a catalogue of its own
+    return main(cfg, args, *rest)

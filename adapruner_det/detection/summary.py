@@ -1,0 +1,62 @@
+"""The few lines that say what a pruning run found.
+
+Shape letters: N samples, K kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from ..core.pruner import TOLERANCE
+from ..selection import Selection
+
+
+def class_kept_shares(
+    selection: Selection, dicts: list[dict[str, Any]], class_names: list[str]
+) -> dict[str, float]:
+    """Of each class's images, the share that is kept, in [0, 1].
+
+    Args:
+        selection: of N samples.
+        dicts: the N Detectron2 dicts in the order of the selection's keys.
+        class_names: of the category ids.
+    """
+    total: Counter[int] = Counter()
+    kept: Counter[int] = Counter()
+    for sample, stays in zip(dicts, selection.columns["kept"], strict=True):
+        classes = {a["category_id"] for a in sample.get("annotations", ())}
+        total.update(classes)
+        if stays:
+            kept.update(classes)
+    return {class_names[c]: kept[c] / total[c] for c in sorted(total)}
+
+
+def summarize(
+    selection: Selection, shares: dict[str, float], seconds: float, path: str, config_file: str
+) -> str:
+    """Ten lines: what was kept, how well the ratio held, what went first, and what to do next."""
+    columns = selection.columns
+    n, k = selection.num_samples, selection.num_kept
+    dropped = np.flatnonzero(~columns["kept"].astype(bool))
+    hardest = dropped[np.argsort(-columns["mean_loss"][dropped], kind="stable")][:3]
+    easiest = dropped[np.argsort(columns["mean_loss"][dropped], kind="stable")][:3]
+    visits = columns["times_seen"]
+    ratio = selection.soft_ratio if selection.soft_ratio is not None else k / n
+    held = "held" if abs(ratio - selection.keep_ratio) <= TOLERANCE else "NOT HELD"
+    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    rows = [
+        ("kept", f"{k} of {n} images ({100 * k / n:.2f}%), {n - k} dropped"),
+        ("data sets", ", ".join(selection.datasets)),
+        ("soft ratio", f"{ratio:.4f} before the cut, asked {selection.keep_ratio:g}: {held}"),
+        ("visits", f"{visits.min()} to {visits.max()} an image, {visits.mean():.1f} on average"),
+        ("least kept class", f"{low}: {100 * shares[low]:.1f}% of its images"),
+        ("most kept class", f"{high}: {100 * shares[high]:.1f}% of its images"),
+        ("hardest dropped", ", ".join(columns["key"][hardest]) or "none"),
+        ("easiest dropped", ", ".join(columns["key"][easiest]) or "none"),
+        ("written", f"{path} after {seconds:.0f} s"),
+        ("train on it", f"tools/train_pruned.py --config-file {config_file} --selection {path}"),
+    ]
+    return "\n".join(f"{name:<17} {value}" for name, value in rows)

@@ -1,0 +1,1 @@
+"""What else makes selections: one file a method, to compare with."""

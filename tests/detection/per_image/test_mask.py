@@ -8,6 +8,9 @@ from adapruner_det.detection.per_image import take_apart
 
 from .tiny import close, random_boxes, random_instances, tiny_cfg
 
+# pycocotools draws the polygons.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 COUNTS = (3, 0, 5)
 
 

@@ -278,7 +278,7 @@ class YOLOv3Tiny(DenseDetector):
         fields = 5 + self.num_classes
         maps = [p.unflatten(1, (-1, fields)).flatten(3).transpose(2, 3) for p in predictions]
         pred = torch.cat([m.flatten(1, 2) for m in maps], 1)
-        # Under autocast the head gives half precision, in which a sum over M drowns.
+        # Under autocast the head gives half precision, which is too coarse for boxes and sums.
         pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
         return pred, make_layout(self.anchors, self.anchor_masks, size)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
 from adapruner_det.modeling import add_yolo_config
 from adapruner_det.modeling.yolov3_tiny import multiscale_sizes
@@ -178,6 +178,10 @@ def test_autocast_keeps_losses_in_float32():
         assert model.head.coarse_out(torch.zeros(1, 128, 4, 4)).dtype == torch.bfloat16
     assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
     sum(losses.values()).backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.eval()(batch())[0]["instances"]
+    assert len(found)
+    assert found.scores.dtype == found.pred_boxes.tensor.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -263,6 +267,29 @@ def test_without_height_and_width_the_frame_is_that_of_the_image(overfit):
     inputs = batch()[2]
     (outputs,) = overfit([{"image": inputs["image"]}])
     assert_finds(outputs, inputs["instances"], (96, 160))
+
+
+def test_nms_drops_the_weaker_of_two_boxes_of_one_class():
+    model = build("MODEL.YOLO.ANCHORS", [[16, 16]] * 6, "MODEL.YOLO.SCORE_THRESH_TEST", 0.1)
+    coarse, fine = torch.full((1, 24, 1, 1), -9.0), torch.full((1, 24, 2, 2), -9.0)
+    fine[:, :, 0, 0] = fine[:, :, 1, 1] = 0.0  # boxes of 16 px around (8, 8) and (24, 24)
+    for anchor, row, category, logit in [
+        (0, 0, 2, 1.7),
+        (1, 0, 2, 2.0),
+        (2, 0, 0, 1.5),
+        (0, 1, 1, 3.0),
+    ]:
+        cell = fine[0, 8 * anchor : 8 * anchor + 8, row, row]
+        cell[4], cell[5:], cell[5 + category] = logit, -9.0, 9.0
+    fine[0, [12, 20], 1, 1] = -9.0  # anchors 1 and 2 see nothing in the second cell
+    images = ImageList(torch.zeros(1, 3, 32, 32), [(32, 32)])
+    (found,) = model.forward_inference(images, [], [coarse, fine])
+    assert found.pred_classes.tolist() == [1, 2, 0]
+    expected = torch.tensor([[16.0, 16, 32, 32], [0, 0, 16, 16], [0, 0, 16, 16]])
+    torch.testing.assert_close(found.pred_boxes.tensor, expected)
+    torch.testing.assert_close(
+        found.scores, torch.tensor([3.0, 2.0, 1.5]).sigmoid(), rtol=1e-3, atol=0
+    )
 
 
 def test_scores_fall_and_stay_within_the_limits(overfit):

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from ..core.pruner import TOLERANCE
 from ..selection import Selection
@@ -60,3 +61,38 @@ def summarize(
         ("train on it", f"tools/train_pruned.py --config-file {config_file} --selection {path}"),
     ]
     return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
+def dropped_faults(selections: list[Selection], kinds: dict[str, str]) -> str:
+    """How many of the dropped samples were planted faults, against what chance would drop.
+
+    Args:
+        selections: of the same data, one a seed.
+        kinds: image id → kind of the sample as planted, ``clean`` for the others.
+
+    Returns:
+        A table: of each kind the number planted, and the mean over the selections of how many were
+        dropped beside the number that dropping as many samples at random drops on average.
+    """
+    rows = []
+    for kind in sorted(set(kinds.values())):
+        dropped, expected, planted = [], [], 0
+        for selection in selections:
+            ids = [key.rsplit("/", 1)[1] for key in selection.columns["key"].tolist()]
+            is_kind = np.array([kinds[i] == kind for i in ids])
+            gone = ~selection.columns["kept"].astype(bool)
+            planted = int(is_kind.sum())
+            dropped.append(int((is_kind & gone).sum()))
+            expected.append(planted * gone.mean())
+        rows.append(
+            [
+                kind.replace("_", " "),
+                planted,
+                f"{np.mean(dropped):.1f}",
+                " ".join(map(str, dropped)),
+                f"{np.mean(expected):.1f}",
+                f"{np.mean(dropped) / max(np.mean(expected), 1e-9):.2f}",
+            ]
+        )
+    head = ["planted", "images", "dropped, mean", "each seed", "by chance", "times chance"]
+    return tabulate(rows, head, disable_numparse=True)

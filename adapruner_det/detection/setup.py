@@ -96,8 +96,8 @@ def _start(
     cfg: CfgNode, args: argparse.Namespace, main: Callable[..., Any], rest: tuple[Any, ...]
 ) -> Any:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
+    register_from_config(cfg)  # a spawned process has a catalogue of its own
     resolve_device(cfg)
     cfg.freeze()
     default_setup(cfg, args)
-    register_from_config(cfg)  # a spawned process has a catalogue of its own
     return main(cfg, args, *rest)

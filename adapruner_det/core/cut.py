@@ -17,7 +17,7 @@ def cut(logit: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
     the sorted keys the same columns give the same set everywhere.
 
     Args:
-        logit: (N,) logits; NaN is refused.
+        logit: (N,) logits.
         score: (N,) what orders samples whose logits are equal; lower is kept first.
         count: K in [0, N].
 
@@ -25,14 +25,15 @@ def cut(logit: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
         (N,) bool with exactly ``count`` true.
 
     Raises:
-        ValueError: a count outside [0, N], shapes that differ, or a NaN logit.
+        ValueError: a count outside [0, N], shapes that differ, or a NaN, which has no order.
     """
     if logit.shape != score.shape:
         raise ValueError(f"logits have shape {logit.shape}, scores {score.shape}; they must agree")
     if not 0 <= count <= len(logit):
         raise ValueError(f"cannot keep {count} of {len(logit)} samples")
-    if np.isnan(logit).any():
-        raise ValueError(f"the logit of sample {int(np.isnan(logit).argmax())} is NaN")
+    for name, column in (("logit", logit), ("score", score)):
+        if np.isnan(column).any():
+            raise ValueError(f"the {name} of sample {int(np.isnan(column).argmax())} is NaN")
     if count == 0:
         return np.zeros(len(logit), dtype=bool)
     # Partition instead of sorting N rows: only those at the threshold need the full order.

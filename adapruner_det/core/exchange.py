@@ -6,6 +6,8 @@ do not queue behind gradients; without torch.distributed it is the identity.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -28,7 +30,7 @@ class Exchange:
         """
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return cls()
-        return cls(dist.new_group(backend="gloo"))
+        return cls(cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
 
     def gather(self, values: np.ndarray) -> tuple[np.ndarray, slice]:
         """The values of all ranks, by rank, and where this rank's stand among them.

@@ -108,7 +108,7 @@ class AdaPruner:
         self.epoch = 0
         self.nonfinite = 0
         self._controller = _make_controller(
-            controller, num_samples, keep_ratio, self.terms, paper_scale
+            controller, num_samples, keep_ratio, schedule, self.terms, paper_scale
         )
         self.mask = SampleMask(
             num_samples,
@@ -226,7 +226,7 @@ class AdaPruner:
             "nonfinite": self.nonfinite,
             "mask": self.mask.state_dict(),
             "controller": self._controller.state_dict(),
-            "losses": self._losses.state_dict() if self._losses else None,
+            "losses": None if self._losses is None else self._losses.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -292,9 +292,11 @@ class AdaPruner:
 
     def _checked(self, ids: Tensor | np.ndarray) -> np.ndarray:
         array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
-        array = array.astype(np.int64)
         if array.ndim != 1:
             raise ValueError(f"ids have shape {array.shape}; they must be a vector (B,)")
+        if len(array) and array.dtype.kind not in "iu":
+            raise ValueError(f"ids are of type {array.dtype}; they must be whole numbers")
+        array = array.astype(np.int64)
         if len(array) and not (0 <= array.min() and array.max() < self.num_samples):
             raise ValueError(
                 f"ids run from {array.min()} to {array.max()}; "
@@ -304,10 +306,15 @@ class AdaPruner:
 
 
 def _make_controller(
-    name: str, num_samples: int, keep_ratio: float, terms: Terms, paper_scale: float
+    name: str,
+    num_samples: int,
+    keep_ratio: float,
+    schedule: Schedule,
+    terms: Terms,
+    paper_scale: float,
 ) -> RatioController:
     if name == "dual":
-        return DualRatio(num_samples, keep_ratio, use_compression=terms.compression)
+        return DualRatio(num_samples, keep_ratio, schedule.alpha_end, terms.compression)
     if name == "paper":
         return PaperRatio(paper_scale, use_compression=terms.compression)
     raise ValueError(f"the controller is {name!r}; it must be 'dual' or 'paper'")

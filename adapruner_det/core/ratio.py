@@ -17,7 +17,8 @@ The step is that gradient under a positive preconditioner that makes it free of 
 4/α, and F(f_i) − F(μ) in place of f_i − μ, where F is the share of recent observations below a
 value. F is read from a window, so that f may be heavy-tailed, bimodal or drifting; exact ties in
 f are broken by a fixed hash of the sample's index. What is controlled is c = F(μ), a number
-between 0 and 1.
+between 0 and 1. Logits are bounded: α·σ' of a sample far out would be all but 0, and no loss could
+bring it back.
 """
 
 from __future__ import annotations
@@ -115,13 +116,16 @@ class DualRatio:
     Args:
         num_samples: N; the window of recent pressures holds min(N, 4096).
         keep_ratio: c_r.
+        alpha_end: α of the last epoch.
         use_compression: False leaves the constraint out (Table 5): every sample is pushed out.
     """
 
     initial_logit = 0.0
     visit_decay = 0.2
 
-    STEP = 0.6  # largest step in a logit; at α = 5 one such step from 0 is binary
+    # Logits in units of 1/α of the last epoch, so that another α range changes nothing else.
+    STEP = 3.0  # largest step in a logit; one such step from 0 ends up binary
+    BOUND = 5.0  # largest logit: no sample is out so far that it could not come back in mid-run
     WINDOW = 4096  # a quantile's standard error is then below 0.8 points
     PROPORTIONAL = 4.0  # c moves by 4 points for each point of error in the ratio ...
     BATCH_GAIN = 0.7  # ... but a batch never tries to make good more than this part of it
@@ -131,7 +135,14 @@ class DualRatio:
     SETTLE_FROM = 0.5  # progress from which h grows ...
     SETTLE = 0.6  # ... to this, in units of rank
 
-    def __init__(self, num_samples: int, keep_ratio: float, use_compression: bool = True) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        keep_ratio: float,
+        alpha_end: float = 5.0,
+        use_compression: bool = True,
+    ) -> None:
+        self._step, self._bound = self.STEP / alpha_end, self.BOUND / alpha_end
         self._window = RecentWindow(min(num_samples, self.WINDOW))
         self._center = keep_ratio  # c
         self._integral = 0.0
@@ -151,13 +162,14 @@ class DualRatio:
         f = _break_ties(ids, f)
         self._window.add(f)
         probability = sigmoid(run.alpha * logit)
-        gain = self.STEP * 4.0 * probability * (1.0 - probability)
+        gain = self._step * 4.0 * probability * (1.0 - probability)
         settle = self.SETTLE * max(0.0, (run.progress - self.SETTLE_FROM) / (1 - self.SETTLE_FROM))
         rank = self._window.rank(f) + binarising_force(probability, settle)
         self._center = self._control(len(ids), run) if self.use_compression else 0.0
         if self.use_compression and run.progress >= self.GUARD_FROM:
             self._center = self._guard(logit, rank, gain, run)
-        return logit + gain * np.clip((self._center - rank) / self._width, -1.0, 1.0)
+        moved = logit + gain * np.clip((self._center - rank) / self._width, -1.0, 1.0)
+        return np.clip(moved, -self._bound, self._bound)
 
     def _control(self, batch: int, run: RunState) -> float:
         """c by proportional and integral control on the share of logits above 0.
@@ -176,9 +188,7 @@ class DualRatio:
             self._integral += self.INTEGRAL * error * batch / n
         return center
 
-    def _guard(
-        self, logit: np.ndarray, rank: np.ndarray, gain: np.ndarray, run: RunState
-    ) -> float:
+    def _guard(self, logit: np.ndarray, rank: np.ndarray, gain: np.ndarray, run: RunState) -> float:
         """The c nearest to the controlled one that leaves the ratio within the slack.
 
         A logit that can change its sign in this step is above 0 after it if and only if c exceeds

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+
+from adapruner_det.core import SampleMask
+from adapruner_det.core.mask import COLUMNS, Rows
+
+
+def rows(logit, seen=1):
+    logit = np.array(logit, dtype=np.float64)
+    return Rows(logit, logit + 1.0, logit + 2.0, np.full(len(logit), seen))
+
+
+def write(mask, ids, logit, alpha=1.0):
+    ids = np.array(ids)
+    before = mask.read(ids).logit
+    mask.write(ids, rows(logit))
+    mask.account(before, np.array(logit, dtype=np.float64), alpha)
+
+
+def test_a_sample_takes_at_most_16_bytes():
+    mask = SampleMask(1000)
+    assert sum(mask.column(name).nbytes for name in COLUMNS) <= 16 * 1000
+
+
+def test_reads_what_was_written_and_touches_nothing_else():
+    mask = SampleMask(6)
+    mask.write(np.array([4, 1]), rows([0.5, -1.5], seen=3))
+    found = mask.read(np.array([1, 4, 0]))
+    np.testing.assert_array_equal(found.logit, [-1.5, 0.5, 0.0])
+    np.testing.assert_array_equal(found.last_loss, [-0.5, 1.5, 0.0])
+    np.testing.assert_array_equal(found.mean_loss, [0.5, 2.5, 0.0])
+    np.testing.assert_array_equal(found.times_seen, [3, 3, 0])
+    np.testing.assert_array_equal(mask.column("logit"), [0, -1.5, 0, 0, 0.5, 0])
+
+
+def test_times_seen_stops_at_its_largest_number():
+    mask = SampleMask(1)
+    mask.write(np.array([0]), rows([0.0], seen=70_000))
+    assert mask.column("times_seen")[0] == 65_535
+
+
+def test_totals_stay_current_between_recounts():
+    rng = np.random.default_rng(0)
+    mask = SampleMask(50, initial_logit=1.0)
+    mask.recount(2.0)
+    for _ in range(20):
+        ids = rng.choice(50, size=8, replace=False)
+        write(mask, ids, rng.integers(-2, 3, size=8).astype(float), alpha=2.0)
+    logit = mask.column("logit").astype(np.float64)
+    soft = np.sum(1.0 / (1.0 + np.exp(-2.0 * logit)))
+    assert mask.totals.soft == pytest.approx(soft, abs=1e-5)  # float32 sigmoids at the start
+    assert mask.totals.positive == np.count_nonzero(logit > 0)
+    assert mask.totals.undecided == np.count_nonzero(logit == 0)
+    mask.recount(2.0)
+    assert mask.totals.soft == pytest.approx(soft, abs=1e-5)
+    probability = 1.0 / (1.0 + np.exp(-2.0 * logit))
+    assert mask.totals.binary == np.count_nonzero((probability < 0.1) | (probability > 0.9))
+
+
+def test_memory_mapped_columns_hold_the_same(tmp_path):
+    in_ram, mapped = SampleMask(9), SampleMask(9, directory=tmp_path)
+    for mask in (in_ram, mapped):
+        mask.write(np.array([3, 8]), rows([2.0, -2.0]))
+    for name, dtype in COLUMNS.items():
+        column = mapped.column(name)
+        assert isinstance(column, np.memmap) and column.dtype == dtype
+        np.testing.assert_array_equal(column, in_ram.column(name))
+        column.flush()
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.0.npy"), in_ram.column(name))
+
+
+def test_state_round_trip(tmp_path):
+    mask = SampleMask(9, initial_logit=0.25)
+    write(mask, [3, 8], [2.0, -2.0])
+    mask.column("times_seen")[0] = 65_535
+    torch.save(mask.state_dict(), tmp_path / "mask.pt")
+    copy = SampleMask(9)
+    copy.load_state_dict(torch.load(tmp_path / "mask.pt", weights_only=True))
+    for name in COLUMNS:
+        np.testing.assert_array_equal(copy.column(name), mask.column(name))
+    assert copy.totals == mask.totals
+
+
+def test_state_is_a_copy():
+    mask = SampleMask(3)
+    state = mask.state_dict()
+    mask.column("logit")[:] = 7.0
+    assert state["columns"]["logit"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="at least 1 sample, not 0"):
+        SampleMask(0)
+    with pytest.raises(ValueError, match="saved mask has 3 samples, this run has 4"):
+        SampleMask(4).load_state_dict(SampleMask(3).state_dict())

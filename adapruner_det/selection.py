@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -140,10 +142,10 @@ class Selection:
         path = Path(path)
         header = _read_header(path)
         columns = _read_npz(path.with_suffix(".npz"))
-        kept = header.pop("kept")
         try:
+            kept = header.pop("kept")
             selection = cls(columns=columns, **header)
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is not a selection: {error}") from error
         if set(kept) != selection.kept_keys:
             raise DataError(
@@ -222,7 +224,10 @@ def _replace_file(path: Path, write: Any) -> None:
 
 
 def _write_npz(file: Any, columns: Mapping[str, np.ndarray]) -> None:
-    np.savez_compressed(file, allow_pickle=False, **columns)
+    # numpy 2.0's savez has no allow_pickle and would save that as a column, so it is checked here.
+    if any(column.dtype.hasobject for column in columns.values()):
+        raise ValueError("a selection's columns must be plain arrays, not Python objects")
+    np.savez_compressed(file, **columns)  # type: ignore[arg-type]
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -249,5 +254,5 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path} is missing; it belongs to the .json beside it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

@@ -35,7 +35,7 @@ def main():
     )
     runs, selections = compare(cfg, SEEDS)
     print(f"\n{table(runs)}\n{verdict(runs)}\n")
-    truth = json.loads((ROOT / "datasets/demo/truth.json").read_text())["trainval"]
+    truth = json.loads((ROOT / "datasets/demo/truth.json").read_text())["images"]
     print(dropped_faults(selections, {k: v["kind"] for k, v in truth.items()}))
     pruning = sum(run.seconds for run in runs if run.part == "prune")
     training = sum(run.seconds for run in runs if run.part != "prune")

@@ -24,7 +24,8 @@ class Observation:
 
     Attributes:
         ids: (B,) int64 sample indices, on the CPU.
-        losses: (B,) float32 task losses before any weighting, detached, on the model's device.
+        losses: (B,) task losses before any weighting, detached, on the model's device; float32, or
+            float64 where the model's are.
     """
 
     ids: Tensor
@@ -73,13 +74,24 @@ class PrunedDetector(nn.Module):
         if self.pruner is None:
             raise RuntimeError("set .pruner before training: PruningTrainer does")
         compute = self.detector.losses_per_image if self._offers_losses else self.detector
-        losses = {name: value.float() for name, value in compute(batched_inputs).items()}
+        losses = compute(batched_inputs)
         check_per_image(losses, len(batched_inputs))
+        losses = {name: _at_least_float32(value) for name, value in losses.items()}
         ids = torch.tensor([x["sample_index"] for x in batched_inputs])
         total = torch.stack([value.detach() for value in losses.values()]).sum(dim=0)
         self.observed = Observation(ids, total)
+        if not torch.isfinite(total).all():
+            return dict.fromkeys(losses, self._nothing())
         weights = self.pruner.weights(ids).to(total.device)
-        return {name: _weighted_mean(weights, value, total) for name, value in losses.items()}
+        return {name: (weights * value).mean() for name, value in losses.items()}
+
+    def _nothing(self) -> Tensor:
+        """A loss of 0 whose gradient is 0 for every parameter, and NaN once one of them is.
+
+        A NaN or infinite loss must not enter the sum even with weight 0: its gradient would still
+        be NaN. So its whole batch is left out.
+        """
+        return torch.stack([(p * 0).sum() for p in self.parameters() if p.requires_grad]).sum()
 
     # Transparent to checkpoints: no prefix.
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -89,6 +101,10 @@ class PrunedDetector(nn.Module):
         return self.detector.load_state_dict(*args, **kwargs)
 
 
-def _weighted_mean(weights: Tensor, losses: Tensor, total: Tensor) -> Tensor:
-    """mean_i w_i·l_i over the batch; an image whose total is NaN or infinite counts as 0."""
-    return (weights * torch.where(torch.isfinite(total), losses, 0.0)).mean()
+def _at_least_float32(losses: Tensor) -> Tensor:
+    """Half precision, as under autocast, is too coarse to take logarithms and sums of."""
+    return losses.to(torch.promote_types(losses.dtype, torch.float32))
+
+
+def _at_least_float32(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

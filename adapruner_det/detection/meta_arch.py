@@ -80,9 +80,9 @@ class PrunedDetector(nn.Module):
         ids = torch.tensor([x["sample_index"] for x in batched_inputs])
         total = torch.stack([value.detach() for value in losses.values()]).sum(dim=0)
         self.observed = Observation(ids, total)
+        weights = self.pruner.weights(ids).to(total.device)  # collective: before any return
         if not torch.isfinite(total).all():
             return dict.fromkeys(losses, self._nothing())
-        weights = self.pruner.weights(ids).to(total.device)
         return {name: (weights * value).mean() for name, value in losses.items()}
 
     def _nothing(self) -> Tensor:
@@ -104,7 +104,3 @@ class PrunedDetector(nn.Module):
 def _at_least_float32(losses: Tensor) -> Tensor:
     """Half precision, as under autocast, is too coarse to take logarithms and sums of."""
     return losses.to(torch.promote_types(losses.dtype, torch.float32))
-
-
-def _at_least_float32(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

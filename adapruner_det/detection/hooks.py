@@ -34,6 +34,7 @@ class PruningHook(HookBase):
         self._model, self._index = model, loader.index
         self._batch_size = loader.batch_size
         self._random_states: dict[str, Any] | None = None
+        self._idle_steps = 0
 
     def before_step(self) -> None:
         if self._random_states is not None:
@@ -44,16 +45,7 @@ class PruningHook(HookBase):
         observed, self._model.observed = self._model.observed, None
         if observed is None:
             raise RuntimeError("the step computed no losses: the model in training must be ours")
-        bad = self.pruner.observe(observed.ids, observed.losses)
-        if len(bad):
-            names = ", ".join(self._index.keys[i] for i in bad[:3])
-            logger.warning(
-                "Iteration %d: the loss of %d image(s) is NaN or infinite, first %s; "
-                "they move neither the model nor the mask.",
-                self.trainer.iter,
-                len(bad),
-                names,
-            )
+        self._report(self.pruner.observe(observed.ids, observed.losses))
         while self._images_read() >= (self.pruner.epoch + 1) * len(self._index):
             self._log_epoch(self.pruner.end_epoch())
         self._put_scalars()
@@ -70,6 +62,28 @@ class PruningHook(HookBase):
         self.pruner.load_state_dict(state["pruner"])
         self.seed = int(state["seed"])
         self._random_states = state["random_states"]
+
+    def _report(self, bad: np.ndarray) -> None:
+        """Name the images ``bad`` whose loss is not finite; give up after an epoch of them.
+
+        Raises:
+            FloatingPointError: as Detectron2 does for a run that has diverged.
+        """
+        self._idle_steps = self._idle_steps + 1 if len(bad) else 0
+        if not len(bad):
+            return
+        logger.warning(
+            "Iteration %d: the loss of %d image(s) is NaN or infinite, first %s; "
+            "they do not move the mask, nor does their batch move the model.",
+            self.trainer.iter,
+            len(bad),
+            ", ".join(self._index.keys[i] for i in bad[:3]),
+        )
+        if self._idle_steps * self._batch_size >= len(self._index):
+            raise FloatingPointError(
+                f"for {self._idle_steps} steps in a row a loss was NaN or infinite: the run has "
+                "diverged; lower SOLVER.BASE_LR or set SOLVER.CLIP_GRADIENTS.ENABLED"
+            )
 
     def _images_read(self) -> int:
         return (self.trainer.iter + 1) * self._batch_size
@@ -102,8 +116,8 @@ class PruningHook(HookBase):
 
 
 def random_states() -> dict[str, Any]:
-    """The states of all generators that training draws from: tensors and plain Python."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    """The states of all generators that training may draw from: tensors and plain Python."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
@@ -116,7 +130,8 @@ def restore_random_states(states: dict[str, Any]) -> None:
     """Set what :func:`random_states` gave."""
     random.setstate(_as_tuple(states["python"]))
     name, keys, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    state = name, keys.numpy().astype(np.uint32), position, has_gauss, gauss
+    np.random.set_state(state)  # noqa: NPY002
     torch.set_rng_state(states["torch"].cpu())
     if states["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

@@ -99,11 +99,9 @@ def verdict(runs: list[Run]) -> str:
     """One sentence on selected against random, that says so when it does not win."""
     mean = {p: np.mean([r.ap50 for r in runs if r.part == p]) for p in ("random", "selected")}
     gap = mean["selected"] - mean["random"]
-    by_seed = {
-        seed: [r.ap50 for p in ("selected", "random") for r in runs if (r.part, r.seed) == (p, seed)]
-        for seed in {r.seed for r in runs}
-    }
-    won = sum(selected > random for selected, random in by_seed.values())
+    ap50 = {(run.part, run.seed): run.ap50 for run in runs}
+    by_seed = [(ap50["selected", s], ap50["random", s]) for s in {r.seed for r in runs}]
+    won = sum(selected > random for selected, random in by_seed)
     outcome = "beats random" if gap > 0 else "does NOT beat random"
     return f"Selection {outcome} here: {gap:+.2f} AP50, ahead in {won} of {len(by_seed)} seeds."
 

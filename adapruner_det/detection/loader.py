@@ -144,16 +144,17 @@ def sample_at(position: int, num_samples: int, seed: int) -> int:
 @contextmanager
 def seeded(seed: int, position: int) -> Iterator[None]:
     """Draw from states seeded by (seed, position); the process's own states stay untouched."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # Augmentations draw from numpy's global state.
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     value = int(np.random.SeedSequence((seed, position)).generate_state(1)[0])
     random.seed(value)
-    np.random.seed(value)
+    np.random.seed(value)  # noqa: NPY002
     torch.random.default_generator.manual_seed(value)
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import DatasetEvaluator
@@ -17,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..core import AdaPruner, Exchange, Schedule, Terms
 from ..errors import DataError
-from ..selection import Selection
+from ..selection import Selection, learned_selection
 from . import compat
 from .catalog import SampleIndex
 from .config import config_digest
@@ -67,7 +65,10 @@ class PruningMixin:
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> PruningLoader:
-        return build_pruning_train_loader(cfg)
+        inherited = super().build_train_loader
+        if inherited.__func__ is DefaultTrainer.build_train_loader.__func__:
+            return build_pruning_train_loader(cfg)
+        return inherited(cfg)  # the user's own, with a mapper of its own
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Detectron2's hooks, with the pruning hook before the checkpointer."""
@@ -161,23 +162,14 @@ def pruning_schedule(cfg: CfgNode, num_samples: int) -> Schedule:
 
 def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> Selection:
     """What a finished run hands back. A collective call where several processes train."""
-    kept = pruner.select()
-    names = ("logit", "last_loss", "mean_loss", "times_seen")
-    return Selection(
-        method="adapruner",
-        keep_ratio=cfg.ADAPRUNER.KEEP_RATIO,
-        seed=loader.seed,
+    return learned_selection(
+        pruner,
+        keys=loader.index.keys,
+        digests=loader.index.digests,
         datasets=loader.index.fingerprints(),
-        columns={
-            "key": np.array(loader.index.keys),
-            "digest": loader.index.digests,
-            "kept": kept,
-            **{name: pruner.mask.full_column(name) for name in names},
-        },
-        soft_ratio=pruner.status().ratio,
+        seed=loader.seed,
         config_digest=config_digest(cfg),
-        parameters=pruner.ranking_parameters(),
-        versions=library_versions(),
+        libraries=["detectron2"],
     )
 
 
@@ -195,18 +187,6 @@ def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
         f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "
         f"of epochs: {solver.MAX_ITER} of {before} iterations"
     )
-
-
-def library_versions() -> dict[str, str]:
-    """The versions of what decides a run's outcome."""
-    return {name: _version(name) for name in ("adapruner-det", "detectron2", "torch", "numpy")}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _unwrapped(model: nn.Module) -> PrunedDetector:

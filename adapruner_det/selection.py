@@ -15,14 +15,18 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .core.cut import cut, kept_count
 from .core.objective import pressure
 from .errors import DataError
+
+if TYPE_CHECKING:
+    from .core import AdaPruner
 
 SCHEMA_VERSION = 1
 
@@ -181,6 +185,54 @@ class Selection:
 _HEADER_FIELDS = tuple(f for f in Selection.__dataclass_fields__ if f != "columns")
 
 
+def learned_selection(
+    pruner: AdaPruner,
+    *,
+    keys: Sequence[str],
+    digests: np.ndarray,
+    datasets: Mapping[str, str],
+    seed: int,
+    config_digest: str,
+    libraries: Iterable[str] = (),
+) -> Selection:
+    """What a finished run of ``pruner`` hands back.
+
+    A collective call where several processes train.
+
+    Args:
+        pruner: the mask over the N samples of ``keys``.
+        keys: the N sorted keys.
+        digests: (N,) uint64, of each sample's annotations.
+        datasets: data-set name → fingerprint.
+        seed: of the run.
+        config_digest: of the run's configuration.
+        libraries: further ones whose versions decide the outcome.
+    """
+    kept = pruner.select()
+    names = ("logit", "last_loss", "mean_loss", "times_seen")
+    return Selection(
+        method="adapruner",
+        keep_ratio=pruner.keep_ratio,
+        seed=seed,
+        datasets=datasets,
+        columns={
+            "key": np.array(keys),
+            "digest": digests,
+            "kept": kept,
+            **{name: pruner.mask.full_column(name) for name in names},
+        },
+        soft_ratio=pruner.status().ratio,
+        config_digest=config_digest,
+        parameters=pruner.ranking_parameters(),
+        versions=library_versions("adapruner-det", "torch", "numpy", *libraries),
+    )
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """The installed version of each library, or ``unknown``."""
+    return {name: _version(name) for name in names}
+
+
 def check_keep_ratio(keep_ratio: float) -> None:
     """Raise a DataError unless ``keep_ratio`` is in (0, 1]."""
     if not 0.0 < keep_ratio <= 1.0:
@@ -206,6 +258,13 @@ def _difference(key: str, mine: dict[str, int], other: dict[str, int]) -> str:
     if key not in other:
         return "missing here"
     return "not in the selection" if key not in mine else "annotated otherwise"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _replace_file(path: Path, write: Any) -> None:

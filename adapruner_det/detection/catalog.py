@@ -153,7 +153,7 @@ class _KeptPart:
         columns = self.selection.columns
         known = [k for k in columns["key"].tolist() if k.rsplit("/", 1)[0] == self.base]
         chosen = set(known)
-        keys = sorted(k for k, d in dicts.items() if k in chosen or d.get("annotations"))
+        keys = sorted(k for k, d in dicts.items() if k in chosen or _has_object(d))
         rows = np.isin(columns["key"], known)
         part = Selection(
             method=self.selection.method,
@@ -163,6 +163,11 @@ class _KeptPart:
             columns={name: columns[name][rows] for name in ("key", "digest", "kept")},
         )
         part.check(keys, np.array([sample_digest(dicts[k]) for k in keys], dtype=np.uint64))
+
+
+def _has_object(sample: dict[str, Any]) -> bool:
+    """Whether Detectron2's FILTER_EMPTY_ANNOTATIONS lets a sample be trained on."""
+    return any(not a.get("iscrowd") for a in sample.get("annotations", ()))
 
 
 def require_registered(name: str) -> None:

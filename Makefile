@@ -43,7 +43,7 @@ $(READY): setup.py constraints.txt tools/install_detectron2.py tools/detectron2_
 
 demo: $(READY)
 	@$(RUN) datasets/make_demo.py
-	@$(RUN) tools/demo.py
+	@$(RUN) -W ignore::FutureWarning tools/demo.py
 
 test: $(READY)
 	@echo "Running all tests (several minutes) ..."

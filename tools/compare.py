@@ -1,31 +1,33 @@
 #!/usr/bin/env python3
 """Train one detector on all images, on a random part and on the selected part, and compare.
 
-    tools/compare.py --config-file FILE --seeds 0 1 2 ADAPRUNER.KEEP_RATIO 0.9
+    tools/compare.py --config-file FILE --num-seeds 3 ADAPRUNER.KEEP_RATIO 0.9
 
 Each seed prunes, draws and trains for itself. Outputs go to OUTPUT_DIR/seed<seed>/<part>.
 """
 
-import logging
+import argparse
 
-from detectron2.engine import default_argument_parser
-
-from adapruner_det.detection.compare import compare, table, verdict
+from adapruner_det.detection.compare import compare, log_to_file, table, verdict
 from adapruner_det.detection.config import resolve_device
 from adapruner_det.detection.setup import check_pruning_inputs, load_config
 from adapruner_det.errors import reported
 
 
 def main():
-    parser = default_argument_parser(epilog=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--num-seeds", type=int, default=3, help="seeds 0 to this, exclusive")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides")
     args = parser.parse_args()
     with reported():
         cfg = load_config(args.config_file, args.opts)
         check_pruning_inputs(cfg)
         resolve_device(cfg)
-        logging.getLogger("detectron2").setLevel(logging.WARNING)
-        runs, _ = compare(cfg, args.seeds)
+        log_to_file(cfg.OUTPUT_DIR)
+        runs, _ = compare(cfg, list(range(args.num_seeds)))
     print(table(runs))
     print(verdict(runs))
 

@@ -5,12 +5,11 @@ Every number it prints is measured in this very run.
 """
 
 import json
-import logging
 import os
 import time
 from pathlib import Path
 
-from adapruner_det.detection.compare import compare, table, verdict
+from adapruner_det.detection.compare import compare, log_to_file, table, verdict
 from adapruner_det.detection.config import resolve_device
 from adapruner_det.detection.setup import check_pruning_inputs, load_config
 from adapruner_det.detection.summary import dropped_faults
@@ -27,7 +26,7 @@ def main():
         cfg = load_config(str(ROOT / "configs/demo_yolov3tiny.yaml"))
         check_pruning_inputs(cfg)
     resolve_device(cfg)
-    logging.getLogger("detectron2").setLevel(logging.WARNING)
+    log_to_file(cfg.OUTPUT_DIR)
     print(
         f"YOLOv3-Tiny on the demo data, {len(SEEDS)} seeds: each prunes to "
         f"{cfg.ADAPRUNER.KEEP_RATIO:.0%}, then trains on all, a random part and the selected part.",

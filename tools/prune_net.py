@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Learn which training images a detector can do without, and write the selection of the rest.
 
-    tools/prune_net.py --config-file configs/voc_yolov3tiny.yaml ADAPRUNER.KEEP_RATIO 0.9
-    tools/prune_net.py --config-file ... --resume            # go on with a killed run
+tools/prune_net.py --config-file configs/voc_yolov3tiny.yaml ADAPRUNER.KEEP_RATIO 0.9
+tools/prune_net.py --config-file ... --resume            # go on with a killed run
 """
 
 import time

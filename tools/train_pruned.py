@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Train the plain detector from scratch on the images that a selection keeps, and evaluate it.
 
-    tools/train_pruned.py --config-file configs/voc_yolov3tiny.yaml --selection FILE
-    tools/train_pruned.py --config-file ... --selection FILE --same-iterations
-    tools/train_pruned.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+tools/train_pruned.py --config-file configs/voc_yolov3tiny.yaml --selection FILE
+tools/train_pruned.py --config-file ... --selection FILE --same-iterations
+tools/train_pruned.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
 from detectron2.checkpoint import DetectionCheckpointer

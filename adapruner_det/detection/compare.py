@@ -6,6 +6,7 @@ in common is the configuration and the number of epochs.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -40,6 +41,21 @@ class Run:
     images: int
     ap50: float
     seconds: float
+
+
+def log_to_file(folder: str) -> None:
+    """Send all logs to ``folder/log.txt``, warnings to the terminal too.
+
+    It replaces Detectron2's ``setup_logger``, whose output would drown the progress bars. A
+    trainer calls that itself unless the logger is already at INFO.
+    """
+    os.makedirs(folder, exist_ok=True)
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    handlers = [logging.FileHandler(os.path.join(folder, "log.txt")), terminal]
+    form = "[%(asctime)s %(name)s] %(levelname)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format=form)
+    logging.captureWarnings(True)
 
 
 def compare(cfg: CfgNode, seeds: list[int]) -> tuple[list[Run], list[Selection]]:

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Pre-train a classifier on the kept part of one data set, then fine-tune it on another.
+
+    tools/prune_cls.py --config-file configs/classification/cifar100_resnet18.yaml
+    tools/transfer_cls.py --config-file configs/classification/cifar100_resnet18.yaml \\
+        --selection output/cifar100_resnet18/selection.json \\
+        --target-config-file configs/classification/cifar10_finetune.yaml OUTPUT_DIR output/transfer
+
+The overrides hold for both runs; they write to OUTPUT_DIR/source and OUTPUT_DIR/target.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from adapruner_det.classification.config import load_config
+from adapruner_det.classification.data import load_data
+from adapruner_det.classification.run import transfer
+from adapruner_det.errors import reported
+from adapruner_det.selection import Selection
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="of the pre-training")
+    parser.add_argument("--target-config-file", required=True, help="of the fine-tuning")
+    parser.add_argument("--selection", help="of the source; without it, all its images")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with reported():
+        cfgs = [load_config(f, args.opts) for f in (args.config_file, args.target_config_file)]
+        for cfg, part in zip(cfgs, ("source", "target"), strict=True):
+            cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / part)
+        source, target = (load_data(cfg) for cfg in cfgs)
+        selection = Selection.load(args.selection) if args.selection else None
+        results = transfer(cfgs[0], source, cfgs[1], target, selection, resume=args.resume)
+    for part, result in zip(("source", "target"), results, strict=True):
+        print(
+            f"{part}: {result.accuracy:.2f}% on {result.evaluated_on} after {result.epochs} "
+            f"epochs of {result.images} images"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""What tests of all rooms share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def shared_data(request):
+    """The folder of real data, or the sub-folder that an indirect parameter names.
+
+    It is $ADAPRUNER_TEST_DATA, or ../shared/data beside the repository.
+    """
+    folder = Path(os.environ.get("ADAPRUNER_TEST_DATA") or ROOT.parent / "shared" / "data")
+    folder = folder / getattr(request, "param", "")
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}; ADAPRUNER_TEST_DATA names another place")
+    return folder

@@ -1,5 +1,6 @@
 """The method: a mask over samples, moved by their losses. torch and numpy only."""
 
+from .balance import Balance, ClassSets, kept_shares
 from .cut import cut, kept_count
 from .exchange import Exchange
 from .mask import SampleMask
@@ -8,6 +9,8 @@ from .schedule import Schedule
 
 __all__ = [
     "AdaPruner",
+    "Balance",
+    "ClassSets",
     "Exchange",
     "SampleMask",
     "Schedule",
@@ -15,4 +18,5 @@ __all__ = [
     "Terms",
     "cut",
     "kept_count",
+    "kept_shares",
 ]

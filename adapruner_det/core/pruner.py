@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .balance import Balance, ClassDuals, balanced_cut
 from .cut import cut, kept_count
 from .exchange import Exchange
 from .mask import Rows, SampleMask
@@ -76,11 +77,13 @@ class AdaPruner:
             minimum of L − log L lies at a typical loss; ``none`` leaves them as they are.
         terms: the ablations of Table 5.
         paper_scale: s of Eq. 7, for the paper's controller only.
+        balance: keeps the kept share of every class near c_r; None leaves it to the losses.
         directory: where to memory-map the columns; None keeps them in RAM.
         exchange: the processes that share the mask; every one of them makes the same calls.
 
     Raises:
-        ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
+        ValueError: a keep ratio outside (0, 1], an unknown controller or normalisation, or a
+            balance of other samples or with the paper's controller.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class AdaPruner:
         normalize: Literal["median", "none"] = "median",
         terms: Terms | None = None,
         paper_scale: float = 100.0,
+        balance: Balance | None = None,
         directory: str | Path | None = None,
         exchange: Exchange | None = None,
     ) -> None:
@@ -117,6 +121,15 @@ class AdaPruner:
             exchange=exchange,
         )
         self._losses = RecentWindow(min(num_samples, 4096)) if normalize == "median" else None
+        self.balance = balance
+        self._duals: ClassDuals | None = None
+        if balance is not None:
+            if controller != "dual" or len(balance.sets) != num_samples:
+                raise ValueError(
+                    f"balance needs the controller 'dual' and the classes of all {num_samples} "
+                    f"samples; it got {controller!r} and those of {len(balance.sets)}"
+                )
+            self._duals = ClassDuals(balance, keep_ratio)
 
     def weights(self, ids: Tensor | np.ndarray) -> Tensor:
         """What multiplies each sample's loss: 1 in warm-up, then σ(α·m). (B,) float32, detached.
@@ -190,7 +203,8 @@ class AdaPruner:
     def select(self) -> np.ndarray:
         """The final cut: (N,) bool with exactly round(c_r·N) true (at least one).
 
-        Says loudly when the soft ratio is not within ε = 0.02 of c_r; the cut is exact even so.
+        Says loudly when the soft ratio is not within ε = 0.02 of c_r, and when all losses are
+        equal; the cut is exact even so.
         Costs O(N), on every process.
         """
         status = self.status()
@@ -205,14 +219,34 @@ class AdaPruner:
                 kept_count(self.num_samples, self.keep_ratio),
                 self.num_samples,
             )
-        score = pressure(
-            self.mask.full_column("mean_loss") / np.float32(self._scale()),
-            **self._pressure_terms(),
-        )
-        kept = cut(
-            self.mask.full_column("logit"), score, kept_count(self.num_samples, self.keep_ratio)
-        )
+        mean_loss = self.mask.full_column("mean_loss")
+        if self.num_samples > 1 and mean_loss.min() == mean_loss.max():
+            logger.warning(
+                "Every sample has the loss %g: nothing ranks them, so which %d of %d are kept "
+                "follows from their indices alone.",
+                mean_loss[0],
+                kept_count(self.num_samples, self.keep_ratio),
+                self.num_samples,
+            )
+        score = pressure(mean_loss / np.float32(self._scale()), **self._pressure_terms())
+        kept = self._cut(self.mask.full_column("logit"), score)
         self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
+        return kept
+
+    def _cut(self, logit: np.ndarray, score: np.ndarray) -> np.ndarray:
+        count = kept_count(self.num_samples, self.keep_ratio)
+        if self.balance is None:
+            return cut(logit, score, count)
+        kept = balanced_cut(logit, score, count, self.balance, self.keep_ratio)
+        off = self.balance.off_band(kept, self.keep_ratio)
+        if len(off):
+            logger.warning(
+                "The kept share of the classes %s could not be brought within %.3f of %.4f: "
+                "their samples have other classes too; widen the band.",
+                off.tolist(),
+                self.balance.band,
+                self.keep_ratio,
+            )
         return kept
 
     def ranking_parameters(self) -> dict[str, Any]:
@@ -227,6 +261,7 @@ class AdaPruner:
             "mask": self.mask.state_dict(),
             "controller": self._controller.state_dict(),
             "losses": None if self._losses is None else self._losses.state_dict(),
+            "duals": None if self._duals is None else self._duals.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -237,6 +272,8 @@ class AdaPruner:
         self._controller.load_state_dict(state["controller"])
         if self._losses is not None:
             self._losses.load_state_dict(state["losses"])
+        if self._duals is not None:
+            self._duals.load_state_dict(state["duals"])
 
     def _move(self, ids: np.ndarray, losses: np.ndarray) -> None:
         """The losses (B,) of distinct ``ids`` (B,) enter their means; after warm-up logits move."""
@@ -260,10 +297,13 @@ class AdaPruner:
                 alpha,
                 self.schedule.progress(self.epoch),
                 self.mask.totals,
+                0.0 if self._duals is None else self._duals.offset(ids),
             )
             logit = self._controller.step(ids, rows.logit, f, run)
             logit = logit.astype(np.float32).astype(np.float64)  # as stored, as accounted for
             self.mask.account(rows.logit, logit, alpha)
+            if self._duals is not None:
+                self._duals.update(ids, rows.logit, logit)
         self.mask.write(ids, Rows(logit, losses, mean, seen))
 
     def _scale(self) -> float:

@@ -42,6 +42,7 @@ class RunState:
     alpha: float
     progress: float  # of the pruning epochs, 0 to 1
     totals: Totals
+    offset: np.ndarray | float = 0.0  # (B,), lowers the ranks of the batch: see .balance
 
 
 class RatioController(Protocol):
@@ -164,7 +165,7 @@ class DualRatio:
         probability = sigmoid(run.alpha * logit)
         gain = self._step * 4.0 * probability * (1.0 - probability)
         settle = self.SETTLE * max(0.0, (run.progress - self.SETTLE_FROM) / (1 - self.SETTLE_FROM))
-        rank = self._window.rank(f) + binarising_force(probability, settle)
+        rank = self._window.rank(f) - run.offset + binarising_force(probability, settle)
         self._center = self._control(len(ids), run) if self.use_compression else 0.0
         if self.use_compression and run.progress >= self.GUARD_FROM:
             self._center = self._guard(logit, rank, gain, run)

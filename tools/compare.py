@@ -20,6 +20,7 @@ def main():
     )
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--num-seeds", type=int, default=3, help="seeds 0 to this, exclusive")
+    parser.add_argument("--processes", type=int, default=1, help="seeds side by side")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides")
     args = parser.parse_args()
     with reported():
@@ -27,7 +28,7 @@ def main():
         check_pruning_inputs(cfg)
         resolve_device(cfg)
         log_to_file(cfg.OUTPUT_DIR)
-        runs, _ = compare(cfg, list(range(args.num_seeds)))
+        runs, _ = compare(cfg, list(range(args.num_seeds)), args.processes)
     print(table(runs))
     print(verdict(runs))
 

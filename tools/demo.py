@@ -32,7 +32,7 @@ def main():
         f"{cfg.ADAPRUNER.KEEP_RATIO:.0%}, then trains on all, a random part and the selected part.",
         flush=True,
     )
-    runs, selections = compare(cfg, SEEDS)
+    runs, selections = compare(cfg, SEEDS, processes=min(len(SEEDS), os.cpu_count() or 1))
     print(f"\n{table(runs)}\n{verdict(runs)}\n")
     truth = json.loads((ROOT / "datasets/demo/truth.json").read_text())["images"]
     print(dropped_faults(selections, {k: v["kind"] for k, v in truth.items()}))

@@ -88,11 +88,11 @@ class PruningLoader:
 
     def batches(self) -> Iterator[list[int]]:
         """Stream positions of each step's batch over all ranks, from the first step on."""
-        landscape = np.array([d["width"] > d["height"] for d in self.index.dicts])
+        dicts, grouped = self.index.dicts, self.group_by_aspect
+        bucket_of = [int(grouped and d["width"] > d["height"]) for d in dicts]
         waiting: tuple[list[int], list[int]] = ([], [])
         for position in count():
-            sample = sample_at(position, len(self.index), self.seed)
-            bucket = waiting[int(landscape[sample]) if self.group_by_aspect else 0]
+            bucket = waiting[bucket_of[sample_at(position, len(dicts), self.seed)]]
             bucket.append(position)
             if len(bucket) == self.batch_size:
                 yield bucket.copy()
@@ -160,14 +160,25 @@ def seeded(seed: int, position: int) -> Iterator[None]:
 
 def refuse_mixing(mapper: Mapper) -> None:
     """Raise a DataError where a mapper puts several images into one: a loss has one owner."""
-    parts = [mapper, *getattr(getattr(mapper, "augmentations", None), "augs", ())]
-    names = [getattr(part, "__name__", type(part).__name__) for part in parts]
+    names = [getattr(part, "__name__", type(part).__name__) for part in _parts(mapper)]
     mixing = [n for n in names if any(word in n.lower() for word in MIXING)]
     if mixing:
         raise DataError(
             f"the augmentation {mixing[0]} mixes images, so a loss belongs to no single one; "
             "leave it out while pruning (train_pruned.py may use it)"
         )
+
+
+def _parts(part: Any) -> Iterator[Any]:
+    """A mapper or an augmentation, and those inside it, as Detectron2 and functools nest them."""
+    if isinstance(part, (list, tuple)):
+        for inner in part:
+            yield from _parts(inner)
+        return
+    yield part
+    for name in ("augmentations", "augs", "aug", "func"):
+        if hasattr(part, name):
+            yield from _parts(getattr(part, name))
 
 
 def check_sampler(cfg: CfgNode) -> None:

@@ -33,22 +33,24 @@ class Exchange:
         return cls(cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
 
     def gather(self, values: np.ndarray) -> tuple[np.ndarray, slice]:
-        """The values of all ranks, by rank, and where this rank's stand among them.
+        """The values of all ranks, by rank, and where this rank's stand along the last axis.
 
-        ``values`` has shape (B,), B may differ between ranks; dtype int64 or float64.
+        ``values`` has shape (..., B); B may differ between ranks, nothing else may. int64 or
+        float64.
         """
+        batch = values.shape[-1]
         if self.world == 1:
-            return values, slice(0, len(values))
+            return values, slice(0, batch)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        dist.all_gather(lengths, torch.tensor([len(values)]), group=self._group)
+        dist.all_gather(lengths, torch.tensor([batch]), group=self._group)
         counts = [int(n) for n in lengths]
-        padded = torch.zeros(max(counts), dtype=torch.from_numpy(values[:0]).dtype)
-        padded[: len(values)] = torch.from_numpy(values)
-        parts = [torch.empty_like(padded) for _ in range(self.world)]
-        dist.all_gather(parts, padded, group=self._group)
-        joined = torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+        padded = np.zeros((*values.shape[:-1], max(counts)), dtype=values.dtype)
+        padded[..., :batch] = values
+        parts = [torch.from_numpy(np.empty_like(padded)) for _ in range(self.world)]
+        dist.all_gather(parts, torch.from_numpy(padded), group=self._group)
+        own = [part[..., :count].numpy() for part, count in zip(parts, counts, strict=True)]
         start = sum(counts[: self.rank])
-        return joined.numpy(), slice(start, start + len(values))
+        return np.concatenate(own, axis=-1), slice(start, start + batch)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """The elementwise sum over the ranks, float64; any one shape, the same on every rank."""

@@ -167,8 +167,9 @@ class AdaPruner:
                 f"{len(own_ids)} ids came with losses of shape {own_losses.shape}; "
                 "there must be one loss per id: use reduction='none'"
             )
-        all_ids, _ = self.mask.exchange.gather(own_ids)
-        all_losses, _ = self.mask.exchange.gather(own_losses)
+        # Indices are exact as float64 up to 2^53, so one message carries both.
+        everyone, _ = self.mask.exchange.gather(np.stack([own_ids, own_losses]))
+        all_ids, all_losses = everyone[0].astype(np.int64), everyone[1]
         finite = np.isfinite(all_losses)
         self.nonfinite += int(np.count_nonzero(~finite))
         if np.any(all_losses[finite] < 0):
@@ -207,34 +208,38 @@ class AdaPruner:
         equal; the cut is exact even so.
         Costs O(N), on every process.
         """
-        status = self.status()
-        if self.keep_ratio < 1.0 and abs(status.ratio - self.keep_ratio) > TOLERANCE:
+        count = kept_count(self.num_samples, self.keep_ratio)
+        mean_loss = self.mask.full_column("mean_loss")
+        if count < self.num_samples:
+            self._warn(mean_loss, count)
+        score = pressure(mean_loss / np.float32(self._scale()), **self._pressure_terms())
+        kept = self._cut(self.mask.full_column("logit"), score, count)
+        self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
+        return kept
+
+    def _warn(self, mean_loss: np.ndarray, count: int) -> None:
+        ratio = self.status().ratio
+        if abs(ratio - self.keep_ratio) > TOLERANCE:
             logger.warning(
                 "The soft ratio is %.4f, further than %.2f from the keep ratio %.4f: %s. "
                 "The cut keeps exactly %d of %d all the same.",
-                status.ratio,
+                ratio,
                 TOLERANCE,
                 self.keep_ratio,
                 self._why_off(),
-                kept_count(self.num_samples, self.keep_ratio),
+                count,
                 self.num_samples,
             )
-        mean_loss = self.mask.full_column("mean_loss")
-        if self.num_samples > 1 and mean_loss.min() == mean_loss.max():
+        if mean_loss.min() == mean_loss.max():
             logger.warning(
                 "Every sample has the loss %g: nothing ranks them, so which %d of %d are kept "
                 "follows from their indices alone.",
                 mean_loss[0],
-                kept_count(self.num_samples, self.keep_ratio),
+                count,
                 self.num_samples,
             )
-        score = pressure(mean_loss / np.float32(self._scale()), **self._pressure_terms())
-        kept = self._cut(self.mask.full_column("logit"), score)
-        self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
-        return kept
 
-    def _cut(self, logit: np.ndarray, score: np.ndarray) -> np.ndarray:
-        count = kept_count(self.num_samples, self.keep_ratio)
+    def _cut(self, logit: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
         if self.balance is None:
             return cut(logit, score, count)
         kept = balanced_cut(logit, score, count, self.balance, self.keep_ratio)

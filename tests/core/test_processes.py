@@ -1,0 +1,52 @@
+"""The same samples in the same order give the same mask on 1, 2 and 4 processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapruner_det.core.mask import COLUMNS
+
+SCRIPT = Path(__file__).with_name("processes.py")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The result of every rank, by (number of processes, rank)."""
+    folder = tmp_path_factory.mktemp("processes")
+    root = SCRIPT.parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    for world in (1, 2, 4):
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
+        done = subprocess.run(
+            [sys.executable, *launcher, SCRIPT, folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    return {(w, r): dict(np.load(folder / f"{w}-{r}.npz")) for w in (1, 2, 4) for r in range(w)}
+
+
+@pytest.mark.slow
+def test_same_kept_set_and_same_state(results):
+    alone = results[1, 0]
+    assert 0 < np.count_nonzero(alone["cut"]) < len(alone["cut"])
+    assert alone["numbers"][3] > 0, "some losses were NaN"
+    for found in results.values():
+        np.testing.assert_array_equal(found["cut"], alone["cut"])
+        for name in (*COLUMNS, "numbers", "dual", "weights"):
+            np.testing.assert_allclose(found[name], alone[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_each_process_holds_only_its_own_rows(results):
+    n = len(results[1, 0]["cut"])
+    for (world, _), found in results.items():
+        owned, total = found["owned"]
+        assert total == n
+        assert owned in (n // world, -(-n // world))

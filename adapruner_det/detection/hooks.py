@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,34 @@ class PruningHook(HookBase):
     """Moves the mask after each step, by the losses of that step.
 
     An epoch ends with the step in which N more images have been read. Stateful: it has to stand
-    before the checkpointer, or a checkpoint would hold the mask of the step before.
+    before the checkpointer, or a checkpoint would hold the mask of the step before, and before
+    hooks that run the model in training mode.
 
     Args:
         pruner: the mask.
         model: the wrapper that has the losses.
         loader: what the run reads; its seed is saved, for a run without one.
+        save_periods: numbers of steps after whose multiples a checkpoint may be saved. The mask of
+            several processes is gathered then, as only the main one saves.
     """
 
-    def __init__(self, pruner: AdaPruner, model: PrunedDetector, loader: PruningLoader) -> None:
+    def __init__(
+        self,
+        pruner: AdaPruner,
+        model: PrunedDetector,
+        loader: PruningLoader,
+        save_periods: Sequence[int] = (),
+    ) -> None:
         self.pruner, self.seed = pruner, loader.seed
         self._model, self._index = model, loader.index
         self._batch_size = loader.batch_size
         self._random_states: dict[str, Any] | None = None
         self._idle_steps = 0
+        self._save_periods = [period for period in save_periods if period > 0]
+        self._gathered: dict[str, Any] | None = None
+
+    def before_train(self) -> None:
+        self._gather()
 
     def before_step(self) -> None:
         if self._random_states is not None:
@@ -49,11 +64,14 @@ class PruningHook(HookBase):
         while self._images_read() >= (self.pruner.epoch + 1) * len(self._index):
             self._log_epoch(self.pruner.end_epoch())
         self._put_scalars()
+        done = self.trainer.iter + 1
+        if done >= self.trainer.max_iter or any(done % n == 0 for n in self._save_periods):
+            self._gather()
 
     def state_dict(self) -> dict[str, Any]:
         """The mask, the seed and all random states."""
         return {
-            "pruner": self.pruner.state_dict(),
+            "pruner": self._gathered or self.pruner.state_dict(),
             "seed": self.seed,
             "random_states": random_states(),
         }
@@ -62,6 +80,11 @@ class PruningHook(HookBase):
         self.pruner.load_state_dict(state["pruner"])
         self.seed = int(state["seed"])
         self._random_states = state["random_states"]
+
+    def _gather(self) -> None:
+        """Where several processes share the mask, put its state where one alone can save it."""
+        if self.pruner.mask.world > 1:
+            self._gathered = self.pruner.state_dict()
 
     def _report(self, bad: np.ndarray) -> None:
         """Name the images ``bad`` whose loss is not finite; give up after an epoch of them.

@@ -71,7 +71,11 @@ class PruningMixin:
         return inherited(cfg)  # the user's own, with a mapper of its own
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """Detectron2's hooks, with the pruning hook before the checkpointer."""
+        """Detectron2's hooks, with the pruning hook first.
+
+        So on every rank it takes a step's losses before PreciseBN computes others, and moves the
+        mask before the checkpointer saves it.
+        """
         loader = self._trainer.data_loader
         if not isinstance(loader, PruningLoader):
             raise DataError(
@@ -80,13 +84,9 @@ class PruningMixin:
             )
         model = _unwrapped(self._trainer.model)
         model.pruner = build_pruner(self.cfg, len(loader.index))
-        self.pruning = PruningHook(model.pruner, model, loader)
-        found = super().build_hooks()
-        types = [type(hook) for hook in found]
-        place = len(found)
-        if hooks.PeriodicCheckpointer in types:
-            place = types.index(hooks.PeriodicCheckpointer)
-        return [*found[:place], self.pruning, *found[place:]]
+        periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
+        self.pruning = PruningHook(model.pruner, model, loader, periods)
+        return [self.pruning, *super().build_hooks()]
 
     def resume_or_load(self, resume: bool = True) -> Any:
         """As in Detectron2; a resumed run reads on where it stopped."""

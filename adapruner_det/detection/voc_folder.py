@@ -1,11 +1,12 @@
 """Any folder in the VOC layout as a Detectron2 data set.
 
-    Annotations/<id>.xml    ImageSets/Main/<split>.txt    JPEGImages/<id>.jpg (.jpeg, .png)
+Annotations/<id>.xml    ImageSets/Main/<split>.txt    JPEGImages/<id>.jpg (.jpeg, .png)
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import xml.etree.ElementTree as ET
 from functools import partial
@@ -48,11 +49,13 @@ def register_voc_folder(
     _require_layout(root, split)
     if name in DatasetCatalog.list():
         meta = MetadataCatalog.get(name)
-        if (meta.get("dirname"), meta.get("split")) == (str(root), split):
+        same_classes = not class_names or meta.get("thing_classes") == list(class_names)
+        if (meta.get("dirname"), meta.get("split")) == (str(root), split) and same_classes:
             return
         raise DataError(
             f"the name {name!r} belongs to another data set "
-            f"({meta.get('dirname')}, {meta.get('split')}); choose another name"
+            f"({meta.get('dirname')}, {meta.get('split')}, classes {meta.get('thing_classes')}); "
+            "choose another name"
         )
     classes = list(class_names) if class_names else find_class_names(root)
     DatasetCatalog.register(name, partial(load_voc_folder, root, split, classes))
@@ -72,7 +75,8 @@ def register_from_config(cfg: CfgNode) -> None:
     training set is such a folder, the number of classes in ``cfg.MODEL`` is set from it.
 
     Raises:
-        DataError: an entry of another form, and what :func:`register_voc_folder` raises.
+        DataError: an entry of another form, training and test folders whose classes differ, and
+            what :func:`register_voc_folder` raises.
     """
     base = os.environ.get("DETECTRON2_DATASETS", "datasets")
     for entry in cfg.ADAPRUNER.VOC_FOLDERS:
@@ -86,6 +90,7 @@ def register_from_config(cfg: CfgNode) -> None:
         root = os.path.join(base, os.path.expandvars(os.path.expanduser(path)))
         register_voc_folder(name, root, split, cfg.ADAPRUNER.VOC_CLASSES)
     names = {entry.partition("=")[0] for entry in cfg.ADAPRUNER.VOC_FOLDERS}
+    _require_same_classes([n for n in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if n in names])
     if cfg.DATASETS.TRAIN and cfg.DATASETS.TRAIN[0] in names:
         _set_num_classes(cfg, len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes))
 
@@ -105,15 +110,13 @@ def load_voc_folder(
     root = Path(root)
     _require_layout(root, split)
     category = {name: i for i, name in enumerate(class_names)}
-    images = {p.stem: p for p in sorted((root / "JPEGImages").iterdir())}
-    images = {stem: p for stem, p in images.items() if p.suffix in IMAGE_SUFFIXES}
+    # Backwards, so that of a.jpg and a.png the former stays: Detectron2 reads only that.
+    files = sorted((root / "JPEGImages").iterdir(), reverse=True)
+    images = {p.stem: p for p in files if p.suffix in IMAGE_SUFFIXES}
     split_file = root / "ImageSets" / "Main" / f"{split}.txt"
     dicts: list[dict[str, Any]] = []
     empty: list[str] = []
-    for line in split_file.read_text().splitlines():
-        if not line.strip():
-            continue
-        image_id = line.split()[0]  # VOC's per-class lists have a second column
+    for image_id in _read_split(split_file):
         annotation = root / "Annotations" / f"{image_id}.xml"
         for kind, there in (("image", image_id in images), ("annotation", annotation.is_file())):
             if not there:
@@ -149,7 +152,7 @@ def find_class_names(root: Path) -> list[str]:
         DataError: no annotation names a class, or one does not parse.
     """
     names = {
-        str(obj.findtext("name")).strip()
+        _class_name(obj, file)
         for file in sorted((root / "Annotations").glob("*.xml"))
         for obj in _parse(file).iter("object")
     }
@@ -159,7 +162,9 @@ def find_class_names(root: Path) -> list[str]:
 
 
 def _require_layout(root: Path, split: str) -> None:
-    missing = [d for d in ("Annotations", "ImageSets/Main", "JPEGImages") if not (root / d).is_dir()]
+    missing = [
+        d for d in ("Annotations", "ImageSets/Main", "JPEGImages") if not (root / d).is_dir()
+    ]
     if missing:
         raise DataError(
             f"{root} is not a folder in the VOC layout: it has no {' and no '.join(missing)}; "
@@ -171,6 +176,25 @@ def _require_layout(root: Path, split: str) -> None:
             f"{root} has no split {split!r}: ImageSets/Main/{split}.txt is missing; "
             f"there are {', '.join(found) or 'none'}"
         )
+
+
+def _require_same_classes(names: list[str]) -> None:
+    """Without it a class that one folder lacks would shift the numbers of those after it."""
+    classes = {name: MetadataCatalog.get(name).thing_classes for name in names}
+    for name, own in classes.items():
+        if own != classes[names[0]]:
+            raise DataError(
+                f"the classes of {names[0]!r} and {name!r} differ: {classes[names[0]]} and {own}; "
+                "list the classes of all in ADAPRUNER.VOC_CLASSES"
+            )
+
+
+def _read_split(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the split file {file} cannot be read: {error}; mend the file") from error
+    return [line.split()[0] for line in lines if line.strip()]  # VOC's lists may have 2 columns
 
 
 def _parse(file: Path) -> ET.Element:
@@ -193,24 +217,34 @@ def _image_size(tree: ET.Element, image: Path) -> tuple[int, int]:
         return opened.height, opened.width
 
 
+def _class_name(obj: ET.Element, file: Path) -> str:
+    name = (obj.findtext("name") or "").strip()
+    if not name:
+        raise DataError(f"{file} has an object without a name; mend the file")
+    return name
+
+
 def _read_object(obj: ET.Element, category: dict[str, int], file: Path) -> dict[str, Any]:
-    name = str(obj.findtext("name")).strip()
+    name = _class_name(obj, file)
     if name not in category:
         raise DataError(
             f"{file} has the class {name!r}, which is not among {list(category)}; "
             "add it to ADAPRUNER.VOC_CLASSES or correct the file"
         )
     try:
-        x0, y0, x1, y1 = (
+        x0, y0, x1, y1 = box = [
             float(str(obj.findtext(f"bndbox/{side}"))) for side in ("xmin", "ymin", "xmax", "ymax")
-        )
+        ]
+        difficult = int(obj.findtext("difficult") or 0)
+        if not all(map(math.isfinite, box)):
+            raise ValueError(f"{box} is not finite")
     except ValueError as error:
         raise DataError(f"{file} has a box that does not parse: {error}; mend the file") from error
     return {
         "category_id": category[name],
         "bbox": [x0 - 1.0, y0 - 1.0, x1, y1],
         "bbox_mode": BoxMode.XYXY_ABS,
-        "difficult": int(obj.findtext("difficult") or 0),
+        "difficult": difficult,
     }
 
 

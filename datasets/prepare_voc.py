@@ -44,6 +44,8 @@ def prepare(base: str | os.PathLike) -> list[Path]:
                 f"run this again, or put the archive from {VOC_PAGE} into {base / DOWNLOADS}"
             ) from error
         made.append(base / name)
+    if made:
+        shutil.rmtree(base / DOWNLOADS)
     return made
 
 
@@ -64,11 +66,12 @@ def _is_there(folder: Path) -> bool:
 
 def _make(folder: Path, downloads: Path) -> None:
     shutil.rmtree(downloads / "VOCdevkit", ignore_errors=True)  # of a run that was cut off
-    for split in SPLITS[folder.name]:
-        # Both archives of 2007 unpack into the same VOCdevkit/VOC2007.
-        VOCDetection(downloads, folder.name.removeprefix("VOC"), split, download=True)
+    year = folder.name.removeprefix("VOC")
+    # Both archives of 2007 unpack into the same VOCdevkit/VOC2007.
+    parts = [VOCDetection(downloads, year, split, download=True) for split in SPLITS[folder.name]]
     (downloads / "VOCdevkit" / folder.name).rename(folder)
-    shutil.rmtree(downloads)
+    for part in parts:  # the other year's archive may lie there, put by hand
+        (downloads / part.filename).unlink()
 
 
 def main(argv: list[str] | None = None) -> None:

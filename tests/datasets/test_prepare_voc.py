@@ -126,6 +126,16 @@ def test_without_network_one_line_and_the_next_run_goes_on(archives, tmp_path, c
     assert (tmp_path / "root/VOC2007/ImageSets/Main/trainval.txt").is_file()
 
 
+def test_archives_put_there_by_hand_need_no_network(archives, tmp_path):
+    """What the error message advises."""
+    downloads = tmp_path / "root" / prepare_voc.DOWNLOADS
+    downloads.mkdir(parents=True)
+    for file in archives.values():
+        file.rename(downloads / file.name)
+    prepare_voc.main(["--root", str(tmp_path / "root")])
+    assert sorted(p.name for p in (tmp_path / "root").iterdir()) == ["VOC2007", "VOC2012"]
+
+
 def test_one_year_that_fails_leaves_the_other_whole(archives, tmp_path, capsys):
     archives["2012"].unlink()
     code, errors = _exit_of(capsys, "--root", str(tmp_path / "root"))

@@ -32,7 +32,7 @@ COLUMNS = {
 #: σ(x) is binary, below 0.1 or above 0.9, where |x| exceeds this.
 BINARY_LOGIT = math.log(9.0)
 
-_CHUNK = 1 << 18  # rows of a pass: small enough to stay in the cache
+_CHUNK = 1 << 15  # rows of a pass: small enough for the cache and to need no second thread
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Totals:
         soft: Σ σ(α·m).
         positive: how many logits are above 0, that is, lean to "kept".
         undecided: how many are exactly 0, as all are before they first move.
-        binary: how many σ(α·m) were below 0.1 or above 0.9 at the last :meth:`SampleMask.recount`.
+        binary: how many σ(α·m) are below 0.1 or above 0.9.
     """
 
     soft: float
@@ -68,6 +68,7 @@ class SampleMask:
     Args:
         num_samples: N over all processes.
         initial_logit: what every logit starts as.
+        alpha: α that the totals are for, until a recount.
         directory: where memory-mapped columns are made; None keeps them in RAM.
         exchange: the processes that share this mask.
     """
@@ -77,6 +78,7 @@ class SampleMask:
         num_samples: int,
         *,
         initial_logit: float = 0.0,
+        alpha: float = 1.0,
         directory: str | Path | None = None,
         exchange: Exchange | None = None,
     ) -> None:
@@ -92,8 +94,12 @@ class SampleMask:
         }
         if initial_logit:
             self._columns["logit"][:] = initial_logit
-        self.totals = Totals(soft=0.5 * num_samples, positive=0, undecided=0, binary=0)
-        self.recount(alpha=1.0)
+        self.totals = Totals(
+            soft=num_samples * float(sigmoid(np.array(alpha * initial_logit))),
+            positive=num_samples * (initial_logit > 0),
+            undecided=num_samples * (initial_logit == 0),
+            binary=num_samples * (abs(alpha * initial_logit) > BINARY_LOGIT),
+        )
 
     def column(self, name: str) -> np.ndarray:
         """This rank's rows of a column: shape (N,) with one process, about (N/R,) with R."""
@@ -126,24 +132,28 @@ class SampleMask:
 
     def account(self, before: np.ndarray, after: np.ndarray, alpha: float) -> None:
         """Keep the totals current when logits go from ``before`` to ``after``, shape (B,) each."""
-        self.totals.soft += float(np.sum(sigmoid(alpha * after) - sigmoid(alpha * before)))
-        self.totals.positive += int(np.count_nonzero(after > 0) - np.count_nonzero(before > 0))
-        self.totals.undecided += int(np.count_nonzero(after == 0) - np.count_nonzero(before == 0))
+        totals, binary = self.totals, BINARY_LOGIT / alpha
+        totals.soft += float(np.sum(sigmoid(alpha * after) - sigmoid(alpha * before)))
+        totals.positive += _more(after > 0, before > 0)
+        totals.undecided += _more(after == 0, before == 0)
+        totals.binary += _more(np.abs(after) > binary, np.abs(before) > binary)
 
     def recount(self, alpha: float) -> None:
-        """One pass over the logits that makes the totals exact for ``alpha``."""
+        """One pass over the logits that gives the totals for another ``alpha``."""
+        column, binary = self._columns["logit"], np.float32(BINARY_LOGIT / alpha)
+        buffer = np.empty(min(_CHUNK, self._rows), dtype=np.float32)
         counts = np.zeros(4)
-        threshold = BINARY_LOGIT / alpha
-        logits = torch.from_numpy(self._columns["logit"])
-        for chunk in logits.split(_CHUNK):
-            counts += (
-                torch.sigmoid(alpha * chunk).sum(dtype=torch.float64).item(),
-                torch.count_nonzero(chunk > 0).item(),
-                torch.count_nonzero(chunk == 0).item(),
-                torch.count_nonzero(chunk.abs() > threshold).item(),
-            )
-        soft, positive, undecided, binary = self.exchange.sum(counts)
-        self.totals = Totals(float(soft), int(positive), int(undecided), int(binary))
+        for start in range(0, self._rows, _CHUNK):
+            chunk = column[start : start + _CHUNK]
+            probability = buffer[: len(chunk)]
+            np.multiply(chunk, np.float32(alpha), out=probability)
+            torch.sigmoid_(torch.from_numpy(probability))
+            counts[0] += torch.from_numpy(probability).sum().item()
+            counts[1] += np.count_nonzero(chunk > 0)
+            counts[2] += np.count_nonzero(chunk == 0)
+            counts[3] += np.count_nonzero(chunk > binary) + np.count_nonzero(chunk < -binary)
+        soft, positive, undecided, decided = self.exchange.sum(counts)
+        self.totals = Totals(float(soft), int(positive), int(undecided), int(decided))
 
     def state_dict(self) -> dict[str, Any]:
         """The columns of all N samples as tensors, and the totals."""
@@ -179,6 +189,10 @@ def _make_column(
     path = Path(directory) / f"{name}.{rank}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(rows,))
+
+
+def _more(now: np.ndarray, then: np.ndarray) -> int:
+    return int(np.count_nonzero(now) - np.count_nonzero(then))
 
 
 def _as_tensor(column: np.ndarray) -> torch.Tensor:

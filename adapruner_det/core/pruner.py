@@ -55,7 +55,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Status:
-    """Where the mask stands; ``ratio`` is r = mean σ(α·m), exact right after an epoch's end."""
+    """Where the mask stands; ``ratio`` is r = mean σ(α·m) over all N samples."""
 
     epoch: int
     alpha: float
@@ -117,6 +117,7 @@ class AdaPruner:
         self.mask = SampleMask(
             num_samples,
             initial_logit=self._controller.initial_logit,
+            alpha=schedule.alpha(0),
             directory=directory,
             exchange=exchange,
         )
@@ -180,13 +181,12 @@ class AdaPruner:
         return own_ids[~np.isfinite(own_losses)]
 
     def end_epoch(self) -> Status:
-        """Close the epoch: one pass over the mask for the exact ratio, then the next epoch's α."""
-        alpha = self.schedule.alpha(self.epoch)
-        self.mask.recount(alpha)
+        """Close the epoch; where the next one has another α, one pass over the logits, O(N)."""
         status = self.status()
         self.epoch += 1
-        if self.schedule.alpha(self.epoch) != alpha:
-            self.mask.recount(self.schedule.alpha(self.epoch))
+        alpha = self.schedule.alpha(self.epoch)
+        if alpha != status.alpha:
+            self.mask.recount(alpha)
         return status
 
     def status(self) -> Status:

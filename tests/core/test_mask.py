@@ -40,22 +40,42 @@ def test_times_seen_stops_at_its_largest_number():
     assert mask.column("times_seen")[0] == 65_535
 
 
-def test_totals_stay_current_between_recounts():
+def exact_totals(mask, alpha):
+    logit = mask.column("logit").astype(np.float64)
+    probability = 1.0 / (1.0 + np.exp(-alpha * logit))
+    binary = (probability < 0.1) | (probability > 0.9)
+    return (
+        pytest.approx(probability.sum(), abs=1e-5),
+        np.count_nonzero(logit > 0),
+        np.count_nonzero(logit == 0),
+        np.count_nonzero(binary),
+    )
+
+
+def found_totals(mask):
+    totals = mask.totals
+    return totals.soft, totals.positive, totals.undecided, totals.binary
+
+
+@pytest.mark.parametrize("initial_logit", [0.0, 1.0])
+def test_totals_stay_current(initial_logit):
     rng = np.random.default_rng(0)
-    mask = SampleMask(50, initial_logit=1.0)
-    mask.recount(2.0)
+    mask = SampleMask(50, initial_logit=initial_logit, alpha=2.5)
+    assert found_totals(mask) == exact_totals(mask, 2.5)
     for _ in range(20):
         ids = rng.choice(50, size=8, replace=False)
-        write(mask, ids, rng.integers(-2, 3, size=8).astype(float), alpha=2.0)
-    logit = mask.column("logit").astype(np.float64)
-    soft = np.sum(1.0 / (1.0 + np.exp(-2.0 * logit)))
-    assert mask.totals.soft == pytest.approx(soft, abs=1e-5)  # float32 sigmoids at the start
-    assert mask.totals.positive == np.count_nonzero(logit > 0)
-    assert mask.totals.undecided == np.count_nonzero(logit == 0)
-    mask.recount(2.0)
-    assert mask.totals.soft == pytest.approx(soft, abs=1e-5)
-    probability = 1.0 / (1.0 + np.exp(-2.0 * logit))
-    assert mask.totals.binary == np.count_nonzero((probability < 0.1) | (probability > 0.9))
+        write(mask, ids, rng.integers(-2, 3, size=8).astype(float), alpha=2.5)
+    assert found_totals(mask) == exact_totals(mask, 2.5)
+    mask.recount(1.5)
+    assert found_totals(mask) == exact_totals(mask, 1.5)
+
+
+def test_a_recount_over_many_chunks():
+    mask = SampleMask(100_001)
+    mask.column("logit")[:] = np.random.default_rng(0).integers(-2, 3, size=100_001)
+    mask.recount(2.5)
+    assert mask.totals.soft == pytest.approx(exact_totals(mask, 2.5)[0].expected, rel=1e-7)
+    assert found_totals(mask)[1:] == exact_totals(mask, 2.5)[1:]
 
 
 def test_memory_mapped_columns_hold_the_same(tmp_path):

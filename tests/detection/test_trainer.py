@@ -1,0 +1,411 @@
+import json
+import os
+import random
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import get_cfg
+from detectron2.data import DatasetMapper, build_detection_train_loader
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.evaluation import COCOEvaluator
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from torch import nn
+
+from adapruner_det import PruningMixin, PruningTrainer, Selection
+from adapruner_det.detection.config import config_digest
+from adapruner_det.detection.loader import build_pruning_train_loader, sample_at
+from adapruner_det.detection.trainer import (
+    EvaluatingTrainer,
+    build_pruner,
+    pruning_schedule,
+    scale_schedule,
+)
+from adapruner_det.errors import DataError
+from adapruner_det.methods.random import random_selection
+from tests.detection.toy import register, toy_cfg
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopAfter(HookBase):
+    def __init__(self, step):
+        self.step = step
+
+    def after_step(self):
+        if self.trainer.iter == self.step:
+            raise Stopped
+
+
+def start(cfg, trainer_class=PruningTrainer, resume=False, hooks=()):
+    """As `default_setup` and a training script begin."""
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
+    trainer = trainer_class(cfg)
+    trainer.register_hooks(list(hooks))
+    trainer.resume_or_load(resume=resume)
+    return trainer
+
+
+def prune(cfg, **options):
+    trainer = start(cfg, **options)
+    trainer.train()
+    return trainer
+
+
+def prune_stopped(cfg, step):
+    """Stop behind ``step`` and go on in a new trainer."""
+    with pytest.raises(Stopped):
+        prune(cfg, hooks=[StopAfter(step)])
+    random.seed(123), np.random.seed(123), torch.manual_seed(123)  # noqa: B018, NPY002
+    trainer = start(cfg)
+    trainer.resume_or_load(resume=True)
+    return trainer
+
+
+def files(folder):
+    return [(folder / name).read_bytes() for name in ("selection.json", "selection.npz")]
+
+
+def visits(loader, steps):
+    """(N,) how often each sample is visited; a sample twice in a batch is one visit."""
+    counts = np.zeros(len(loader.index), dtype=int)
+    for positions in islice(loader.at(0, loader.seed).batches(), steps):
+        counts[list({sample_at(p, len(counts), loader.seed) for p in positions})] += 1
+    return counts
+
+
+def weights(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+def assert_same_weights(mine, theirs):
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+@pytest.fixture
+def finished(toy, tmp_path):
+    """A finished run of YOLOv3-Tiny in tmp_path/done."""
+    return prune(toy_cfg("yolo_darknet", tmp_path / "done"))
+
+
+def test_a_run_keeps_exactly_the_part_asked_for_and_writes_it_down(finished, tmp_path):
+    selection = Selection.load(tmp_path / "done" / "selection.json")
+    assert selection.num_kept == 7
+    assert selection.kept_keys == finished.selection.kept_keys
+    assert selection.columns["key"].tolist() == finished.index.keys
+    assert selection.columns["digest"].tolist() == finished.index.digests.tolist()
+    assert selection.datasets == finished.index.fingerprints()
+    assert (selection.method, selection.keep_ratio, selection.seed) == ("adapruner", 0.7, 1)
+    assert selection.config_digest == config_digest(finished.cfg)
+    assert {"detectron2", "torch", "adapruner-det"} <= selection.versions.keys()
+    assert selection.columns["times_seen"].tolist() == visits(finished.data_loader, 15).tolist()
+    assert np.all(selection.columns["mean_loss"] > 0)
+
+
+def test_the_mask_is_told_of_just_the_images_that_were_read(toy, tmp_path):
+    cfg = toy_cfg(
+        "yolo_darknet", tmp_path / "out",
+        "TEST.PRECISE_BN.ENABLED", True,  # runs the model on other images after a step
+        "TEST.PRECISE_BN.NUM_ITER", 2,
+        "TEST.EVAL_PERIOD", 1,
+        "SOLVER.MAX_ITER", 9,
+    )  # fmt: skip
+    trainer = prune(cfg)
+    seen = trainer.selection.columns["times_seen"].tolist()
+    assert seen == visits(trainer.data_loader, 9).tolist()
+
+
+def test_the_numbers_of_the_mask_are_among_detectron2s_metrics(finished, tmp_path):
+    lines = (tmp_path / "done" / "metrics.json").read_text().splitlines()
+    last = json.loads(lines[-1])
+    for name in ("soft_ratio", "alpha", "multiplier", "binary_share"):
+        assert f"adapruner/{name}" in last
+    assert last["adapruner/alpha"] == 5.0
+    assert last["adapruner/soft_ratio"] == pytest.approx(finished.selection.soft_ratio)
+    assert list((tmp_path / "done").glob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("kind", ["yolo_darknet", "faster_rcnn_c4"])
+def test_the_final_weights_load_into_the_plain_detector(toy, tmp_path, kind):
+    trainer = prune(toy_cfg(kind, tmp_path, "SOLVER.MAX_ITER", 8))
+    plain = build_model(toy_cfg(kind, tmp_path))
+    plain.load_state_dict(weights(tmp_path), strict=True)
+    assert_same_weights(plain.state_dict(), trainer.model.detector.state_dict())
+    other = build_model(toy_cfg(kind, tmp_path))
+    rest = DetectionCheckpointer(other).load(str(tmp_path / "model_final.pth"))
+    assert "model" not in rest
+    assert_same_weights(other.state_dict(), plain.state_dict())
+
+
+def test_a_plain_detectors_weights_can_be_pruned_from(toy, tmp_path):
+    plain = build_model(toy_cfg("yolo_darknet", tmp_path))
+    DetectionCheckpointer(plain, str(tmp_path)).save("plain")
+    cfg = toy_cfg("yolo_darknet", tmp_path, "MODEL.WEIGHTS", str(tmp_path / "plain.pth"))
+    assert_same_weights(start(cfg).model.state_dict(), plain.state_dict())
+
+
+def test_the_same_run_twice_gives_the_same_bytes(toy, finished, tmp_path):
+    prune(toy_cfg("yolo_darknet", tmp_path / "again"))
+    assert files(tmp_path / "again") == files(tmp_path / "done")
+    assert_same_weights(weights(tmp_path / "again"), weights(tmp_path / "done"))
+    prune(toy_cfg("yolo_darknet", tmp_path / "other", "SEED", 2))
+    assert files(tmp_path / "other") != files(tmp_path / "done")
+
+
+@pytest.mark.parametrize("step", [3, 5, 10])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(toy, finished, tmp_path, workers, step):
+    """Behind a checkpoint (every 4 steps), in mid-epoch and in warm-up; see test_prune_net.py for
+    runs that are killed."""
+    cfg = toy_cfg("yolo_darknet", tmp_path / "cut", "DATALOADER.NUM_WORKERS", workers)
+    trainer = prune_stopped(cfg, step)
+    assert trainer.start_iter == 4 * ((step + 1) // 4)
+    trainer.train()
+    assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
+    for name, column in finished.selection.columns.items():
+        assert np.array_equal(trainer.selection.columns[name], column), name
+
+
+@pytest.mark.slow
+def test_so_does_a_stopped_run_of_faster_rcnn(toy, tmp_path):
+    options = ("SOLVER.MAX_ITER", 8, "ADAPRUNER.WARMUP_EPOCHS", 1)
+    whole = prune(toy_cfg("faster_rcnn_c4", tmp_path / "done", *options))
+    trainer = prune_stopped(toy_cfg("faster_rcnn_c4", tmp_path / "cut", *options), 5)
+    trainer.train()
+    assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
+    assert trainer.selection.kept_keys == whole.selection.kept_keys
+    assert files(tmp_path / "cut") == files(tmp_path / "done")
+
+
+def test_resuming_a_finished_run_writes_the_same_selection_again(finished, tmp_path):
+    before = files(tmp_path / "done")
+    (tmp_path / "done" / "selection.json").unlink()
+    trainer = start(finished.cfg, resume=True)
+    assert trainer.start_iter == 15
+    trainer.train()
+    assert files(tmp_path / "done") == before
+
+
+def test_a_run_without_a_seed_of_its_own_resumes_with_the_one_it_drew(toy, tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path, "SEED", -1)
+    with pytest.raises(Stopped):
+        prune(cfg, hooks=[StopAfter(6)])
+    state = torch.load(tmp_path / "model_0000003.pth", weights_only=True)
+    seed = state["trainer"]["hooks"]["PruningHook"]["seed"]
+    trainer = start(cfg, resume=True)
+    assert trainer.data_loader.seed == seed
+    trainer.train()
+    assert trainer.selection.seed == seed
+
+
+def test_resuming_with_other_data_is_refused(toy, tmp_path):
+    with pytest.raises(Stopped):
+        prune(toy_cfg("yolo_darknet", tmp_path), hooks=[StopAfter(6)])
+    register("fewer", toy[:9])
+    cfg = toy_cfg("yolo_darknet", tmp_path, "DATASETS.TRAIN", ("fewer",))
+    with pytest.raises(ValueError, match="10 samples, this run has 9"):
+        start(cfg, resume=True)
+
+
+def test_a_keep_ratio_of_1_keeps_every_image(toy, tmp_path):
+    trainer = prune(toy_cfg("yolo_darknet", tmp_path, "ADAPRUNER.KEEP_RATIO", 1.0))
+    assert trainer.selection.num_kept == 10
+
+
+# A bad image
+
+
+@META_ARCH_REGISTRY.register()
+class LosesIm4(nn.Module):
+    """Whose loss of one image is NaN in its gradient too."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def losses_per_image(self, batched_inputs):
+        means = [x["image"].float().mean() / 100 for x in batched_inputs]
+        bad = [float("nan") if x["image_id"] == "im4" else 1.0 for x in batched_inputs]
+        return {"loss": (self.weight * torch.stack(means) * torch.tensor(bad) - 1) ** 2}
+
+
+def test_an_image_with_a_nan_loss_is_named_and_training_goes_on(toy, tmp_path, caplog):
+    cfg = toy_cfg("yolo_darknet", tmp_path, "MODEL.META_ARCHITECTURE", "LosesIm4")
+    with caplog.at_level("WARNING", logger="adapruner_det"):
+        trainer = prune(cfg)
+    assert "the loss of 1 image(s) is NaN or infinite, first toy/im4;" in caplog.text
+    assert (tmp_path / "model_final.pth").exists()
+    assert torch.isfinite(trainer.model.detector.weight)
+    assert trainer.model.detector.weight != 1.0
+    row = trainer.index.keys.index("toy/im4")
+    assert trainer.selection.columns["times_seen"][row] == 0
+    assert trainer.selection.num_kept == 7
+
+
+# A user's own trainer
+
+
+class Own(DefaultTrainer):
+    @classmethod
+    def build_train_loader(cls, cfg):
+        return build_pruning_train_loader(cfg, mapper=OwnMapper(cfg, is_train=True))
+
+
+class OwnMapper(DatasetMapper):
+    seen = 0
+
+    def __call__(self, dataset_dict):
+        OwnMapper.seen += 1
+        return super().__call__(dataset_dict)
+
+
+def test_a_trainer_of_ones_own_prunes_with_the_mixin_and_its_own_mapper(toy, tmp_path):
+    class Pruning(PruningMixin, Own):
+        pass
+
+    OwnMapper.seen = 0
+    trainer = prune(toy_cfg("yolo_darknet", tmp_path), trainer_class=Pruning)
+    assert trainer.selection.num_kept == 7
+    assert OwnMapper.seen == 60
+
+
+def test_a_trainer_with_the_default_loader_needs_no_more_than_the_mixin(toy, tmp_path):
+    class Pruning(PruningMixin, DefaultTrainer):
+        pass
+
+    assert prune(toy_cfg("yolo_darknet", tmp_path), trainer_class=Pruning).selection.num_kept == 7
+
+
+def test_a_loader_that_cannot_tell_samples_apart_is_refused_with_the_cure(toy, tmp_path):
+    class Foreign(DefaultTrainer):
+        @classmethod
+        def build_train_loader(cls, cfg):
+            return build_detection_train_loader(cfg)
+
+    class Pruning(PruningMixin, Foreign):
+        pass
+
+    with pytest.raises(DataError, match=r"return build_pruning_train_loader\(cfg, mapper=...\)"):
+        start(toy_cfg("yolo_darknet", tmp_path), trainer_class=Pruning)
+
+
+def test_the_pruning_hook_stands_before_all_of_detectron2s(toy, tmp_path):
+    trainer = start(toy_cfg("yolo_darknet", tmp_path))
+    assert trainer._hooks[0] is trainer.pruning
+    names = [type(hook).__name__ for hook in trainer._hooks]
+    assert names.count("PruningHook") == names.count("PeriodicCheckpointer") == 1
+
+
+# Schedules
+
+
+def test_the_epochs_follow_from_the_steps():
+    cfg = toy_cfg("yolo_darknet", "unused", "SOLVER.MAX_ITER", 16)
+    schedule = pruning_schedule(cfg, 10)  # 6.4 epochs
+    assert (schedule.warmup_epochs, schedule.pruning_epochs) == (2, 4)
+    assert (schedule.alpha_start, schedule.alpha_end) == (0.1, 5.0)
+
+
+def test_a_run_without_a_pruning_epoch_is_refused():
+    cfg = toy_cfg("yolo_darknet", "unused", "SOLVER.MAX_ITER", 7)
+    with pytest.raises(DataError, match="makes 2 epochs of 10 images, of which 2 are warm-up"):
+        pruning_schedule(cfg, 10)
+    cfg.SOLVER.MAX_ITER = 8
+    assert pruning_schedule(cfg, 10).pruning_epochs == 1
+
+
+def test_the_configuration_reaches_the_mask():
+    cfg = toy_cfg(
+        "yolo_darknet", "x", "ADAPRUNER.CONTROLLER", "paper", "ADAPRUNER.NORMALIZE", "none",
+        "ADAPRUNER.SELECTION_LOSS", False, "ADAPRUNER.ALPHA_END", 9.0,
+    )  # fmt: skip
+    pruner = build_pruner(cfg, 10)
+    assert (pruner.num_samples, pruner.keep_ratio) == (10, 0.7)
+    assert pruner.schedule.alpha_end == 9.0
+    assert not pruner.terms.selection
+    assert pruner.terms.classification
+    assert pruner.ranking_parameters()["loss_scale"] == 1.0
+    assert type(pruner._controller).__name__ == "PaperRatio"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("ADAPRUNER.CONTROLLER", "pid", "controller is 'pid'"),
+        ("ADAPRUNER.NORMALIZE", "mean", "normalize is 'mean'"),
+        ("ADAPRUNER.ALPHA_START", 7.0, "α goes from 7.0 to 5.0"),
+        ("ADAPRUNER.WARMUP_EPOCHS", -1, "warmup_epochs is -1"),
+    ],
+)
+def test_a_setting_of_the_mask_that_makes_no_sense_is_refused(key, value, match):
+    with pytest.raises(ValueError, match=match):
+        build_pruner(toy_cfg("yolo_darknet", "unused", key, value), 10)
+
+
+def test_the_kept_part_is_seen_for_as_many_epochs_as_everything_would_have_been():
+    cfg = toy_cfg("yolo_darknet", "x", "SOLVER.MAX_ITER", 1000, "SOLVER.STEPS", (600, 900))
+    keys = sorted(f"toy/{i}" for i in range(40))
+    selection = random_selection(keys, np.zeros(40, np.uint64), {"toy": ""}, 0.7, 0)
+    line = scale_schedule(cfg, selection)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (700, (420, 630))
+    assert cfg.SOLVER.MAX_ITER / selection.num_kept == 1000 / 40
+    assert line == (
+        "Training on 28 of 40 images for the same number of epochs: 700 of 1000 iterations"
+    )
+
+
+def test_evaluation_uses_the_evaluator_that_fits_the_data_set(toy):
+    register("coco_toy", toy, evaluator_type="coco")
+    assert isinstance(EvaluatingTrainer.build_evaluator(get_cfg(), "coco_toy"), COCOEvaluator)
+
+
+# Several processes
+
+
+def train_in_one_of_two_processes(rank, folder):
+    import torch.distributed as dist
+    from detectron2.engine import defaults
+    from torch.nn.parallel import DistributedDataParallel
+
+    from tests.detection.toy import squares
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    if hasattr(comm, "create_local_process_group"):
+        comm.create_local_process_group(2)
+    else:
+        comm._LOCAL_PROCESS_GROUP = dist.new_group([0, 1])
+    # Detectron2 gives DDP a GPU, whatever the device.
+    defaults.create_ddp_model = lambda model, **options: DistributedDataParallel(model)
+    register("toy", squares(f"{folder}/images{rank}"), evaluator_type="coco")
+    cfg = toy_cfg("yolo_darknet", f"{folder}/out", "SOLVER.MAX_ITER", 13)
+    with pytest.raises(Stopped):
+        prune(cfg, hooks=[StopAfter(9)])
+    trainer = prune(cfg, resume=True)
+    assert trainer.start_iter == 8
+    columns = {**trainer.selection.columns, "expected": visits(trainer.data_loader, 13)}
+    torch.save({k: v.tolist() for k, v in columns.items()}, f"{folder}/rank{rank}.pth")
+    torch.save(trainer.model.module.state_dict(), f"{folder}/weights{rank}.pth")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_mask_and_one_model_and_save_and_resume(tmp_path):
+    torch.multiprocessing.spawn(train_in_one_of_two_processes, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pth") for rank in (0, 1))
+    assert first == second
+    assert first["times_seen"] == first["expected"]
+    selection = Selection.load(tmp_path / "out" / "selection.json")
+    assert selection.columns["kept"].tolist() == first["kept"]
+    assert selection.num_kept == 7
+    mine, other = (torch.load(tmp_path / f"weights{rank}.pth") for rank in (0, 1))
+    parameters = [name for name in mine if "running" not in name]
+    assert all(torch.equal(mine[name], other[name]) for name in parameters)

@@ -8,6 +8,7 @@ extraction twice as much is on the disk.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import os
 import shutil
@@ -39,6 +40,8 @@ def prepare(base: str | os.PathLike) -> list[Path]:
         try:
             _make(base / name, base / DOWNLOADS)
         except (OSError, RuntimeError, http.client.HTTPException, tarfile.TarError) as error:
+            with contextlib.suppress(OSError):
+                (base / DOWNLOADS).rmdir()  # where nothing has arrived
             raise DataError(
                 f"{name} could not be prepared: {error}; check the network and the free space and "
                 f"run this again, or put the archive from {VOC_PAGE} into {base / DOWNLOADS}"

@@ -160,6 +160,7 @@ def test_duplicates_look_alike_and_other_images_do_not(demo, truth):
 
 
 def test_duplicates_have_the_boxes_of_the_scene_moved_along(demo, truth):
+    drifts = []
     for members in _groups(truth).values():
         first, *others = (_objects(demo, name) for name in members)
         for own in others:
@@ -167,6 +168,8 @@ def test_duplicates_have_the_boxes_of_the_scene_moved_along(demo, truth):
             moves = [np.subtract(b, a) for (_, a), (_, b) in zip(first, own, strict=True)]
             assert all(np.array_equal(m, [*moves[0][:2], *moves[0][:2]]) for m in moves)
             assert np.abs(moves[0]).max() <= 2 * make_demo.DRIFT
+            drifts.append(np.abs(moves[0]).max())
+    assert np.mean(np.array(drifts) > 0) > 0.8  # the camera does move
 
 
 def _faults(truth, kind):

@@ -136,6 +136,12 @@ def test_archives_put_there_by_hand_need_no_network(archives, tmp_path):
     assert sorted(p.name for p in (tmp_path / "root").iterdir()) == ["VOC2007", "VOC2012"]
 
 
+def test_where_nothing_arrives_nothing_is_left(archives, tmp_path, capsys):
+    archives["2007"].unlink()
+    assert _exit_of(capsys, "--root", str(tmp_path / "root"))[0] == 2
+    assert list((tmp_path / "root").iterdir()) == []
+
+
 def test_one_year_that_fails_leaves_the_other_whole(archives, tmp_path, capsys):
     archives["2012"].unlink()
     code, errors = _exit_of(capsys, "--root", str(tmp_path / "root"))

@@ -60,7 +60,8 @@ class PruningHook(HookBase):
         observed, self._model.observed = self._model.observed, None
         if observed is None:
             raise RuntimeError("the step computed no losses: the model in training must be ours")
-        self._report(self.pruner.observe(observed.ids, observed.losses))
+        bad = self.pruner.observe(observed.ids, observed.losses)
+        self._report(bad, idle=len(bad) == len(observed.ids))
         while self._images_read() >= (self.pruner.epoch + 1) * len(self._index):
             self._log_epoch(self.pruner.end_epoch())
         self._put_scalars()
@@ -86,26 +87,26 @@ class PruningHook(HookBase):
         if self.pruner.mask.world > 1:
             self._gathered = self.pruner.state_dict()
 
-    def _report(self, bad: np.ndarray) -> None:
-        """Name the images ``bad`` whose loss is not finite; give up after an epoch of them.
+    def _report(self, bad: np.ndarray, idle: bool) -> None:
+        """Name the images ``bad`` whose loss is not finite; give up after an epoch of idle steps.
 
         Raises:
             FloatingPointError: as Detectron2 does for a run that has diverged.
         """
-        self._idle_steps = self._idle_steps + 1 if len(bad) else 0
+        self._idle_steps = self._idle_steps + 1 if idle else 0
         if not len(bad):
             return
         logger.warning(
             "Iteration %d: the loss of %d image(s) is NaN or infinite, first %s; "
-            "they do not move the mask, nor does their batch move the model.",
+            "they move neither the mask nor the model.",
             self.trainer.iter,
             len(bad),
             ", ".join(self._index.keys[i] for i in bad[:3]),
         )
         if self._idle_steps * self._batch_size >= len(self._index):
             raise FloatingPointError(
-                f"for {self._idle_steps} steps in a row a loss was NaN or infinite: the run has "
-                "diverged; lower SOLVER.BASE_LR or set SOLVER.CLIP_GRADIENTS.ENABLED"
+                f"for {self._idle_steps} steps in a row all losses were NaN or infinite: the "
+                "run has diverged; lower SOLVER.BASE_LR or set SOLVER.CLIP_GRADIENTS.ENABLED"
             )
 
     def _images_read(self) -> int:

@@ -106,11 +106,11 @@ def test_an_image_whose_loss_is_nan_is_named_and_moves_no_mask(tmp_path, caplog)
 
 def test_a_run_whose_losses_stay_nan_for_an_epoch_stops(tmp_path):
     run = Run(tmp_path)
-    run.step([NAN, 1.0, 1.0, 1.0])
-    run.step([NAN, 1.0, 1.0, 1.0])
-    run.step()
-    run.step([NAN, 1.0, 1.0, 1.0])
-    run.step([NAN, 1.0, 1.0, 1.0])
+    run.step([NAN] * 4)
+    run.step([NAN] * 4)
+    run.step([NAN, NAN, NAN, 1.0])
+    run.step([NAN] * 4)
+    run.step([NAN] * 4)
     with pytest.raises(FloatingPointError, match="3 steps in a row.*SOLVER.BASE_LR"):
         run.step([NAN] * 4)
 

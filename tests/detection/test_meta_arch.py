@@ -232,13 +232,21 @@ def test_half_precision_losses_are_raised_to_float32_before_they_are_weighted():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_moves_no_weight(bad):
+def test_an_image_whose_loss_is_not_finite_is_left_out_of_the_step(bad):
     model = wrap(OneWeight())
     losses = model(pixels(1.0, bad, 2.0))
     sum(losses.values()).backward()
+    assert {name: value.item() for name, value in losses.items()} == {"a": 2.5, "b": 1.5}
+    assert model.detector.weight.grad.item() == 2 * 2.5 + 1.5
+    assert torch.isfinite(model.observed.losses).tolist() == [True, False, True]
+
+
+def test_a_batch_without_any_finite_loss_moves_no_weight():
+    model = wrap(OneWeight())
+    losses = model(pixels(float("nan"), float("inf")))
+    sum(losses.values()).backward()
     assert {name: value.item() for name, value in losses.items()} == {"a": 0.0, "b": 0.0}
     assert model.detector.weight.grad.item() == 0.0
-    assert torch.isfinite(model.observed.losses).tolist() == [True, False, True]
 
 
 def test_weights_that_are_not_finite_stay_for_detectron2_to_report():
@@ -251,20 +259,6 @@ def test_weights_that_are_not_finite_stay_for_detectron2_to_report():
 def test_training_without_a_pruner_says_who_sets_it():
     with pytest.raises(RuntimeError, match="PruningTrainer"):
         PrunedDetector(OneWeight()).train()(pixels(1.0))
-
-
-def test_a_detector_whose_losses_are_scalars_is_refused_by_name():
-    class Head(nn.Module):
-        def losses(self):
-            return {}
-
-    class Detector(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = Head()
-
-    with pytest.raises(ValueError, match=r"head \(Head\).*losses_per_image"):
-        PrunedDetector(Detector())
 
 
 def test_a_loss_of_the_wrong_shape_is_named():

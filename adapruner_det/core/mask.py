@@ -37,10 +37,9 @@ _CHUNK = 1 << 15  # rows of a pass: small enough for the cache and to need no se
 
 @dataclass
 class Rows:
-    """The rows of one batch: float64 (B,) each, but ``times_seen``, which is int64."""
+    """What a step needs of each sample of a batch: float64 (B,), ``times_seen`` int64 (B,)."""
 
     logit: np.ndarray
-    last_loss: np.ndarray
     mean_loss: np.ndarray
     times_seen: np.ndarray
 
@@ -116,17 +115,17 @@ class SampleMask:
     def read(self, ids: np.ndarray) -> Rows:
         """The rows of ``ids``, (B,) distinct indices, the same on every rank."""
         mine, local = self._owned(ids)
-        values = np.zeros((4, len(ids)))
-        for row, name in enumerate(("logit", "last_loss", "mean_loss", "times_seen")):
+        values = np.zeros((3, len(ids)))
+        for row, name in enumerate(("logit", "mean_loss", "times_seen")):
             values[row, mine] = self._columns[name][local]
         values = self.exchange.sum(values)
-        return Rows(values[0], values[1], values[2], values[3].astype(np.int64))
+        return Rows(values[0], values[1], values[2].astype(np.int64))
 
-    def write(self, ids: np.ndarray, rows: Rows) -> None:
-        """Write the rows of ``ids``; each rank keeps what it owns."""
+    def write(self, ids: np.ndarray, rows: Rows, last_loss: np.ndarray) -> None:
+        """Write the rows and the newest losses (B,) of ``ids``; each rank keeps what it owns."""
         mine, local = self._owned(ids)
         self._columns["logit"][local] = rows.logit[mine]
-        self._columns["last_loss"][local] = rows.last_loss[mine]
+        self._columns["last_loss"][local] = last_loss[mine]
         self._columns["mean_loss"][local] = rows.mean_loss[mine]
         self._columns["times_seen"][local] = np.minimum(rows.times_seen[mine], 65535)
 

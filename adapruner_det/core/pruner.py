@@ -309,7 +309,7 @@ class AdaPruner:
             self.mask.account(rows.logit, logit, alpha)
             if self._duals is not None:
                 self._duals.update(ids, rows.logit, logit)
-        self.mask.write(ids, Rows(logit, losses, mean, seen))
+        self.mask.write(ids, Rows(logit, mean, seen), losses)
 
     def _scale(self) -> float:
         """What losses are divided by: their running median, or 1.

@@ -7,14 +7,15 @@ from adapruner_det.core.mask import COLUMNS, Rows
 
 
 def rows(logit, seen=1):
+    """Arguments of SampleMask.write: rows and losses that can be told apart."""
     logit = np.array(logit, dtype=np.float64)
-    return Rows(logit, logit + 1.0, logit + 2.0, np.full(len(logit), seen))
+    return Rows(logit, logit + 2.0, np.full(len(logit), seen)), logit + 1.0
 
 
 def write(mask, ids, logit, alpha=1.0):
     ids = np.array(ids)
     before = mask.read(ids).logit
-    mask.write(ids, rows(logit))
+    mask.write(ids, *rows(logit))
     mask.account(before, np.array(logit, dtype=np.float64), alpha)
 
 
@@ -25,10 +26,10 @@ def test_a_sample_takes_at_most_16_bytes():
 
 def test_reads_what_was_written_and_touches_nothing_else():
     mask = SampleMask(6)
-    mask.write(np.array([4, 1]), rows([0.5, -1.5], seen=3))
+    mask.write(np.array([4, 1]), *rows([0.5, -1.5], seen=3))
     found = mask.read(np.array([1, 4, 0]))
     np.testing.assert_array_equal(found.logit, [-1.5, 0.5, 0.0])
-    np.testing.assert_array_equal(found.last_loss, [-0.5, 1.5, 0.0])
+    np.testing.assert_array_equal(mask.column("last_loss"), [0, -0.5, 0, 0, 1.5, 0])
     np.testing.assert_array_equal(found.mean_loss, [0.5, 2.5, 0.0])
     np.testing.assert_array_equal(found.times_seen, [3, 3, 0])
     np.testing.assert_array_equal(mask.column("logit"), [0, -1.5, 0, 0, 0.5, 0])
@@ -36,7 +37,7 @@ def test_reads_what_was_written_and_touches_nothing_else():
 
 def test_times_seen_stops_at_its_largest_number():
     mask = SampleMask(1)
-    mask.write(np.array([0]), rows([0.0], seen=70_000))
+    mask.write(np.array([0]), *rows([0.0], seen=70_000))
     assert mask.column("times_seen")[0] == 65_535
 
 
@@ -81,7 +82,7 @@ def test_a_recount_over_many_chunks():
 def test_memory_mapped_columns_hold_the_same(tmp_path):
     in_ram, mapped = SampleMask(9), SampleMask(9, directory=tmp_path)
     for mask in (in_ram, mapped):
-        mask.write(np.array([3, 8]), rows([2.0, -2.0]))
+        mask.write(np.array([3, 8]), *rows([2.0, -2.0]))
     for name, dtype in COLUMNS.items():
         column = mapped.column(name)
         assert isinstance(column, np.memmap) and column.dtype == dtype

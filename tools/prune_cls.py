@@ -15,7 +15,7 @@ from pathlib import Path
 
 from adapruner_det.classification.config import ABLATIONS, ablate, load_config
 from adapruner_det.classification.data import load_data
-from adapruner_det.classification.run import SELECTION_FILE, build_pruner, prune
+from adapruner_det.classification.run import SELECTION_FILE, prune
 from adapruner_det.classification.summary import summarize
 from adapruner_det.errors import reported
 
@@ -42,7 +42,6 @@ def main():
         if args.without:
             ablate(cfg, args.without)
         data = load_data(cfg)
-        build_pruner(cfg, len(data.train))  # what is wrong shows before anything is written
         selection = prune(cfg, data.train, resume=args.resume)
     path = Path(cfg.OUTPUT_DIR) / SELECTION_FILE
     next_step = f"tools/train_cls.py --config-file {args.config_file} --selection {path}"

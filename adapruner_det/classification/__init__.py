@@ -1,0 +1,1 @@
+"""The same core on image classification: data, models, one training loop and its tools."""

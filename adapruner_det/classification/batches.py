@@ -1,0 +1,92 @@
+"""The batches of an epoch, from a tensor on the device or from files that workers decode.
+
+Shape letters: N samples, B samples of a batch, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import DataError
+from .folder import FileImages
+from .image_set import ImageSet
+
+
+def split_order(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut (N,) indices into batches; a last one of a single sample joins the one before it.
+
+    Batch normalisation cannot train on one sample, and every sample is to be visited.
+    """
+    batches = list(order.split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def steps_per_epoch(num_samples: int, batch_size: int) -> int:
+    """How many batches :func:`split_order` makes."""
+    return len(split_order(torch.empty(num_samples, 0), batch_size))
+
+
+class Batches:
+    """Reads an ImageSet in batches: images (B, C, H, W) uint8 on the device.
+
+    Args:
+        images: in memory, where they move to the device as a whole; or in files.
+        device: of the batches.
+        workers: processes that decode files.
+    """
+
+    def __init__(self, images: ImageSet, device: torch.device, workers: int = 0) -> None:
+        self._pixels = images.images.to(device) if images.in_memory else images.images
+        self._device, self._workers = device, workers
+
+    def read(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(ids (B,) on the CPU, images) of each batch of ids.
+
+        Raises:
+            DataError: an image that does not decode, named.
+        """
+        if isinstance(self._pixels, Tensor):
+            for ids in batches:
+                yield ids, self._pixels[ids.to(self._device)]
+            return
+        loader = DataLoader(
+            _Files(self._pixels),
+            batch_sampler=[ids.tolist() for ids in batches],
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator(),  # leaves the global one alone, or resuming would differ
+        )
+        for ids, (images, problems) in zip(batches, loader, strict=True):
+            for problem in filter(None, problems):
+                raise DataError(problem)
+            yield ids, images.to(self._device, non_blocking=True)
+
+    def sample(self, count: int) -> Tensor:
+        """``count`` images spread over the set, or all where it is smaller: (count, C, H, W)."""
+        n = self._pixels.shape[0]
+        ids = torch.linspace(0, n - 1, min(count, n)).long()
+        if isinstance(self._pixels, Tensor):
+            return self._pixels[ids.to(self._device)]
+        return torch.cat([images for _, images in self.read(split_order(ids, 256))])
+
+
+class _Files(Dataset):
+    """Images by index with what is wrong with them, for an exception would lose its type."""
+
+    def __init__(self, files: FileImages) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files.paths)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, str]:
+        try:
+            return self._files.read(i), ""
+        except DataError as error:
+            return torch.zeros(self._files.shape[1:], dtype=torch.uint8), str(error)

@@ -1,0 +1,105 @@
+"""From ``cfg.DATA`` to a training and a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchvision
+from fvcore.common.config import CfgNode
+from sklearn.datasets import load_digits
+
+from ..errors import DataError
+from .folder import load_folder, load_tiny_imagenet
+from .image_set import ImageSet, draw, from_arrays, split_off, with_wrong_labels
+from .packed import load_packed
+
+TORCHVISION = {
+    "mnist": torchvision.datasets.MNIST,
+    "fashion_mnist": torchvision.datasets.FashionMNIST,
+    "cifar10": torchvision.datasets.CIFAR10,
+    "cifar100": torchvision.datasets.CIFAR100,
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run reads.
+
+    Attributes:
+        train: the training set.
+        test: what is evaluated on: the test set, or what DATA.HOLDOUT split off from training.
+        wrong: (W,) indices of the training samples whose label was made wrong, in rising order.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    wrong: torch.Tensor
+
+
+def load_data(cfg: CfgNode) -> Data:
+    """Read the data set that ``cfg.DATA`` names and draw from it what it asks for.
+
+    Raises:
+        DataError: data that are missing, damaged or unfit, with what is wrong and its cure.
+    """
+    node = cfg.DATA
+    if node.NAME not in SOURCES:
+        raise DataError(f"DATA.NAME is {node.NAME!r}; it must be one of {', '.join(SOURCES)}")
+    train, test = SOURCES[node.NAME](node)
+    if node.NUM_TRAIN > len(train):
+        raise DataError(
+            f"DATA.NUM_TRAIN is {node.NUM_TRAIN}, but {train.name} has {len(train)} images"
+        )
+    if node.NUM_TRAIN:
+        train = train.subset(draw(len(train), node.NUM_TRAIN, node.SEED)).checked()
+    if node.HOLDOUT:
+        train, test = split_off(train, node.HOLDOUT, node.SEED)
+    train, wrong = with_wrong_labels(train, node.WRONG_LABELS, node.SEED)
+    return Data(train.checked(), test, wrong)
+
+
+def _digits(node: CfgNode) -> tuple[ImageSet, ImageSet]:
+    """scikit-learn's 1,797 digits, 8×8; every fifth is for testing."""
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    is_test = np.arange(len(images)) % 5 == 4
+    names = [str(name) for name in bunch.target_names]
+    train = from_arrays("digits_train", images[~is_test], bunch.target[~is_test], names)
+    test = from_arrays("digits_test", images[is_test], bunch.target[is_test], names)
+    return train.checked(), test.checked()
+
+
+def _torchvision(node: CfgNode) -> tuple[ImageSet, ImageSet]:
+    """One of torchvision's, with its checksums."""
+    sets = []
+    for split in ("train", "test"):
+        try:
+            found = TORCHVISION[node.NAME](node.ROOT, split == "train", download=node.DOWNLOAD)
+        except (RuntimeError, OSError, EOFError, ValueError) as error:
+            raise DataError(
+                f"{node.NAME} is not whole in {node.ROOT}: {error}; DATA.DOWNLOAD True fetches "
+                "it, and DATA.NAME digits needs no download"
+            ) from error
+        images, labels = np.asarray(found.data), np.asarray(found.targets)
+        sets.append(from_arrays(f"{node.NAME}_{split}", images, labels, found.classes).checked())
+    return sets[0], sets[1]
+
+
+SOURCES: dict[str, Callable[[CfgNode], tuple[ImageSet, ImageSet]]] = {
+    "digits": _digits,
+    **dict.fromkeys(TORCHVISION, _torchvision),
+    "tiny_imagenet": lambda node: load_tiny_imagenet(
+        node.ROOT, download=node.DOWNLOAD, memory_mb=node.MEMORY_MB, workers=node.WORKERS
+    ),
+    "folder": lambda node: load_folder(
+        node.ROOT,
+        node.SIZE,
+        grey=node.GREY,
+        memory_mb=node.MEMORY_MB,
+        workers=node.WORKERS,
+    ),
+    "packed": lambda node: load_packed(node.ROOT),
+}

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapruner_det.classification.batches import Batches, split_order, steps_per_epoch
+from adapruner_det.classification.folder import load_folder
+from adapruner_det.errors import DataError
+from tests.classification.tiny import tiny_set, write_folder
+
+
+@given(n=st.integers(2, 200), batch_size=st.integers(2, 50))
+def test_every_sample_is_in_one_batch_and_none_is_alone(n, batch_size):
+    order = torch.randperm(n)
+    batches = split_order(order, batch_size)
+    assert torch.equal(torch.cat(batches), order)
+    assert steps_per_epoch(n, batch_size) == len(batches)
+    assert all(2 <= len(ids) <= batch_size + 1 for ids in batches)
+    assert all(len(ids) == batch_size for ids in batches[:-1])
+
+
+def test_memory_and_files_give_the_same_batches(tmp_path):
+    write_folder(tmp_path)
+    in_memory, _ = load_folder(tmp_path, 10)
+    in_files, _ = load_folder(tmp_path, 10, memory_mb=0)
+    order = split_order(torch.randperm(len(in_memory)), 4)
+    readers = [
+        Batches(in_memory, torch.device("cpu")),
+        Batches(in_files, torch.device("cpu")),
+        Batches(in_files, torch.device("cpu"), workers=2),
+    ]
+    for want, *others in zip(*(reader.read(order) for reader in readers), strict=True):
+        for ids, images in others:
+            assert torch.equal(ids, want[0]) and torch.equal(images, want[1])
+
+
+def test_reading_files_leaves_the_random_state_alone(tmp_path):
+    write_folder(tmp_path)
+    in_files, _ = load_folder(tmp_path, 10, memory_mb=0)
+    before = torch.get_rng_state()
+    list(Batches(in_files, torch.device("cpu")).read([torch.arange(4)]))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_breaks_later_is_named(tmp_path, workers):
+    write_folder(tmp_path)
+    images, _ = load_folder(tmp_path, 10, memory_mb=0)
+    images.images.paths[3].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"dark/009\.png does not decode"):
+        list(Batches(images, torch.device("cpu"), workers).read([torch.arange(6)]))
+
+
+def test_a_sample_is_spread_over_the_set():
+    images = tiny_set(36)
+    found = Batches(images, torch.device("cpu")).sample(6)
+    assert torch.equal(found, images.images[[0, 7, 14, 21, 28, 35]])
+    assert len(Batches(images, torch.device("cpu")).sample(99)) == 36

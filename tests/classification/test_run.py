@@ -1,0 +1,152 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from adapruner_det.classification.data import Data, load_data
+from adapruner_det.classification.image_set import with_wrong_labels
+from adapruner_det.classification.run import build_pruner, prune, train, transfer
+from adapruner_det.classification.trainer import Trainer
+from adapruner_det.errors import DataError
+from adapruner_det.methods.random import random_selection
+from adapruner_det.selection import Selection
+from tests.classification.tiny import same_state, tiny_config, tiny_set
+
+
+def tiny_data():
+    return Data(tiny_set(), tiny_set(12, name="tiny_test", seed=5), torch.tensor([]))
+
+
+def test_pruning_writes_the_selection_that_detection_writes_too(tmp_path):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), ADAPRUNER__KEEP_RATIO=0.75, SEED=3)
+    made = prune(cfg, tiny_set())
+    read = Selection.load(tmp_path / "selection.json")
+    assert (read.method, read.keep_ratio, read.seed, read.num_kept) == ("adapruner", 0.75, 3, 27)
+    assert read.kept_keys == made.kept_keys and list(read.datasets) == ["tiny_train"]
+    assert set(read.columns) == {
+        *("key", "digest", "kept", "logit", "last_loss", "mean_loss", "times_seen")
+    }
+    assert set(read.versions) == {"adapruner-det", "torch", "numpy", "torchvision"}
+    assert read.cut(0.5).kept_keys < read.kept_keys
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_the_same_seed_selects_the_same_and_another_one_another(tmp_path):
+    kept = [
+        prune(tiny_config(SEED=seed, ADAPRUNER__KEEP_RATIO=0.6), tiny_set(), save=False).kept_keys
+        for seed in (0, 0, 1)
+    ]
+    assert kept[0] == kept[1] != kept[2]
+
+
+def test_training_sees_exactly_the_kept_samples(tmp_path, monkeypatch):
+    data = tiny_data()
+    digests = data.train.digests()
+    selection = random_selection(
+        list(data.train.keys), digests, data.train.fingerprints(digests), 0.5, seed=2
+    )
+    seen = []
+    read = Trainer._augmented
+    monkeypatch.setattr(
+        Trainer, "_augmented", lambda self, images: (seen.extend(images), read(self, images))[1]
+    )
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=2)
+    result = train(cfg, data, selection)
+    places = {x.numpy().tobytes(): i for i, x in enumerate(data.train.images)}
+    counts = np.bincount([places[x.numpy().tobytes()] for x in seen], minlength=36)
+    kept = [data.train.keys[i] in selection.kept_keys for i in range(36)]
+    assert counts.tolist() == [2 * stays for stays in kept]
+    assert result.images == 18
+    assert json.loads((tmp_path / "result.json").read_text())["accuracy"] == result.accuracy
+
+
+def test_a_selection_serves_another_architecture(tmp_path):
+    data = tiny_data()
+    selection = prune(tiny_config(ADAPRUNER__KEEP_RATIO=0.75), data.train, save=False)
+    cfg = tiny_config(MODEL__NAME="resnet18", SOLVER__EPOCHS=1)
+    assert train(cfg, data, selection, save=False).images == 27
+
+
+def test_a_selection_of_other_data_is_refused():
+    data = tiny_data()
+    selection = prune(tiny_config(), data.train, save=False)
+    noisy, _ = with_wrong_labels(data.train, 0.1, seed=0)
+    with pytest.raises(DataError, match="made from other data: 4 of 36"):
+        train(tiny_config(), Data(noisy, data.test, data.wrong), selection, save=False)
+
+
+def test_a_class_that_a_selection_loses_is_named(caplog):
+    data = tiny_data()
+    digests = data.train.digests()
+    kept = (data.train.labels != 2).numpy()
+    columns = {"key": np.array(data.train.keys), "digest": digests, "kept": kept}
+    selection = Selection("none", 0.67, 0, data.train.fingerprints(digests), columns)
+    train(tiny_config(SOLVER__EPOCHS=1), data, selection, save=False)
+    assert "no image of: red" in caplog.text
+
+
+def test_wrong_labels_go_first_when_the_model_has_learnt_the_right_ones():
+    """Without Eq. 5 the highest losses are pushed out: the planted faults."""
+    cfg = tiny_config(
+        SOLVER__EPOCHS=16,
+        ADAPRUNER__WARMUP_EPOCHS=4,
+        ADAPRUNER__KEEP_RATIO=0.9,
+        ADAPRUNER__SELECTION_LOSS=False,
+    )
+    noisy, wrong = with_wrong_labels(tiny_set(120), 0.1, seed=0)
+    selection = prune(cfg, noisy, save=False)
+    dropped = ~selection.columns["kept"].astype(bool)
+    assert dropped.sum() == len(wrong) == 12
+    assert dropped[wrong.numpy()].sum() >= 10
+
+
+def test_a_warm_up_that_leaves_no_epoch_is_refused():
+    with pytest.raises(DataError, match=r"SOLVER\.EPOCHS 4, ADAPRUNER\.WARMUP_EPOCHS 4"):
+        build_pruner(tiny_config(ADAPRUNER__WARMUP_EPOCHS=4), 36)
+
+
+def test_transfer_starts_from_the_source_s_weights_with_a_new_head(tmp_path):
+    source_cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "source"), SOLVER__EPOCHS=2)
+    target_cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "target"), SOLVER__EPOCHS=1, SOLVER__LR=0.0)
+    target = load_data(tiny_config(DATA__NUM_TRAIN=100))
+    grey = tiny_data()
+    grey = Data(
+        *(type(s)(s.name, s.keys, s.images[:, :1], s.labels, s.class_names) for s in (grey.train,)),
+        type(grey.test)(
+            grey.test.name,
+            grey.test.keys,
+            grey.test.images[:, :1],
+            grey.test.labels,
+            grey.test.class_names,
+        ),
+        grey.wrong,
+    )
+    transfer(source_cfg, grey, target_cfg, target)
+    before = torch.load(tmp_path / "source" / "model.pt", weights_only=True)
+    after = torch.load(tmp_path / "target" / "model.pt", weights_only=True)
+    weights = [key for key in before if key.endswith("weight") and "fc" not in key]
+    assert all(torch.equal(before[key], after[key]) for key in weights)  # the rate was 0
+    assert (before["fc.weight"].shape[0], after["fc.weight"].shape[0]) == (3, 10)
+
+
+def test_resuming_a_finished_run_repeats_its_result(tmp_path):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), ADAPRUNER__KEEP_RATIO=0.75)
+    first = prune(cfg, tiny_set())
+    again = prune(cfg, tiny_set(), resume=True)
+    assert same_state(
+        {k: v.tolist() for k, v in first.columns.items()},
+        {k: v.tolist() for k, v in again.columns.items()},
+    )
+
+
+def test_classification_knows_neither_detection_nor_detectron2():
+    code = (
+        "import sys; sys.modules['detectron2'] = None\n"
+        "import adapruner_det.classification.run, adapruner_det.classification.summary\n"
+        "print([m for m in sys.modules if m.startswith('adapruner_det.detection')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

@@ -1,0 +1,184 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from adapruner_det.classification.augment import channel_statistics
+from adapruner_det.classification.folder import load_folder
+from adapruner_det.classification.models import build_model
+from adapruner_det.classification.run import build_pruner
+from adapruner_det.classification.trainer import Trainer, cosine
+from adapruner_det.errors import DataError
+from tests.classification.tiny import same_state, tiny_config, tiny_set, write_folder
+
+
+def plain_loop(cfg, images, pruner=None):
+    """The same training in plain PyTorch, without augmentation: the reference."""
+    torch.manual_seed(cfg.SEED)
+    model = build_model(cfg, 3, 3).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    mean, std = channel_statistics(images.images)
+    n, size, epochs = len(images), cfg.SOLVER.BATCH_SIZE, cfg.SOLVER.EPOCHS
+    total, step = epochs * math.ceil(n / size), 0
+    for epoch in range(epochs):
+        order = np.random.default_rng([cfg.SEED, epoch]).permutation(n)
+        for start in range(0, n, size):
+            ids = torch.from_numpy(order[start : start + size])
+            x = (images.images[ids].float() - mean[:, None, None]) / std[:, None, None]
+            for group in optimizer.param_groups:
+                group["lr"] = 0.05 * (1 + math.cos(math.pi * step / total))
+            logits = model(x.contiguous(memory_format=torch.channels_last))
+            losses = functional.cross_entropy(logits, images.labels[ids], reduction="none")
+            weights = 1.0 if pruner is None else pruner.weights(ids)
+            (weights * losses).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if pruner is not None:
+                pruner.observe(ids, losses)  # at once, where the trainer does it a step later
+            step += 1
+        if pruner is not None:
+            pruner.end_epoch()
+    return model
+
+
+def bare_config(**settings):
+    return tiny_config(AUGMENT__CROP=0, AUGMENT__FLIP=False, **settings)
+
+
+def test_plain_training_is_the_plain_loop():
+    cfg, images = bare_config(), tiny_set()
+    trainer = Trainer(cfg, images)
+    trainer.train(save=False)
+    assert same_state(trainer.model.state_dict(), plain_loop(cfg, images).state_dict())
+
+
+def test_pruning_is_the_core_s_own_loop_to_the_bit():
+    cfg, images = bare_config(ADAPRUNER__KEEP_RATIO=0.7), tiny_set()
+    pruner, reference = build_pruner(cfg, 36), build_pruner(cfg, 36)
+    trainer = Trainer(cfg, images, pruner)
+    trainer.train(save=False)
+    model = plain_loop(cfg, images, reference)
+    assert same_state(pruner.state_dict(), reference.state_dict())
+    assert same_state(trainer.model.state_dict(), model.state_dict())
+    assert pruner.mask.column("times_seen").tolist() == [4] * 36
+
+
+def test_a_mask_that_stands_still_changes_nothing():
+    cfg = tiny_config(SOLVER__EPOCHS=3, AUGMENT__CUTOUT=3)
+    plain = Trainer(cfg, tiny_set())
+    plain.train(save=False)
+    cfg.merge_from_list(["ADAPRUNER.WARMUP_EPOCHS", 3])
+    pruner = build_pruner(tiny_config(ADAPRUNER__WARMUP_EPOCHS=3), 36)
+    masked = Trainer(cfg, tiny_set(), pruner)
+    masked.train(save=False)
+    assert same_state(plain.model.state_dict(), masked.model.state_dict())
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+@pytest.mark.parametrize("pruning", [False, True])
+@pytest.mark.parametrize("stop_after", [3, 5, 7])  # in mid-epoch, at an epoch's end, in the next
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, stop_after, in_files):
+    cfg = tiny_config(
+        OUTPUT_DIR=str(tmp_path / "out"),
+        SOLVER__CHECKPOINT_PERIOD=stop_after,
+        AUGMENT__CUTOUT=3,
+        SOLVER__EPOCHS=3,
+    )
+    images = tiny_set()
+    if in_files:
+        images, _ = load_folder(write_folder(tmp_path / "files", per_class=12), 8, memory_mb=0)
+
+    def make():
+        return Trainer(cfg, images, build_pruner(cfg, 36) if pruning else None)
+
+    class Stopped(Exception):
+        pass
+
+    def stop():
+        Trainer.save_checkpoint(stopped)
+        if stopped.step == stop_after:
+            raise Stopped
+
+    whole, stopped, resumed = make(), make(), make()
+    whole.train(save=False)
+    stopped.save_checkpoint = stop
+    with pytest.raises(Stopped):
+        stopped.train()
+    torch.manual_seed(99)  # another process has another random state
+    resumed.resume()
+    assert resumed.step == stop_after
+    resumed.train()
+    assert same_state(whole.model.state_dict(), resumed.model.state_dict())
+    if pruning:
+        assert same_state(whole.pruner.state_dict(), resumed.pruner.state_dict())
+
+
+def test_resuming_without_a_checkpoint_starts_from_the_beginning(tmp_path, caplog):
+    trainer = Trainer(tiny_config(OUTPUT_DIR=str(tmp_path)), tiny_set())
+    with caplog.at_level("INFO"):
+        trainer.resume()
+    assert trainer.step == 0 and "starting from the beginning" in caplog.text
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=1)
+    Trainer(cfg, tiny_set()).train()
+    other = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=2)
+    for trainer in (
+        Trainer(other, tiny_set()),
+        Trainer(cfg, tiny_set(count=33)),
+        Trainer(cfg, tiny_set(), build_pruner(other, 36)),
+    ):
+        with pytest.raises(DataError, match="another configuration or other data"):
+            trainer.resume()
+    (tmp_path / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(DataError, match=r"checkpoint\.pt cannot be read"):
+        Trainer(cfg, tiny_set()).resume()
+
+
+def test_training_that_diverges_says_so(tmp_path):
+    cfg = bare_config(SOLVER__LR=1e20, OUTPUT_DIR=str(tmp_path / "out"))
+    with pytest.raises(DataError, match=r"training diverged; lower SOLVER\.LR"):
+        Trainer(cfg, tiny_set()).train()
+    assert not (tmp_path / "out" / "model.pt").exists()
+
+
+def test_bf16_and_a_compiled_model_learn_too(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    trainer = Trainer(
+        bare_config(SOLVER__AMP=True, SOLVER__COMPILE=True, SOLVER__EPOCHS=8), tiny_set(60)
+    )
+    trainer.train(save=False)
+    assert compiled == [trainer.model]
+    assert trainer.evaluate(tiny_set(60, seed=1)) > 90
+
+
+def test_under_bf16_the_mask_hears_float32_losses(monkeypatch):
+    cfg = bare_config(SOLVER__AMP=True, SOLVER__EPOCHS=2)
+    pruner = build_pruner(cfg, 36)
+    seen = []
+    observe = pruner.observe
+    monkeypatch.setattr(pruner, "observe", lambda i, x: (seen.append(x.dtype), observe(i, x))[1])
+    Trainer(cfg, tiny_set(), pruner).train(save=False)
+    assert set(seen) == {torch.float32} and len(seen) == 2 * 5
+
+
+def test_accuracy_counts_right_answers():
+    images = tiny_set(30)
+    trainer = Trainer(bare_config(SOLVER__EPOCHS=10), images)
+    trainer.train(save=False)
+    mean, std = channel_statistics(images.images)
+    x = (images.images.float() - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        right = (trainer.model.eval()(x).argmax(1) == images.labels).double().mean()
+    assert trainer.evaluate(images) == pytest.approx(100 * float(right))
+    assert trainer.evaluate(images) > 90
+
+
+def test_the_learning_rate_falls_along_half_a_cosine():
+    rates = [cosine(step, 10, 0.1) for step in range(10)]
+    assert rates[0] == 0.1 and rates[5] == pytest.approx(0.05)
+    assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 0.005

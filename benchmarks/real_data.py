@@ -24,44 +24,61 @@ from adapruner_det.errors import reported
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/real_data.md"
 
-# Small inputs and ResNet-18, so that two CPU cores do it in minutes. Anchors follow the input.
+# Small inputs and small backbones, so that two CPU cores do it in minutes.
 DETECTORS = {
-    "yolo": ("configs/voc_yolov3tiny.yaml", ["MODEL.YOLO.MULTISCALE", "[]"]),
-    "faster_rcnn": ("configs/demo_faster_rcnn.yaml", []),
+    "yolo": (
+        "configs/demo_yolov3tiny.yaml",
+        ["MODEL.YOLO.ANCHOR_MASKS", "[[3, 4, 5], [0, 1, 2]]"],
+    ),
+    "faster_rcnn": ("configs/demo_faster_rcnn.yaml", ["INPUT.MIN_SIZE_TRAIN", "(128,)"]),
 }
-RESNET18 = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
-SETS = {
-    "bccd": {
-        "yolo": ["MODEL.YOLO.INPUT_SIZE", 320, "SOLVER.MAX_ITER", 440],
-        "faster_rcnn": [
-            "INPUT.MIN_SIZE_TRAIN", "(192,)", "INPUT.MIN_SIZE_TEST", 192, "SOLVER.MAX_ITER", 440,
-        ],
-    },
-    "foda": {
-        "yolo": ["MODEL.YOLO.INPUT_SIZE", 160, "SOLVER.MAX_ITER", 3100],
-        "faster_rcnn": [
-            "INPUT.MIN_SIZE_TRAIN", "(160,)", "INPUT.MIN_SIZE_TEST", 160, "SOLVER.MAX_ITER", 3100,
-        ],
-    },
-}  # fmt: skip
+ANCHORS_AT_416 = np.array([[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [344, 319]])
+# Set and detector: the side of YOLO's input, its width, epochs, and every how many-th training image is taken.
+SETTINGS = {
+    ("bccd", "yolo"): (256, 0.5, 16, 1),
+    ("bccd", "faster_rcnn"): (None, None, 9, 1),
+    ("foda", "yolo"): (192, 0.25, 9, 1),
+    ("foda", "faster_rcnn"): (None, None, 9, 10),
+}
+
+
+def thinned(folder: Path, every: int, out: Path) -> Path:
+    """``folder`` with every ``every``-th image of its trainval split, as links in ``out``."""
+    if every == 1:
+        return folder
+    (out / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+    for name in ("Annotations", "JPEGImages"):
+        if not (out / name).exists():
+            (out / name).symlink_to(folder / name)
+    for split, step in (("trainval", every), ("test", 1)):
+        lines = (folder / "ImageSets/Main" / f"{split}.txt").read_text().splitlines()
+        (out / "ImageSets/Main" / f"{split}.txt").write_text("\n".join(lines[::step]) + "\n")
+    return out
 
 
 def configuration(args: argparse.Namespace):
     """The configuration of one set with one detector."""
     config, own = DETECTORS[args.detector]
     name = args.set
-    folders = [f"{name}_{s}={Path(args.data).resolve() / name}:{s}" for s in ("trainval", "test")]
+    side, width, epochs, every = SETTINGS[name, args.detector]
+    output = Path("output") / f"{name}_{args.detector}"
+    root = thinned(Path(args.data).resolve() / name, every, output.resolve() / "data")
+    images = len((root / "ImageSets/Main/trainval.txt").read_text().split())
+    folders = [f"{name}_{split}={root}:{split}" for split in ("trainval", "test")]
+    if side:
+        anchors = (ANCHORS_AT_416 * side / 416).round(1).tolist()
+        yolo = ["MODEL.YOLO.INPUT_SIZE", side, "MODEL.DARKNET.WIDTH", width]
+        own = [*own, *yolo, "MODEL.YOLO.ANCHORS", str(anchors)]
     fixed = [
         "ADAPRUNER.VOC_FOLDERS", str(folders), "ADAPRUNER.KEEP_RATIO", args.keep_ratio,
         "ADAPRUNER.WARMUP_EPOCHS", 2,
         "DATASETS.TRAIN", str((f"{name}_trainval",)), "DATASETS.TEST", str((f"{name}_test",)),
-        "SOLVER.IMS_PER_BATCH", 8, "SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR",
-        "SOLVER.BASE_LR", 0.01, "SOLVER.WARMUP_ITERS", 100, "SOLVER.CHECKPOINT_PERIOD", 10**6,
-        "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", f"output/{name}_{args.detector}",
+        "SOLVER.MAX_ITER", -(-epochs * images // 8), "SOLVER.IMS_PER_BATCH", 8,
+        "SOLVER.BASE_LR", 0.01, "SOLVER.WARMUP_ITERS", 50,
+        "INPUT.RANDOM_FLIP", "horizontal", "INPUT.CROP.ENABLED", False,
+        "OUTPUT_DIR", str(output),
     ]  # fmt: skip
-    return load_config(
-        str(ROOT / config), [*RESNET18, *own, *fixed, *SETS[name][args.detector], *args.opts]
-    )
+    return load_config(str(ROOT / config), [*own, *fixed, *args.opts])
 
 
 def report(cfg, runs, selections, seconds: float) -> str:
@@ -95,7 +112,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True)
-    parser.add_argument("--set", choices=SETS, required=True)
+    parser.add_argument("--set", choices=["bccd", "foda"], required=True)
     parser.add_argument("--detector", choices=DETECTORS, required=True)
     parser.add_argument("--keep-ratio", type=float, default=0.8)
     parser.add_argument("--num-seeds", type=int, default=2)

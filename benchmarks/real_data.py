@@ -33,7 +33,7 @@ DETECTORS = {
     "faster_rcnn": ("configs/demo_faster_rcnn.yaml", ["INPUT.MIN_SIZE_TRAIN", "(128,)"]),
 }
 ANCHORS_AT_416 = np.array([[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [344, 319]])
-# Set and detector: the side of YOLO's input, its width, epochs, and every how many-th training image is taken.
+# Set and detector: side of YOLO's input, its width, epochs, every how many-th training image.
 SETTINGS = {
     ("bccd", "yolo"): (256, 0.5, 16, 1),
     ("bccd", "faster_rcnn"): (None, None, 9, 1),

@@ -50,5 +50,5 @@ if __name__ == "__main__":
                 print(f"Training on the kept images for all {config.SOLVER.MAX_ITER} iterations")
             else:
                 print(scale_schedule(config, selection))
-        check_datasets(config)
+        check_datasets(config, train=not arguments.eval_only)
         run(arguments, config, main)

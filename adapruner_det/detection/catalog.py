@@ -47,7 +47,12 @@ class SampleIndex:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> SampleIndex:
-        """The samples of ``cfg.DATASETS.TRAIN``, filtered as Detectron2 filters them."""
+        """The samples of ``cfg.DATASETS.TRAIN``, filtered as Detectron2 filters them.
+
+        Raises:
+            DataError: data sets whose classes differ, and what :meth:`from_dicts` raises.
+        """
+        _require_same_classes(cfg.DATASETS.TRAIN)
         return cls.from_dicts({name: _filtered(cfg, name) for name in cfg.DATASETS.TRAIN})
 
     @classmethod
@@ -204,6 +209,17 @@ def _how_to_get(name: str) -> str:
             "folder that has VOC2007 and VOC2012"
         )
     return "set DETECTRON2_DATASETS to the folder that has it (see datasets/README.md)"
+
+
+def _require_same_classes(names: Sequence[str]) -> None:
+    """One category id must mean one class in all sets, as Detectron2 asks for."""
+    classes = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    for name, own in classes.items():
+        if own != classes[names[0]]:
+            raise DataError(
+                f"the classes of {names[0]!r} and {name!r} differ: {classes[names[0]]} and {own}; "
+                "train on data sets with the same classes in the same order"
+            )
 
 
 def _filtered(cfg: CfgNode, name: str) -> list[dict[str, Any]]:

@@ -164,6 +164,21 @@ EVALUATORS: dict[str, Callable[[str, CfgNode, str], DatasetEvaluator]] = {
 }
 
 
+def require_evaluator(dataset_name: str) -> str:
+    """The evaluator type of a data set.
+
+    Raises:
+        DataError: a type that is unknown here.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind not in EVALUATORS:
+        raise DataError(
+            f"the data set {dataset_name!r} has the evaluator type {kind!r}; known are "
+            f"{', '.join(EVALUATORS)}: set it with MetadataCatalog.get(...).set(evaluator_type=...)"
+        )
+    return str(kind)
+
+
 def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_folder: str | None = None
 ) -> DatasetEvaluator:
@@ -172,10 +187,5 @@ def build_evaluator(
     Raises:
         DataError: an evaluator type that is unknown here.
     """
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if kind not in EVALUATORS:
-        raise DataError(
-            f"the data set {dataset_name!r} has the evaluator type {kind!r}; known are "
-            f"{', '.join(EVALUATORS)}: set it with MetadataCatalog.get(...).set(evaluator_type=...)"
-        )
-    return EVALUATORS[kind](dataset_name, cfg, output_folder or cfg.OUTPUT_DIR)
+    make = EVALUATORS[require_evaluator(dataset_name)]
+    return make(dataset_name, cfg, output_folder or cfg.OUTPUT_DIR)

@@ -18,9 +18,13 @@ from ..errors import DataError
 from ..selection import check_keep_ratio
 from .catalog import SampleIndex, require_datasets
 from .config import add_adapruner_config, resolve_device
+from .evaluation import require_evaluator
 from .loader import check_sampler
-from .trainer import pruning_schedule
+from .trainer import build_pruner
 from .voc_folder import load_voc_folder, register_from_config
+
+#: What yacs and fvcore raise for keys, values and files that do not fit.
+_CONFIG_ERRORS = (KeyError, ValueError, AssertionError, TypeError, AttributeError)
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
@@ -39,7 +43,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         if config_file:
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(list(overrides))
-    except (KeyError, ValueError, AssertionError, YAMLError, OSError) as error:
+    except (*_CONFIG_ERRORS, YAMLError, OSError) as error:
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
             f"{error}; overrides are pairs of KEY VALUE with keys that Detectron2 or "
@@ -59,30 +63,56 @@ def check_pruning_inputs(cfg: CfgNode) -> SampleIndex:
     check_sampler(cfg)
     check_datasets(cfg)
     index = SampleIndex.from_config(cfg)
-    pruning_schedule(cfg, len(index))
+    try:
+        build_pruner(cfg, len(index))
+    except ValueError as error:
+        raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
     return index
 
 
-def check_datasets(cfg: CfgNode) -> None:
-    """Raise a DataError unless all data sets of ``cfg`` are there and can be read."""
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+def check_datasets(cfg: CfgNode, train: bool = True) -> None:
+    """Raise a DataError unless the data sets of ``cfg`` are there and can be read and evaluated.
+
+    Args:
+        cfg: the configuration.
+        train: whether the training sets are needed too.
+    """
+    part = "TRAIN" if train else "TEST"
+    if not cfg.DATASETS[part]:
+        raise DataError(
+            f"DATASETS.{part} names no data set; give a --config-file that does, or "
+            f"DATASETS.{part} \"('name',)\""
+        )
+    names = [*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST]
     require_datasets(names)
+    for name in cfg.DATASETS.TEST:
+        require_evaluator(name)
     for name in names:
-        meta = MetadataCatalog.get(name)
-        if meta.get("evaluator_type") == "pascal_voc":
-            # Detectron2's own reader names neither a broken file nor a missing image.
-            load_voc_folder(meta.dirname, meta.split, meta.thing_classes)
-        else:
-            DatasetCatalog.get(name)
+        _read(name)
 
 
-def run(args: argparse.Namespace, cfg: CfgNode, main: Callable[..., Any], *rest: Any) -> Any:
+def _read(name: str) -> None:
+    meta = MetadataCatalog.get(name)
+    if meta.get("evaluator_type") == "pascal_voc":
+        # Detectron2's own reader names neither a broken file nor a missing image.
+        load_voc_folder(meta.dirname, meta.split, meta.thing_classes)
+    try:
+        DatasetCatalog.get(name)
+    except DataError:
+        raise
+    except Exception as error:  # whatever the reader of a data set meets in its files
+        raise DataError(
+            f"the data set {name!r} cannot be read: {type(error).__name__}: {error}; mend its files"
+        ) from error
+
+
+def run(args: argparse.Namespace, cfg: CfgNode, main: Callable[..., Any], *rest: Any) -> None:
     """Start ``main(cfg, args, *rest)`` in as many processes as ``args`` asks for.
 
-    The arguments are those of Detectron2's ``default_argument_parser``. Under torchrun the
-    processes are there already, and each runs ``main`` once.
+    The arguments are those of Detectron2's ``default_argument_parser``. What ``main`` returns is
+    lost.
     """
-    return launch(
+    launch(
         _start,
         args.num_gpus,
         num_machines=args.num_machines,
@@ -94,10 +124,10 @@ def run(args: argparse.Namespace, cfg: CfgNode, main: Callable[..., Any], *rest:
 
 def _start(
     cfg: CfgNode, args: argparse.Namespace, main: Callable[..., Any], rest: tuple[Any, ...]
-) -> Any:
+) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
     register_from_config(cfg)  # a spawned process has a catalogue of its own
     resolve_device(cfg)
     cfg.freeze()
     default_setup(cfg, args)
-    return main(cfg, args, *rest)
+    main(cfg, args, *rest)

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from adapruner_det import Selection
+from adapruner_det.detection.summary import class_kept_shares, dropped_faults, summarize
+
+
+def selection(kept, mean_loss=None, soft_ratio=0.75, keep_ratio=0.75):
+    n = len(kept)
+    return Selection(
+        "adapruner",
+        keep_ratio,
+        0,
+        {"toy": "f"},
+        {
+            "key": np.array([f"toy/{i}" for i in range(n)]),
+            "digest": np.zeros(n, np.uint64),
+            "kept": np.array(kept, dtype=bool),
+            "mean_loss": np.array(mean_loss if mean_loss is not None else range(n), np.float32),
+            "times_seen": np.arange(n, dtype=np.uint16) % 3 + 1,
+        },
+        soft_ratio=soft_ratio,
+    )
+
+
+def images(*classes):
+    return [{"annotations": [{"category_id": c} for c in own]} for own in classes]
+
+
+def rows(text):
+    return {line[:17].strip(): line[18:] for line in text.splitlines()}
+
+
+def test_a_class_share_counts_images_and_not_objects():
+    dicts = images([0, 0, 0], [0, 1], [1], [])
+    shares = class_kept_shares(selection([True, False, True, True]), dicts, ["cat", "dog", "cow"])
+    assert shares == {"cat": 1 / 2, "dog": 1 / 2}  # nothing of cows, which are not there
+    assert class_kept_shares(selection([1, 1, 0, 0]), dicts, ["cat", "dog", "cow"]) == {
+        "cat": 1.0,
+        "dog": 0.5,
+    }
+
+
+def test_the_summary_has_ten_lines_that_can_be_checked_by_hand():
+    # Dropped are 1, 4 and 6, of the losses 9, 2 and 5.
+    chosen = selection([1, 0, 1, 1, 0, 1, 0, 1], [1, 9, 1, 1, 2, 1, 5, 1], 0.63, 0.625)
+    text = summarize(chosen, {"cat": 0.5, "dog": 0.75}, 12.4, "out/selection.json", "own.yaml")
+    assert len(text.splitlines()) == 10
+    got = rows(text)
+    assert got["kept"] == "5 of 8 images (62.50%), 3 dropped"
+    assert got["data sets"] == "toy"
+    assert got["soft ratio"] == "0.6300 before the cut, asked 0.625: held"
+    assert got["visits"] == "1 to 3 an image, 1.9 on average"
+    assert got["least kept class"] == "cat: 50.0% of its images"
+    assert got["most kept class"] == "dog: 75.0% of its images"
+    assert got["hardest dropped"] == "toy/1, toy/6, toy/4"
+    assert got["easiest dropped"] == "toy/4, toy/6, toy/1"
+    assert got["written"] == "out/selection.json after 12 s"
+    assert got["train on it"] == (
+        "tools/train_pruned.py --config-file own.yaml --selection out/selection.json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("soft", "held"), [(0.7301, "held"), (0.7299, "NOT HELD"), (0.7699, "held"), (0.78, "NOT HELD")]
+)
+def test_a_soft_ratio_further_off_than_the_tolerance_is_said_loudly(soft, held):
+    text = summarize(selection([1, 1, 1, 0], soft_ratio=soft), {"cat": 1.0}, 1, "s", "c")
+    assert rows(text)["soft ratio"].endswith(f": {held}")
+
+
+def test_a_run_that_drops_nothing_says_so():
+    text = summarize(selection([1] * 4, None, 1.0, 1.0), {"cat": 1.0}, 1, "s", "c")
+    assert rows(text)["hardest dropped"] == rows(text)["easiest dropped"] == "none"
+
+
+def test_dropped_faults_are_counted_beside_what_chance_would_drop():
+    kinds = {str(i): "near_duplicate" if i < 4 else "clean" for i in range(10)}
+    first = selection([0, 0, 0, 1, 1, 1, 1, 1, 1, 0])  # 3 of the duplicates among 4 dropped
+    second = selection([0, 1, 1, 1, 0, 1, 1, 1, 1, 1])  # 1 of them among 2
+    table = dropped_faults([first, second], kinds).splitlines()
+    (row,) = [line.split() for line in table if line.startswith("near duplicate")]
+    # By chance 4·0.4 and 4·0.2.
+    assert row == ["near", "duplicate", "4", "2.0", "3", "1", "1.2", "1.67"]
+    (row,) = [line.split() for line in table if line.startswith("clean")]
+    assert row == ["clean", "6", "1.0", "1", "1", "1.8", "0.56"]

@@ -360,4 +360,4 @@ def test_without_arguments_it_goes_beside_the_script(monkeypatch):
     with pytest.raises(SystemExit):
         make_demo.main([])
     assert asked["out"] == Path(make_demo.__file__).parent / "demo"
-    assert asked["numbers"] == (0, 800, 200)
+    assert asked["numbers"] == (1, 800, 200)

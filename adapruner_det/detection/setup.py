@@ -9,7 +9,7 @@ from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import default_setup, launch
+from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from yaml import YAMLError
@@ -20,6 +20,7 @@ from .catalog import SampleIndex, require_datasets
 from .config import add_adapruner_config, resolve_device
 from .evaluation import require_evaluator
 from .loader import check_sampler
+from .processes import start_processes
 from .trainer import build_pruner
 from .voc_folder import load_voc_folder, register_from_config
 
@@ -107,19 +108,12 @@ def _read(name: str) -> None:
 
 
 def run(args: argparse.Namespace, cfg: CfgNode, main: Callable[..., Any], *rest: Any) -> None:
-    """Start ``main(cfg, args, *rest)`` in as many processes as ``args`` asks for.
+    """Start ``main(cfg, args, *rest)`` in all processes of the run.
 
     The arguments are those of Detectron2's ``default_argument_parser``. What ``main`` returns is
     lost.
     """
-    launch(
-        _start,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(cfg, args, main, rest),
-    )
+    start_processes(args, _start, cfg, args, main, rest)
 
 
 def _start(

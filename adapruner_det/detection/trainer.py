@@ -29,7 +29,15 @@ logger = logging.getLogger(__name__)
 SELECTION_FILE = "selection.json"
 
 
-class EvaluatingTrainer(DefaultTrainer):
+class AnyDeviceMixin:
+    """Lets several processes train on the CPU too."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        with compat.parallel_on(cfg.MODEL.DEVICE):
+            super().__init__(cfg)
+
+
+class EvaluatingTrainer(AnyDeviceMixin, DefaultTrainer):
     """Detectron2's trainer with the evaluator that fits each test set."""
 
     @classmethod
@@ -39,7 +47,7 @@ class EvaluatingTrainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name, output_folder)
 
 
-class PruningMixin:
+class PruningMixin(AnyDeviceMixin):
     """What makes a DefaultTrainer prune: ``class MyTrainer(PruningMixin, DefaultTrainer)``.
 
     After training ``selection`` is the result, saved as ``OUTPUT_DIR/selection.json``. A trainer

@@ -12,11 +12,11 @@ from detectron2.data import DatasetMapper, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
-from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
 from adapruner_det import PruningMixin, PruningTrainer, Selection
+from adapruner_det.detection import compat
 from adapruner_det.detection.config import config_digest
 from adapruner_det.detection.loader import build_pruning_train_loader, sample_at
 from adapruner_det.detection.trainer import (
@@ -372,19 +372,12 @@ def test_evaluation_uses_the_evaluator_that_fits_the_data_set(toy):
 
 def train_in_one_of_two_processes(rank, folder):
     import torch.distributed as dist
-    from detectron2.engine import defaults
-    from torch.nn.parallel import DistributedDataParallel
 
     from tests.detection.toy import squares
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    if hasattr(comm, "create_local_process_group"):
-        comm.create_local_process_group(2)
-    else:
-        comm._LOCAL_PROCESS_GROUP = dist.new_group([0, 1])
-    # Detectron2 gives DDP a GPU, whatever the device.
-    defaults.create_ddp_model = lambda model, **options: DistributedDataParallel(model)
+    compat.create_local_process_group(2)
     register("toy", squares(f"{folder}/images{rank}"), evaluator_type="coco")
     cfg = toy_cfg("yolo_darknet", f"{folder}/out", "SOLVER.MAX_ITER", 13)
     with pytest.raises(Stopped):

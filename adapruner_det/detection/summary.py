@@ -53,14 +53,21 @@ def summarize(
         ("data sets", ", ".join(selection.datasets)),
         ("soft ratio", f"{ratio:.4f} before the cut, asked {selection.keep_ratio:g}: {held}"),
         ("visits", f"{visits.min()} to {visits.max()} an image, {visits.mean():.1f} on average"),
-        ("least kept class", f"{low}: {100 * shares[low]:.1f}% of its images"),
-        ("most kept class", f"{high}: {100 * shares[high]:.1f}% of its images"),
+        ("kept by class", _by_class(shares)),
+        ("class spread", f"{100 * (shares[high] - shares[low]):.1f} points, {low} to {high}"),
         ("hardest dropped", ", ".join(columns["key"][hardest]) or "none"),
         ("easiest dropped", ", ".join(columns["key"][easiest]) or "none"),
         ("written", f"{path} after {seconds:.0f} s"),
         ("train on it", f"tools/train_pruned.py --config-file {config_file} --selection {path}"),
     ]
     return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
+def _by_class(shares: dict[str, float], most: int = 12) -> str:
+    """The kept share of the images of each class, the least kept first, ``most`` of them."""
+    order = sorted(shares, key=shares.__getitem__)
+    shown = ", ".join(f"{name} {100 * shares[name]:.1f}%" for name in order[:most])
+    return shown + (f" and {len(order) - most} more" if len(order) > most else "")
 
 
 def dropped_faults(selections: list[Selection], kinds: dict[str, str]) -> str:

@@ -51,8 +51,8 @@ def test_the_summary_has_ten_lines_that_can_be_checked_by_hand():
     assert got["data sets"] == "toy"
     assert got["soft ratio"] == "0.6300 before the cut, asked 0.625: held"
     assert got["visits"] == "1 to 3 an image, 1.9 on average"
-    assert got["least kept class"] == "cat: 50.0% of its images"
-    assert got["most kept class"] == "dog: 75.0% of its images"
+    assert got["kept by class"] == "cat 50.0%, dog 75.0%"
+    assert got["class spread"] == "25.0 points, cat to dog"
     assert got["hardest dropped"] == "toy/1, toy/6, toy/4"
     assert got["easiest dropped"] == "toy/4, toy/6, toy/1"
     assert got["written"] == "out/selection.json after 12 s"
@@ -84,3 +84,10 @@ def test_dropped_faults_are_counted_beside_what_chance_would_drop():
     assert row == ["near", "duplicate", "4", "2.0", "3", "1", "1.2", "1.67"]
     (row,) = [line.split() for line in table if line.startswith("clean")]
     assert row == ["clean", "6", "1.0", "1", "1", "1.8", "0.56"]
+
+
+def test_of_many_classes_the_least_kept_are_shown():
+    shares = {f"c{i:02d}": 1 - i / 100 for i in range(20)}
+    text = rows(summarize(selection([1] * 4, None, 1.0, 1.0), shares, 1, "s", "c"))
+    assert text["kept by class"].startswith("c19 81.0%, c18 82.0%")
+    assert text["kept by class"].endswith("c08 92.0% and 8 more")

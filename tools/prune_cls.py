@@ -10,6 +10,7 @@
 
 import argparse
 import logging
+import shlex
 import time
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def main():
             ablate(cfg, args.without)
         data = load_data(cfg)
         selection = prune(cfg, data.train, resume=args.resume)
-    path = Path(cfg.OUTPUT_DIR) / SELECTION_FILE
-    next_step = f"tools/train_cls.py --config-file {args.config_file} --selection {path}"
+    command = ["tools/train_cls.py", "--config-file", args.config_file]
+    command += ["--selection", f"{cfg.OUTPUT_DIR}/{SELECTION_FILE}", *args.opts]
+    next_step = shlex.join([*command, "OUTPUT_DIR", f"{cfg.OUTPUT_DIR}_kept"])
     print(summarize(selection, data.train, time.perf_counter() - start, next_step))
 
 

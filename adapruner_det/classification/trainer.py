@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..core import AdaPruner
 from ..errors import DataError
+from ..selection import fingerprint
 from .augment import channel_statistics, crop_and_flip, cutout, normalise
 from .batches import Batches, split_order, steps_per_epoch
 from .config import config_digest, resolve_device
@@ -67,6 +68,7 @@ class Trainer:
         self._optimizer = _optimizer(cfg, self.model)
         self._batches = Batches(images, self.device, cfg.DATA.WORKERS)
         self._labels = images.labels.to(self.device)
+        self._data = fingerprint(images.keys, images.labels.tolist())
         self._mean, self._std = channel_statistics(self._batches.sample(50_000))
         self._pending: tuple[Tensor, Tensor, Any] | None = None
         self._bar = tqdm(
@@ -154,19 +156,16 @@ class Trainer:
                 f"SOLVER.LR ({self.cfg.SOLVER.LR:g})"
             )
         shown = {"epoch": epoch + 1, "loss": f"{mean_loss:.3f}"}
+        mask = ""
         if self.pruner is not None:
             self._observe_pending()
             status = self.pruner.end_epoch()
             shown["ratio"] = f"{status.ratio:.3f}"
-            logger.info(
-                "Epoch %d: loss %.4f, soft ratio %.4f of %.4f, α %.2f, %.1f%% binary",
-                epoch + 1,
-                mean_loss,
-                status.ratio,
-                self.pruner.keep_ratio,
-                status.alpha,
-                100 * status.binary_share,
+            mask = (
+                f", soft ratio {status.ratio:.4f} of {self.pruner.keep_ratio:.4f}, "
+                f"α {status.alpha:.2f}, {100 * status.binary_share:.1f}% binary"
             )
+        logger.info("Epoch %d: loss %.4f%s", epoch + 1, mean_loss, mask)
         self._bar.set_postfix(shown, refresh=False)
 
     def _observe_pending(self) -> None:
@@ -211,7 +210,7 @@ class Trainer:
         self._observe_pending()
         state = {
             "config": config_digest(self.cfg),
-            "num_samples": self.num_samples,
+            "data": self._data,
             "step": self.step,
             "epoch_loss": self.epoch_loss,
             "model": self.model.state_dict(),
@@ -237,8 +236,8 @@ class Trainer:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except UNREADABLE as error:
             raise DataError(f"{path} cannot be read: {error}; remove it to start anew") from error
-        mine = (config_digest(self.cfg), self.num_samples, self.pruner is None)
-        if mine != (state["config"], state["num_samples"], state["pruner"] is None):
+        mine = (config_digest(self.cfg), self._data, self.pruner is None)
+        if mine != (state["config"], state["data"], state["pruner"] is None):
             raise DataError(
                 f"{path} is of a run with another configuration or other data; resume with what "
                 "it was started with, or set another OUTPUT_DIR"

@@ -1,5 +1,6 @@
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -44,10 +45,16 @@ def test_prune_then_train_on_the_kept_part(tmp_path, run):
     out = tmp_path / "out"
     status, text, _ = run("prune_cls.py", *QUICK, "OUTPUT_DIR", out, "ADAPRUNER.KEEP_RATIO", "0.8")
     assert status == 0 and "240 of 300 images (80.00%)" in text
-    status, text, _ = run(
-        *("train_cls.py", "--selection", out / "selection.json", "--keep-ratio", "0.5"),
-        *(*QUICK, "OUTPUT_DIR", tmp_path / "kept"),
-    )
+    advice = text.strip().splitlines()[-1].removeprefix("train on it")
+    tool, *args = shlex.split(advice)
+    status, text, _ = run(Path(tool).name, *args)
+    assert status == 0 and "after 3 epochs of 240 images" in text
+    assert (tmp_path / "out_kept" / "result.json").is_file()
+    args[args.index("--selection") :] = [
+        *("--selection", out / "selection.json", "--keep-ratio", "0.5"),
+        *(*QUICK, "OUTPUT_DIR", tmp_path / "half"),
+    ]
+    status, text, _ = run("train_cls.py", *args)
     assert status == 0 and "after 3 epochs of 150 images" in text
 
 

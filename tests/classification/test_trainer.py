@@ -124,12 +124,12 @@ def test_resuming_without_a_checkpoint_starts_from_the_beginning(tmp_path, caplo
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=1)
-    Trainer(cfg, tiny_set()).train()
+    Trainer(cfg, tiny_set().subset(torch.arange(33))).train()
     other = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=2)
     for trainer in (
-        Trainer(other, tiny_set()),
-        Trainer(cfg, tiny_set(count=33)),
-        Trainer(cfg, tiny_set(), build_pruner(other, 36)),
+        Trainer(other, tiny_set().subset(torch.arange(33))),
+        Trainer(cfg, tiny_set().subset(torch.arange(1, 34))),
+        Trainer(cfg, tiny_set().subset(torch.arange(33)), build_pruner(other, 33)),
     ):
         with pytest.raises(DataError, match="another configuration or other data"):
             trainer.resume()

@@ -2,9 +2,11 @@
 
 Shape letters: N samples, B samples of a batch, R ranks.
 
-The columns take 15 bytes a sample: logit (float32), last and mean loss (float32), times seen
-(uint16, it stops at 65,535) and kept (uint8). They lie in RAM or in memory-mapped ``.npy`` files.
-With R processes each holds only the rows it owns, index % R == rank.
+A sample takes 16 bytes: logit (float32), last and mean loss (float32), times seen (uint16, it stops
+at 65,535) and kept (uint8). The logits, which every epoch's end reads, are an array of their own;
+the others lie side by side, so that a step finds them with one access to memory. Both arrays are in
+RAM or in memory-mapped ``.npy`` files. With R processes each holds only the rows it owns,
+index % R == rank.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ COLUMNS = {
 #: σ(x) is binary, below 0.1 or above 0.9, where |x| exceeds this.
 BINARY_LOGIT = math.log(9.0)
 
-_CHUNK = 1 << 15  # rows of a pass: small enough for the cache and to need no second thread
+_CHUNK = 1 << 15  # rows of a pass: small enough for the cache
 
 
 @dataclass
@@ -87,10 +89,10 @@ class SampleMask:
         self.exchange = exchange or Exchange()
         self.rank, self.world = self.exchange.rank, self.exchange.world
         self._rows = len(range(self.rank, num_samples, self.world))
-        self._columns = {
-            name: _make_column(name, dtype, self._rows, directory, self.rank)
-            for name, dtype in COLUMNS.items()
-        }
+        others = np.dtype([item for item in COLUMNS.items() if item[0] != "logit"], align=True)
+        records = _make_array("records", others, self._rows, directory, self.rank)
+        self._columns = {name: records[name] for name in others.names or ()}
+        self._columns["logit"] = _make_array("logit", np.float32, self._rows, directory, self.rank)
         if initial_logit:
             self._columns["logit"][:] = initial_logit
         self.totals = Totals(
@@ -139,20 +141,19 @@ class SampleMask:
 
     def recount(self, alpha: float) -> None:
         """One pass over the logits that gives the totals for another ``alpha``."""
-        column, binary = self._columns["logit"], np.float32(BINARY_LOGIT / alpha)
+        column = self._columns["logit"]
         buffer = np.empty(min(_CHUNK, self._rows), dtype=np.float32)
-        counts = np.zeros(4)
+        sums = np.zeros(2)
         for start in range(0, self._rows, _CHUNK):
             chunk = column[start : start + _CHUNK]
-            probability = buffer[: len(chunk)]
-            np.multiply(chunk, np.float32(alpha), out=probability)
-            torch.sigmoid_(torch.from_numpy(probability))
-            counts[0] += torch.from_numpy(probability).sum().item()
-            counts[1] += np.count_nonzero(chunk > 0)
-            counts[2] += np.count_nonzero(chunk == 0)
-            counts[3] += np.count_nonzero(chunk > binary) + np.count_nonzero(chunk < -binary)
-        soft, positive, undecided, decided = self.exchange.sum(counts)
-        self.totals = Totals(float(soft), int(positive), int(undecided), int(decided))
+            tanh = buffer[: len(chunk)]  # 2σ(x) − 1 = tanh(x/2), which numpy has vectorised
+            np.multiply(chunk, np.float32(0.5 * alpha), out=tanh)
+            np.tanh(tanh, out=tanh)
+            sums[0] += tanh.sum()
+            sums[1] += np.count_nonzero(np.abs(tanh, out=tanh) > np.float32(0.8))
+        signed, binary = self.exchange.sum(sums)
+        self.totals.soft = 0.5 * (self.num_samples + float(signed))
+        self.totals.binary = int(binary)
 
     def state_dict(self) -> dict[str, Any]:
         """The columns of all N samples as tensors, and the totals."""
@@ -180,7 +181,7 @@ class SampleMask:
         return mine, ids[mine] // self.world
 
 
-def _make_column(
+def _make_array(
     name: str, dtype: Any, rows: int, directory: str | Path | None, rank: int
 ) -> np.ndarray:
     if directory is None:

@@ -21,7 +21,8 @@ def main(cfg, args):
         register_selection(args.selection)  # again, where this is another process
     if args.eval_only:
         model = EvaluatingTrainer.build_model(cfg)
-        DetectionCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, args.resume)
+        checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         return EvaluatingTrainer.test(cfg, model)
     trainer = EvaluatingTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)

@@ -1,10 +1,12 @@
 """A data set of coloured squares, as dicts and as a VOC folder, and detectors to match."""
 
+import logging
 from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -170,12 +172,24 @@ def options_of(detector, output):
 
 
 @contextmanager
-def catalogues_restored():
-    """Forget the data sets that are registered inside."""
-    before = set(DatasetCatalog.list())
+def process_restored():
+    """Undo what Detectron2 changes for good: registered data sets and the loggers' settings.
+
+    Inside there is one thread: on layers this small, threads that wait for each other take longer
+    than the work.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    names = set(DatasetCatalog.list())
+    loggers = [logging.getLogger(name) for name in ("adapruner_det", "detectron2", "fvcore")]
+    settings = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     try:
         yield
     finally:
-        for name in set(DatasetCatalog.list()) - before:
+        torch.set_num_threads(threads)
+        for name in set(DatasetCatalog.list()) - names:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
+        for logger, (handlers, propagate, level) in zip(loggers, settings, strict=True):
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)

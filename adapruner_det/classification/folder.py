@@ -12,7 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,11 +115,11 @@ def load_folder(
                 "train/<class>/<image> and test/<class>/<image>"
             )
     classes = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
-    train, held = (
+    sets = [
         _image_set(root, split, _files_by_class(root / split, classes), classes, side).checked()
         for split in ("train", test)
-    )
-    return tuple(_decoded([train, held], grey, memory_mb, workers))  # type: ignore[return-value]
+    ]
+    return _decoded(sets, grey, memory_mb, workers)
 
 
 def load_tiny_imagenet(
@@ -152,7 +152,7 @@ def load_tiny_imagenet(
         _image_set(folder, split, files, classes, 64).checked()
         for split, files in (("train", train_files), ("val", val_files))
     ]
-    return tuple(_decoded(sets, "convert", memory_mb, workers))  # type: ignore[return-value]
+    return _decoded(sets, "convert", memory_mb, workers)
 
 
 def _image_set(
@@ -169,13 +169,17 @@ def _image_set(
     return ImageSet(name, [key for key, _, _ in keyed], images, labels, classes)
 
 
-def _decoded(sets: list[ImageSet], grey: str, memory_mb: int, workers: int) -> Iterator[ImageSet]:
-    """The sets with the channels that their files have, in memory where they fit."""
+def _decoded(
+    sets: list[ImageSet], grey: str, memory_mb: int, workers: int
+) -> tuple[ImageSet, ImageSet]:
+    """The two sets with the channels that their files have, in memory where they fit."""
     channels = _channels([path for s in sets for path in s.images.paths], grey)
+    decoded = []
     for images in sets:
         files = replace(images.images, channels=channels)
         fits = files.num_bytes <= memory_mb * 2**20
-        yield replace(images, images=files.read_all(workers) if fits else files)
+        decoded.append(replace(images, images=files.read_all(workers) if fits else files))
+    return decoded[0], decoded[1]
 
 
 def _channels(paths: list[Path], grey: str) -> int:

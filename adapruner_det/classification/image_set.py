@@ -18,15 +18,18 @@ from ..errors import DataError
 from ..selection import Selection, digest, fingerprint
 
 
-class Images(Protocol):
-    """N images of one size, in memory or read when asked for."""
+class UnreadImages(Protocol):
+    """N images of one size, read when asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, C, H, W)."""
 
-    def __getitem__(self, ids: Tensor) -> Images | Tensor:
-        """The images of ``ids``: a tensor (B, C, H, W) uint8, or as many still unread."""
+    def __getitem__(self, ids: Tensor) -> UnreadImages:
+        """The images of ``ids`` (B,), still unread."""
+
+    def contents(self) -> list[str]:
+        """Of each image what its digest is made of."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class ImageSet:
     Attributes:
         name: of the data set; the keys begin with it.
         keys: ``name/image_id``, sorted and distinct.
-        images: (N, C, H, W) uint8.
+        images: (N, C, H, W) uint8, or as many unread.
         labels: (N,) int64, places in ``class_names``.
         class_names: what the labels mean.
     """
 
     name: str
     keys: Sequence[str]
-    images: Images | Tensor
+    images: UnreadImages | Tensor
     labels: Tensor
     class_names: Sequence[str]
 

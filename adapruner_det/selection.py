@@ -45,8 +45,8 @@ class Selection:
         datasets: data-set name → fingerprint of its keys and annotations.
         columns: per-sample arrays of shape (N,): ``key`` (str, sorted), ``digest`` (uint64, of the
             sample's annotations), ``kept`` (bool), and what the method knows besides
-            (``logit``, ``last_loss``, ``mean_loss``, ``times_seen``; or ``score``, lower is
-            kept first).
+            (``logit``, ``last_loss``, ``mean_loss``, ``times_seen``, ``typical_loss``; or
+            ``score``, lower is kept first).
         soft_ratio: r before the final cut, for methods that have one.
         config_digest: SHA-256 of the configuration that made it.
         parameters: what of the method is needed to rank its samples again.
@@ -171,9 +171,11 @@ class Selection:
     def _ranking(self) -> tuple[np.ndarray, np.ndarray]:
         """(logit, score), as :func:`core.cut.cut` takes them."""
         if "logit" in self.columns:
-            scale = np.float32(self.parameters.get("loss_scale", 1.0))
+            typical = self.columns.get(
+                "typical_loss", np.float32(self.parameters.get("typical_loss", 1.0))
+            )
             terms = self.parameters.get("pressure_terms", {})
-            return self.columns["logit"], pressure(self.columns["mean_loss"] / scale, **terms)
+            return self.columns["logit"], pressure(self.columns["mean_loss"] / typical, **terms)
         if "score" in self.columns:
             return np.zeros(self.num_samples), self.columns["score"]
         raise DataError(
@@ -210,6 +212,13 @@ def learned_selection(
     """
     kept = pruner.select()
     names = ("logit", "last_loss", "mean_loss", "times_seen")
+    columns = {name: pruner.mask.full_column(name) for name in names}
+    parameters = pruner.ranking_parameters()
+    typical = pruner.typical_losses()
+    if typical.ndim:
+        columns["typical_loss"] = typical
+    else:
+        parameters["typical_loss"] = float(typical)
     return Selection(
         method="adapruner",
         keep_ratio=pruner.keep_ratio,
@@ -219,11 +228,11 @@ def learned_selection(
             "key": np.array(keys),
             "digest": digests,
             "kept": kept,
-            **{name: pruner.mask.full_column(name) for name in names},
+            **columns,
         },
         soft_ratio=pruner.status().ratio,
         config_digest=config_digest,
-        parameters=pruner.ranking_parameters(),
+        parameters=parameters,
         versions=library_versions("adapruner-det", "torch", "numpy", *libraries),
     )
 

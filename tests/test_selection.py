@@ -29,7 +29,7 @@ def make(**changes):
         "datasets": {"toy": fingerprint(KEYS, columns["digest"])},
         "columns": columns,
         "soft_ratio": 0.79,
-        "parameters": {"loss_scale": 2.0, "pressure_terms": {"use_selection": True}},
+        "parameters": {"typical_loss": 2.0, "pressure_terms": {"use_selection": True}},
         "versions": {"numpy": "2"},
     }
     return Selection(**{**fields, **changes})

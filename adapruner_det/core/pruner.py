@@ -33,7 +33,7 @@ from .mask import Rows, SampleMask
 from .objective import pressure
 from .ratio import DualRatio, PaperRatio, RatioController, RunState
 from .schedule import Schedule
-from .window import RecentWindow
+from .typical import TypicalLoss
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ class AdaPruner:
         controller: ``dual`` holds c_r; ``paper`` is λ = s·|r − c_r| as published.
         normalize: ``median`` divides losses by their running median before Eq. 5, so that the
             minimum of L − log L lies at a typical loss; ``none`` leaves them as they are.
+        sizes: (N,) a number per sample that its loss grows with, such as its objects: the median
+            is then that of samples of like size. None compares all samples alike.
         terms: the ablations of Table 5.
         paper_scale: s of Eq. 7, for the paper's controller only.
         balance: keeps the kept share of every class near c_r; None leaves it to the losses.
@@ -94,6 +96,7 @@ class AdaPruner:
         *,
         controller: Literal["dual", "paper"] = "dual",
         normalize: Literal["median", "none"] = "median",
+        sizes: np.ndarray | None = None,
         terms: Terms | None = None,
         paper_scale: float = 100.0,
         balance: Balance | None = None,
@@ -121,7 +124,7 @@ class AdaPruner:
             directory=directory,
             exchange=exchange,
         )
-        self._losses = RecentWindow(min(num_samples, 4096)) if normalize == "median" else None
+        self._typical = TypicalLoss(num_samples, sizes) if normalize == "median" else None
         self.balance = balance
         self._duals: ClassDuals | None = None
         if balance is not None:
@@ -212,7 +215,7 @@ class AdaPruner:
         mean_loss = self.mask.full_column("mean_loss")
         if count < self.num_samples:
             self._warn(mean_loss, count)
-        score = pressure(mean_loss / np.float32(self._scale()), **self._pressure_terms())
+        score = pressure(mean_loss / self.typical_losses(), **self._pressure_terms())
         kept = self._cut(self.mask.full_column("logit"), score, count)
         self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
         return kept
@@ -254,9 +257,13 @@ class AdaPruner:
             )
         return kept
 
+    def typical_losses(self) -> np.ndarray:
+        """What mean losses are divided by before Eq. 5, float32: (N,), or () if one for all."""
+        return self._scale().astype(np.float32)
+
     def ranking_parameters(self) -> dict[str, Any]:
-        """What turns a saved mean loss into the pressure that orders equal logits."""
-        return {"loss_scale": self._scale(), "pressure_terms": self._pressure_terms()}
+        """What, beside the typical losses, turns a mean loss into what orders equal logits."""
+        return {"pressure_terms": self._pressure_terms()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes while training; tensors and plain Python."""
@@ -265,7 +272,7 @@ class AdaPruner:
             "nonfinite": self.nonfinite,
             "mask": self.mask.state_dict(),
             "controller": self._controller.state_dict(),
-            "losses": None if self._losses is None else self._losses.state_dict(),
+            "typical": None if self._typical is None else self._typical.state_dict(),
             "duals": None if self._duals is None else self._duals.state_dict(),
         }
 
@@ -275,8 +282,8 @@ class AdaPruner:
         self.nonfinite = int(state["nonfinite"])
         self.mask.load_state_dict(state["mask"])
         self._controller.load_state_dict(state["controller"])
-        if self._losses is not None:
-            self._losses.load_state_dict(state["losses"])
+        if self._typical is not None:
+            self._typical.load_state_dict(state["typical"])
         if self._duals is not None:
             self._duals.load_state_dict(state["duals"])
 
@@ -288,9 +295,9 @@ class AdaPruner:
         seen = rows.times_seen + 1
         newest = np.maximum(1.0 / seen, self._controller.visit_decay)
         mean = rows.mean_loss + (losses - rows.mean_loss) * newest
-        if self._losses is not None:
-            self._losses.add(mean)
-        f = pressure(mean / self._scale(), **self._pressure_terms())
+        if self._typical is not None:
+            self._typical.add(ids, mean)
+        f = pressure(mean / self._scale(ids), **self._pressure_terms())
         logit = rows.logit
         if self.schedule.is_warmup(self.epoch):
             self._controller.watch(ids, f)
@@ -311,14 +318,9 @@ class AdaPruner:
                 self._duals.update(ids, rows.logit, logit)
         self.mask.write(ids, Rows(logit, mean, seen), losses)
 
-    def _scale(self) -> float:
-        """What losses are divided by: their running median, or 1.
-
-        The mean stands in where more than half of the losses are 0.
-        """
-        if self._losses is None:
-            return 1.0
-        return self._losses.median() or self._losses.mean() or 1.0
+    def _scale(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """What the losses of ``ids`` are divided by: (B,), or () where it is the same for all."""
+        return np.asarray(1.0) if self._typical is None else self._typical.of(ids)
 
     def _pressure_terms(self) -> dict[str, bool]:
         return {

@@ -25,16 +25,26 @@ class RecentWindow:
     def __len__(self) -> int:
         return self._filled
 
-    def add(self, values: np.ndarray) -> None:
-        """Add ``values``, shape (B,), all finite; of more than ``size`` the last ones count."""
+    def add(self, values: np.ndarray) -> bool:
+        """Add ``values``, shape (B,), all finite; of more than ``size`` the last ones count.
+
+        Returns:
+            Whether the ranks and the median are new.
+        """
         size = len(self._ring)
         values = values[-size:]
         self._ring[(self._next + np.arange(len(values))) % size] = values
         self._next = (self._next + len(values)) % size
         self._filled = min(self._filled + len(values), size)
         self._unsorted += len(values)
-        if self._unsorted * 16 >= self._filled:
-            self._sort()
+        if self._unsorted * 16 < self._filled:
+            return False
+        self._sort()
+        return True
+
+    def recent(self) -> np.ndarray:
+        """What the window holds, in the order of the ring."""
+        return self._ring[: self._filled]
 
     def rank(self, values: np.ndarray) -> np.ndarray:
         """The share of the window below each value, ties counted half; shape (B,), in [0, 1]."""

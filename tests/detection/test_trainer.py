@@ -332,7 +332,7 @@ def test_the_configuration_reaches_the_mask():
     assert pruner.schedule.alpha_end == 9.0
     assert not pruner.terms.selection
     assert pruner.terms.classification
-    assert pruner.ranking_parameters()["loss_scale"] == 1.0
+    assert float(pruner.typical_losses()) == 1.0
     assert type(pruner._controller).__name__ == "PaperRatio"
 
 

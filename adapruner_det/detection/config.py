@@ -34,6 +34,11 @@ def add_adapruner_config(cfg: CN) -> None:
     node.PAPER_SCALE = 100.0
     # "median" divides losses by their running median before log L; "none" does not.
     node.NORMALIZE = "median"
+    # Take that median over images with about as many objects: a detector's loss grows with them.
+    node.NORMALIZE_BY_OBJECTS = True
+    # Keep the kept share of every class within this band of KEEP_RATIO, 0.05 being 5 points; 0
+    # leaves the classes to the losses.
+    node.CLASS_BAND = 0.0
     # The terms of the objective (the paper's Table 5); all are on in normal use.
     node.CLASSIFICATION_LOSS = True
     node.SELECTION_LOSS = True
@@ -42,6 +47,11 @@ def add_adapruner_config(cfg: CN) -> None:
     # to $DETECTRON2_DATASETS. VOC_CLASSES names their classes; empty: those in the data.
     node.VOC_FOLDERS = []
     node.VOC_CLASSES = []
+    # The LazyConfig file that the configuration stands for, SHA-256 of its text, and its
+    # overrides. Loading one sets them.
+    node.LAZY_CONFIG = ""
+    node.LAZY_DIGEST = ""
+    node.LAZY_OVERRIDES = []
 
 
 def resolve_device(cfg: CN) -> None:

@@ -19,6 +19,7 @@ from ..selection import check_keep_ratio
 from .catalog import SampleIndex, require_datasets
 from .config import add_adapruner_config, resolve_device
 from .evaluation import require_evaluator
+from .lazy import merge_lazy_config
 from .loader import check_sampler
 from .processes import start_processes
 from .trainer import build_pruner
@@ -31,6 +32,8 @@ _CONFIG_ERRORS = (KeyError, ValueError, AssertionError, TypeError, AttributeErro
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Detectron2's defaults, ours, the yaml, then ``KEY VALUE`` overrides.
 
+    A .py is read as a LazyConfig, with ``key=value`` overrides.
+
     It also registers the folders that ``ADAPRUNER.VOC_FOLDERS`` names.
 
     Raises:
@@ -40,15 +43,22 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     add_adapruner_config(cfg)
     if config_file and not os.path.isfile(config_file):
         raise DataError(f"there is no configuration file {os.path.abspath(config_file)}")
+    lazy = config_file.endswith(".py")
     try:
-        if config_file:
-            cfg.merge_from_file(config_file)
-        cfg.merge_from_list(list(overrides))
-    except (*_CONFIG_ERRORS, YAMLError, OSError) as error:
+        if lazy:
+            merge_lazy_config(cfg, config_file, overrides)
+        else:
+            if config_file:
+                cfg.merge_from_file(config_file)
+            cfg.merge_from_list(list(overrides))
+    except Exception as error:
+        if not (lazy or isinstance(error, (*_CONFIG_ERRORS, YAMLError, OSError))):
+            raise  # what a .py raises is its own
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
-            f"{error}; overrides are pairs of KEY VALUE with keys that Detectron2 or "
-            "ADAPRUNER has"
+            f"{error}; overrides are "
+            + ("KEY=VALUE" if lazy else "pairs of KEY VALUE")
+            + " with keys that Detectron2 or ADAPRUNER has"
         ) from error
     register_from_config(cfg)
     return cfg
@@ -65,7 +75,7 @@ def check_pruning_inputs(cfg: CfgNode) -> SampleIndex:
     check_datasets(cfg)
     index = SampleIndex.from_config(cfg)
     try:
-        build_pruner(cfg, len(index))
+        build_pruner(cfg, index)
     except ValueError as error:
         raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
     return index

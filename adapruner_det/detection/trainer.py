@@ -6,14 +6,16 @@ import logging
 import os
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
-from ..core import AdaPruner, Exchange, Schedule, Terms
+from ..core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
 from ..errors import DataError
 from ..selection import Selection, learned_selection
 from . import compat
@@ -21,12 +23,18 @@ from .catalog import SampleIndex
 from .config import config_digest
 from .evaluation import build_evaluator
 from .hooks import PruningHook
+from .lazy import LazyMixin, is_lazy, pruning_mapper
 from .loader import PruningLoader, build_pruning_train_loader
 from .meta_arch import PrunedDetector
 
 logger = logging.getLogger(__name__)
 
 SELECTION_FILE = "selection.json"
+#: What a pruning run replaces by a loader of its own.
+STOCK_LOADERS = (
+    DefaultTrainer.build_train_loader.__func__,
+    LazyMixin.build_train_loader.__func__,
+)
 
 
 class AnyDeviceMixin:
@@ -37,7 +45,7 @@ class AnyDeviceMixin:
             super().__init__(cfg)
 
 
-class EvaluatingTrainer(AnyDeviceMixin, DefaultTrainer):
+class EvaluatingTrainer(AnyDeviceMixin, LazyMixin, DefaultTrainer):
     """Detectron2's trainer with the evaluator that fits each test set."""
 
     @classmethod
@@ -72,10 +80,14 @@ class PruningMixin(AnyDeviceMixin):
         return PrunedDetector(super().build_model(cfg))
 
     @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: PrunedDetector) -> Optimizer:
+        return super().build_optimizer(cfg, model.detector)  # which may go by parameter names
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> PruningLoader:
         inherited = super().build_train_loader
-        if inherited.__func__ is DefaultTrainer.build_train_loader.__func__:
-            return build_pruning_train_loader(cfg)
+        if inherited.__func__ in STOCK_LOADERS:
+            return build_pruning_train_loader(cfg, pruning_mapper(cfg) if is_lazy(cfg) else None)
         return inherited(cfg)  # the user's own, with a mapper of its own
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
@@ -91,7 +103,7 @@ class PruningMixin(AnyDeviceMixin):
                 "return build_pruning_train_loader(cfg, mapper=...) from it"
             )
         model = _unwrapped(self._trainer.model)
-        model.pruner = build_pruner(self.cfg, len(loader.index))
+        model.pruner = build_pruner(self.cfg, loader.index)
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
         self.pruning = PruningHook(model.pruner, model, loader, periods)
         return [self.pruning, *super().build_hooks()]
@@ -127,8 +139,8 @@ class PruningTrainer(PruningMixin, EvaluatingTrainer):
     """Trains ``cfg``'s detector, learns which images it can do without, and keeps the rest."""
 
 
-def build_pruner(cfg: CfgNode, num_samples: int) -> AdaPruner:
-    """The mask that ``cfg.ADAPRUNER`` and ``cfg.SOLVER`` describe.
+def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
+    """The mask over the samples of ``index`` that ``cfg.ADAPRUNER`` and ``cfg.SOLVER`` describe.
 
     A collective call where several processes train.
 
@@ -137,12 +149,19 @@ def build_pruner(cfg: CfgNode, num_samples: int) -> AdaPruner:
         ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
     """
     node = cfg.ADAPRUNER
+    classes = [[a["category_id"] for a in d.get("annotations", ())] for d in index.dicts]
+    balance = None
+    if node.CLASS_BAND:
+        num_classes = 1 + max(max(own, default=0) for own in classes)
+        balance = Balance(ClassSets.from_sets(classes, num_classes), node.CLASS_BAND)
     return AdaPruner(
-        num_samples,
+        len(index),
         node.KEEP_RATIO,
-        pruning_schedule(cfg, num_samples),
+        pruning_schedule(cfg, len(index)),
         controller=node.CONTROLLER,
         normalize=node.NORMALIZE,
+        sizes=np.array([len(own) for own in classes]) if node.NORMALIZE_BY_OBJECTS else None,
+        balance=balance,
         terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
         paper_scale=node.PAPER_SCALE,
         exchange=Exchange.default(),

@@ -62,7 +62,7 @@ def test_a_loss_that_counts_objects_no_longer_drops_the_images_with_most():
             pruner.end_epoch()
         dropped[name] = np.mean(~pruner.select()[wrong])
     assert dropped["by size"] > 0.95
-    assert dropped["alike"] < 0.6
+    assert dropped["alike"] < 0.8
 
 
 def test_a_saved_one_goes_on_as_if_never_interrupted(tmp_path):

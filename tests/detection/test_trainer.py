@@ -17,6 +17,7 @@ from torch import nn
 
 from adapruner_det import PruningMixin, PruningTrainer, Selection
 from adapruner_det.detection import compat
+from adapruner_det.detection.catalog import SampleIndex
 from adapruner_det.detection.config import config_digest
 from adapruner_det.detection.loader import build_pruning_train_loader, sample_at
 from adapruner_det.detection.trainer import (
@@ -322,12 +323,43 @@ def test_a_run_without_a_pruning_epoch_is_refused():
     assert pruning_schedule(cfg, 10).pruning_epochs == 1
 
 
+def index_of(classes):
+    """Samples of which only the classes of their objects matter."""
+    dicts = [
+        {
+            "image_id": str(i),
+            "file_name": f"{i}.png",
+            "annotations": [{"category_id": c, "bbox": [0, 0, 9, 9]} for c in own],
+        }
+        for i, own in enumerate(classes)
+    ]
+    return SampleIndex.from_dicts({"toy": dicts})
+
+
+def test_losses_are_compared_with_those_of_images_with_as_many_objects():
+    index = index_of([[0]] * 5 + [[0, 1, 1]] * 5)
+    pruner = build_pruner(toy_cfg("yolo_darknet", "x"), index)
+    np.testing.assert_array_equal(pruner._typical._sizes, [1] * 5 + [3] * 5)
+    plain = build_pruner(
+        toy_cfg("yolo_darknet", "x", "ADAPRUNER.NORMALIZE_BY_OBJECTS", False), index
+    )
+    assert plain._typical._sizes is None
+
+
+def test_a_class_band_reaches_the_mask_and_is_off_by_default():
+    index = index_of([[0]] * 5 + [[0, 2, 2]] * 5)
+    assert build_pruner(toy_cfg("yolo_darknet", "x"), index).balance is None
+    pruner = build_pruner(toy_cfg("yolo_darknet", "x", "ADAPRUNER.CLASS_BAND", 0.1), index)
+    assert pruner.balance.band == 0.1
+    np.testing.assert_array_equal(pruner.balance.sets.count(), [10, 0, 5])
+
+
 def test_the_configuration_reaches_the_mask():
     cfg = toy_cfg(
         "yolo_darknet", "x", "ADAPRUNER.CONTROLLER", "paper", "ADAPRUNER.NORMALIZE", "none",
         "ADAPRUNER.SELECTION_LOSS", False, "ADAPRUNER.ALPHA_END", 9.0,
     )  # fmt: skip
-    pruner = build_pruner(cfg, 10)
+    pruner = build_pruner(cfg, index_of([[0]] * 10))
     assert (pruner.num_samples, pruner.keep_ratio) == (10, 0.7)
     assert pruner.schedule.alpha_end == 9.0
     assert not pruner.terms.selection
@@ -347,7 +379,7 @@ def test_the_configuration_reaches_the_mask():
 )
 def test_a_setting_of_the_mask_that_makes_no_sense_is_refused(key, value, match):
     with pytest.raises(ValueError, match=match):
-        build_pruner(toy_cfg("yolo_darknet", "unused", key, value), 10)
+        build_pruner(toy_cfg("yolo_darknet", "unused", key, value), index_of([[0]] * 10))
 
 
 def test_the_kept_part_is_seen_for_as_many_epochs_as_everything_would_have_been():

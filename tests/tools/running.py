@@ -35,7 +35,7 @@ def run_here(monkeypatch, name, *arguments):
     return 0
 
 
-def run_apart(*command, **environment):
+def run_apart(*command, cwd=None, **environment):
     """Run Python with ``command`` in a process of its own, with its output as text."""
     variables = {
         **os.environ,
@@ -43,9 +43,8 @@ def run_apart(*command, **environment):
         "PYTHONPATH": str(ROOT),
         **{name: str(value) for name, value in environment.items()},
     }
-    return subprocess.run(
-        [sys.executable, *map(str, command)], env=variables, capture_output=True, text=True
-    )
+    words = [sys.executable, *map(str, command)]
+    return subprocess.run(words, env=variables, cwd=cwd, capture_output=True, text=True)
 
 
 def assert_one_error_line(stderr, *parts):

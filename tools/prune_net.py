@@ -3,6 +3,8 @@
 
 tools/prune_net.py --config-file configs/voc_yolov3tiny.yaml ADAPRUNER.KEEP_RATIO 0.9
 tools/prune_net.py --config-file ... --resume            # go on with a killed run
+tools/prune_net.py --config-file lazy_config.py ADAPRUNER.KEEP_RATIO=0.9
+torchrun --nproc_per_node 2 tools/prune_net.py --config-file ...
 """
 
 import time

@@ -27,6 +27,10 @@ BEFORE_AND_AFTER = {
         "np.int np.int np.float np.float np.float np.float np.float np.float32\n",
         "int int float float float float float np.float32\n",
     ),
+    "modeling/meta_arch/retinanet.py": (
+        "norm_name = str(type(get_norm(norm, 1)))\nget_norm(norm, out_channels)\n",
+        "norm_name = str(type(get_norm(norm, 32)))\nget_norm(norm, out_channels)\n",
+    ),
     "data/common.py": (
         "cur_idx = self._rng.sample(self._fallback_candidates, k=1)[0]\n",
         "cur_idx = self._rng.sample(list(self._fallback_candidates), k=1)[0]\n",

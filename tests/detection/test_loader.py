@@ -114,6 +114,12 @@ def test_a_mapper_that_returns_none_is_refused_by_key(index):
         read(make(index, lambda sample: None), 1)
 
 
+def test_without_grouping_the_dicts_need_no_size(index):
+    for sample in index.dicts:
+        del sample["width"]
+    assert len(read(make(index, group_by_aspect=False), 3)) == 3
+
+
 # What is read depends on seed and step alone
 
 

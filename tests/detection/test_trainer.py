@@ -161,11 +161,13 @@ def test_the_same_run_twice_gives_the_same_bytes(toy, finished, tmp_path):
     assert files(tmp_path / "other") != files(tmp_path / "done")
 
 
-@pytest.mark.parametrize("step", [3, 5, 10])
+@pytest.mark.parametrize("step", [1, 5, 10])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(toy, finished, tmp_path, workers, step):
-    """Behind a checkpoint (every 4 steps), in mid-epoch and in warm-up; see test_prune_net.py for
-    runs that are killed."""
+    """Ahead of the first checkpoint (every 4 steps), in warm-up and in mid-epoch.
+
+    See test_prune_net.py for runs that are killed.
+    """
     cfg = toy_cfg("yolo_darknet", tmp_path / "cut", "DATALOADER.NUM_WORKERS", workers)
     trainer = prune_stopped(cfg, step)
     assert trainer.start_iter == 4 * ((step + 1) // 4)

@@ -36,9 +36,9 @@ ANCHORS_AT_416 = np.array([[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [
 # Set and detector: side of YOLO's input, its width, epochs, every how many-th training image.
 SETTINGS = {
     ("bccd", "yolo"): (256, 0.5, 16, 1),
-    ("bccd", "faster_rcnn"): (None, None, 9, 1),
-    ("foda", "yolo"): (192, 0.25, 9, 1),
-    ("foda", "faster_rcnn"): (None, None, 9, 10),
+    ("bccd", "faster_rcnn"): (None, None, 12, 1),
+    ("foda", "yolo"): (192, 0.25, 10, 1),
+    ("foda", "faster_rcnn"): (None, None, 12, 10),
 }
 
 
@@ -71,7 +71,7 @@ def configuration(args: argparse.Namespace):
         own = [*own, *yolo, "MODEL.YOLO.ANCHORS", str(anchors)]
     fixed = [
         "ADAPRUNER.VOC_FOLDERS", str(folders), "ADAPRUNER.KEEP_RATIO", args.keep_ratio,
-        "ADAPRUNER.WARMUP_EPOCHS", 2,
+        "ADAPRUNER.WARMUP_EPOCHS", epochs // 2,
         "DATASETS.TRAIN", str((f"{name}_trainval",)), "DATASETS.TEST", str((f"{name}_test",)),
         "SOLVER.MAX_ITER", -(-epochs * images // 8), "SOLVER.IMS_PER_BATCH", 8,
         "SOLVER.BASE_LR", 0.01, "SOLVER.WARMUP_ITERS", 50,

@@ -36,12 +36,12 @@ def main():
     print(f"\n{table(runs)}\n{verdict(runs)}\n")
     truth = json.loads((ROOT / "datasets/demo/truth.json").read_text())["images"]
     print(dropped_faults(selections, {k: v["kind"] for k, v in truth.items()}))
-    pruning = sum(run.seconds for run in runs if run.part == "prune")
-    training = sum(run.seconds for run in runs if run.part != "prune")
-    total = time.perf_counter() - start
+    parts = ("prune", "all", "random", "selected")
+    mean = {p: sum(r.seconds for r in runs if r.part == p) / len(SEEDS) for p in parts}
     print(
-        f"\nSeconds: pruning {pruning:.0f}, training {training:.0f}, "
-        f"evaluation and the rest {total - pruning - training:.0f}, together {total:.0f}."
+        "\nSeconds of a run, mean over the seeds, which run side by side: "
+        + ", ".join(f"{part} {seconds:.0f}" for part, seconds in mean.items())
+        + f". Everything together: {time.perf_counter() - start:.0f}."
         f"\nSelections: {cfg.OUTPUT_DIR}/seed*/prune/selection.json"
     )
 

@@ -30,15 +30,18 @@ DETECTORS = {
         "configs/demo_yolov3tiny.yaml",
         ["MODEL.YOLO.ANCHOR_MASKS", "[[3, 4, 5], [0, 1, 2]]"],
     ),
-    "faster_rcnn": ("configs/demo_faster_rcnn.yaml", ["INPUT.MIN_SIZE_TRAIN", "(128,)"]),
+    "faster_rcnn": (
+        "configs/demo_faster_rcnn.yaml",
+        ["INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96],
+    ),
 }
 ANCHORS_AT_416 = np.array([[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [344, 319]])
 # Set and detector: side of YOLO's input, its width, epochs, every how many-th training image.
 SETTINGS = {
-    ("bccd", "yolo"): (256, 0.5, 16, 1),
-    ("bccd", "faster_rcnn"): (None, None, 12, 1),
-    ("foda", "yolo"): (192, 0.25, 10, 1),
-    ("foda", "faster_rcnn"): (None, None, 12, 10),
+    ("bccd", "yolo"): (192, 0.5, 16, 1),
+    ("bccd", "faster_rcnn"): (None, None, 8, 1),
+    ("foda", "yolo"): (160, 0.25, 8, 1),
+    ("foda", "faster_rcnn"): (None, None, 8, 10),
 }
 
 

@@ -18,5 +18,5 @@ def reported() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         raise SystemExit(2) from error

@@ -31,7 +31,9 @@ def write_voc_folder(root, splits, size=(64, 48), suffix=".png"):
                 pixels[max(y0, 0) : y1, max(x0, 0) : x1, names.index(name) % 3] = 240
                 body += OBJECT.format(*box, name=name, difficult=difficult)
             Image.fromarray(pixels.astype(np.uint8)).save(root / "JPEGImages" / (image_id + suffix))
-            size_tag = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+            size_tag = (
+                f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+            )
             (root / "Annotations" / f"{image_id}.xml").write_text(
                 f"<annotation>{size_tag}\n{body}</annotation>\n"
             )

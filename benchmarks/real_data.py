@@ -131,6 +131,7 @@ def main() -> None:
         runs, selections = compare(cfg, list(range(args.num_seeds)), args.processes)
     section = report(cfg, runs, selections, time.perf_counter() - start)
     print(section)
+    RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as file:
         file.write(section)
 

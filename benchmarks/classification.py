@@ -135,7 +135,9 @@ def load_runs(path: Path) -> dict[Part, Run]:
 
 
 def spread(values: list[float]) -> str:
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=len(values) > 1):.2f}"
+    """Mean ± standard deviation; one value has none."""
+    mean = f"{np.mean(values):.2f}"
+    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
 
 
 def tables(runs: dict[Part, Run]) -> list[str]:
@@ -161,13 +163,14 @@ def main_table(runs: dict[Part, Run]) -> str:
                     name,
                     f"{100 * ratio:g}",
                     found[0].images,
+                    len(found),
                     spread(accuracy),
                     against_random(runs, name, ratio),
                     mean_percent([r.soft_ratio for r in found]),
                     mean_percent([r.wrong_dropped for r in found]),
                 ]
             )
-    head = ["trained on", "keep %", "images", "accuracy %", "against random, paired"]
+    head = ["trained on", "keep %", "images", "seeds", "accuracy %", "against random, paired"]
     head += ["soft ratio %", "wrong labels among dropped %"]
     return tabulate(rows, head, tablefmt="github", disable_numparse=True)
 
@@ -200,22 +203,25 @@ def ablation_table(runs: dict[Part, Run]) -> str:
         ]
         if found:
             accuracy = spread([r.accuracy for r in found])
-            rows.append([name, accuracy, mean_percent([r.soft_ratio for r in found])])
-    head = [f"at {100 * first.keep_ratio:g}% kept", "accuracy %", "soft ratio %"]
+            rows.append([name, len(found), accuracy, mean_percent([r.soft_ratio for r in found])])
+    head = [f"at {100 * first.keep_ratio:g}% kept", "seeds", "accuracy %", "soft ratio %"]
     return tabulate(rows, head, tablefmt="github", disable_numparse=True)
 
 
 def report(args: argparse.Namespace, runs: dict[Part, Run]) -> str:
-    command = shlex.join(["python", "benchmarks/classification.py", *sys.argv[1:]])
+    given = [argument for argument in sys.argv[1:] if argument != "--table-only"]
+    command = shlex.join(["python", "benchmarks/classification.py", *given])
+    asked = sum(1 for _ in all_parts(args))
+    device = "a GPU" if torch.cuda.is_available() else "a CPU"
+    done = "" if len(runs) >= asked else f"Stopped after {len(runs)} of {asked} runs. "
     seeds = sorted({part.seed for part in runs})
     lines = [
         f"# Classification: {args.name}",
         "",
         f"    {command}",
         "",
-        f"Seeds {', '.join(map(str, seeds))}; mean ± standard deviation over the seeds; the last",
-        "epoch on the test set; torch "
-        f"{torch.__version__} on {'a GPU' if torch.cuda.is_available() else 'a CPU'}. "
+        f"{done}Seeds {', '.join(map(str, seeds))}; mean ± standard deviation over the",
+        f"seeds; the last epoch on the test set; torch {torch.__version__} on {device}. "
         f"{sum(run.seconds for run in runs.values()) / 60:.0f} minutes in all.",
     ]
     return "\n".join(lines + tables(runs)) + "\n"
@@ -230,6 +236,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--wrong", type=float, nargs="+", default=[0.0, 0.15])
     parser.add_argument("--ablations", nargs="*", default=list(ABLATIONS), choices=ABLATIONS)
     parser.add_argument("--ablation-ratio", type=float, default=0.9)
+    parser.add_argument("--table-only", action="store_true", help="of the runs that are there")
     parser.add_argument("opts", nargs="*", help="KEY VALUE overrides")
     return parser.parse_args()
 
@@ -242,13 +249,14 @@ def main() -> None:
     with reported():
         cfg = load_config(args.config_file, args.opts)
         for part in all_parts(args):
-            if part in runs:
+            if part in runs or args.table_only:
                 continue
             run = runs[part] = run_part(cfg, part)
             with path.open("a") as file:
                 file.write(json.dumps(asdict(run)) + "\n")
             path.with_suffix(".md").write_text(report(args, runs))
             print(f"{part}: {run.accuracy:.2f}% in {run.seconds:.0f} s", flush=True)
+    path.with_suffix(".md").write_text(report(args, runs))
     print(path.with_suffix(".md").read_text())
 
 

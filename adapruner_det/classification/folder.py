@@ -127,7 +127,7 @@ def load_tiny_imagenet(
 ) -> tuple[ImageSet, ImageSet]:
     """Tiny-ImageNet from ``root/tiny-imagenet-200``; its labelled ``val`` is the test set.
 
-    Its 1,900 or so grey images are made RGB.
+    Its grey images are made RGB.
 
     Args:
         root: the folder that holds, or is to hold, the archive's own folder.

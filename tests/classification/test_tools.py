@@ -75,9 +75,8 @@ def test_killed_in_mid_run_it_resumes_to_the_same_end(tmp_path, run):
         command("prune_cls.py", *settings), env=env, stderr=subprocess.DEVNULL
     )
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    deadline = time.monotonic() + 100
     while not checkpoint.is_file():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

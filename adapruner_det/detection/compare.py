@@ -139,14 +139,18 @@ def table(runs: list[Run]) -> str:
 
 
 def verdict(runs: list[Run]) -> str:
-    """One sentence on selected against random, that says so when it does not win."""
-    mean = {p: np.mean([r.ap50 for r in runs if r.part == p]) for p in ("random", "selected")}
-    gap = mean["selected"] - mean["random"]
+    """One sentence on selected against random; a lead that not every seed shares is called none."""
     ap50 = {(run.part, run.seed): run.ap50 for run in runs}
-    by_seed = [(ap50["selected", s], ap50["random", s]) for s in {r.seed for r in runs}]
-    won = sum(selected > random for selected, random in by_seed)
-    outcome = "beats random" if gap > 0 else "does NOT beat random"
-    return f"Selection {outcome} here: {gap:+.2f} AP50, ahead in {won} of {len(by_seed)} seeds."
+    seeds = sorted({run.seed for run in runs})
+    gaps = np.array([ap50["selected", seed] - ap50["random", seed] for seed in seeds])
+    won, mean = int((gaps > 0).sum()), gaps.mean()
+    if mean <= 0:
+        outcome = "does NOT beat random"
+    elif won < len(gaps):
+        outcome = "cannot be told from random"
+    else:
+        outcome = "beats random"
+    return f"Selection {outcome} here: {mean:+.2f} AP50, ahead in {won} of {len(gaps)} seeds."
 
 
 def _seeded(cfg: CfgNode, seed: int, part: str) -> CfgNode:

@@ -39,7 +39,12 @@ def test_one_seed_has_no_spread():
 
 
 def test_the_verdict_says_by_how_much_and_in_how_many_seeds():
-    assert verdict(RUNS) == "Selection beats random here: +1.50 AP50, ahead in 1 of 2 seeds."
+    won = [*RUNS[:7], run("selected", 1, 53.0)]
+    assert verdict(won) == "Selection beats random here: +2.50 AP50, ahead in 2 of 2 seeds."
+
+
+def test_a_lead_that_not_every_seed_shares_is_none():
+    assert verdict(RUNS).startswith("Selection cannot be told from random here: +1.50 AP50, ahead")
 
 
 @pytest.mark.parametrize("ap50", [51.0, 40.0])

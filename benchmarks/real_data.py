@@ -40,7 +40,7 @@ ANCHORS_AT_416 = np.array([[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [
 SETTINGS = {
     ("bccd", "yolo"): (192, 0.5, 16, 1),
     ("bccd", "faster_rcnn"): (None, None, 8, 1),
-    ("foda", "yolo"): (160, 0.25, 8, 1),
+    ("foda", "yolo"): (160, 0.25, 8, 2),
     ("foda", "faster_rcnn"): (None, None, 8, 10),
 }
 

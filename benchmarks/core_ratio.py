@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,9 +184,10 @@ def main() -> None:
     sizes = [100] if args.quick else args.sizes
     start = time.perf_counter()
     cells = list(all_cells(sizes))
+    spawn = multiprocessing.get_context("spawn")
     quiet = {"initializer": logging.disable, "initargs": (logging.WARNING,)}  # the table says it
-    with multiprocessing.get_context("spawn").Pool(args.jobs, **quiet) as pool:
-        outcomes = dict(zip(cells, pool.imap(run_cell, cells, chunksize=8), strict=True))
+    with ProcessPoolExecutor(args.jobs, spawn, **quiet) as pool:
+        outcomes = dict(zip(cells, pool.map(run_cell, cells, chunksize=8), strict=True))
     text = report(outcomes, sizes, time.perf_counter() - start)
     print(text)
     if sizes == list(EPOCHS):

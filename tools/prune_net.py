@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from adapruner_det.detection.setup import check_pruning_inputs, load_config, run
 from adapruner_det.detection.summary import class_kept_shares, summarize
 from adapruner_det.detection.trainer import PruningTrainer
-from adapruner_det.errors import reported
+from adapruner_det.errors import DataError, reported
 
 
 def main(cfg, args):
@@ -35,6 +35,8 @@ def main(cfg, args):
 if __name__ == "__main__":
     arguments = default_argument_parser(epilog=__doc__).parse_args()
     with reported():
+        if arguments.eval_only:
+            raise DataError("there is nothing to evaluate here: use train_pruned.py --eval-only")
         config = load_config(arguments.config_file, arguments.opts)
         check_pruning_inputs(config)
         run(arguments, config, main)

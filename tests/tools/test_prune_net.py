@@ -65,6 +65,13 @@ def test_a_run_writes_selection_logs_and_a_summary_of_ten_lines(voc, tmp_path, m
     assert set(hardest[18:].split(", ")) == dropped
 
 
+def test_evaluating_is_not_pruning(voc, tmp_path, monkeypatch, capsys):
+    arguments = tool_arguments(voc, tmp_path / "out", detector="yolo_darknet")
+    assert run_here(monkeypatch, "prune_net.py", "--eval-only", *arguments) == 2
+    assert_one_error_line(capsys.readouterr().err, "train_pruned.py --eval-only")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("detector", "workers", "kill_at"),

@@ -39,7 +39,7 @@ ANCHORS_AT_416 = np.array([[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [
 # Set and detector: side of YOLO's input, its width, epochs, every how many-th training image.
 SETTINGS = {
     ("bccd", "yolo"): (192, 0.5, 16, 1),
-    ("bccd", "faster_rcnn"): (None, None, 8, 1),
+    ("bccd", "faster_rcnn"): (None, None, 8, 2),
     ("foda", "yolo"): (160, 0.25, 8, 2),
     ("foda", "faster_rcnn"): (None, None, 8, 10),
 }

@@ -108,6 +108,7 @@ def main() -> None:
         "",
         "Of the images that a run made for the ratio drops, how many the cut drops too; beside",
         "it how many a second such run, of another seed, drops too, and how many chance would.",
+        "(The cut is from a run of the same seed, so it shares initialisation and order.)",
         "",
         "| keep ratio | cut | run of another seed | chance |",
         "|---|---|---|---|",

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from adapruner_det.core import AdaPruner, Schedule
-from adapruner_det.core.mask import Rows, Totals
+from adapruner_det.core.mask import Totals
 
 RESULTS = Path(__file__).parent / "results"
 EPOCHS, MIDDLE = 30, 20
@@ -58,7 +58,7 @@ def step_seconds(pruner: AdaPruner, batch: int, rng: np.random.Generator) -> flo
     pruner.observe(ids, losses)
     seconds = time.perf_counter() - start
     logit = rng.random(batch) - 0.1
-    pruner.mask.write(ids, Rows(logit, 1.0 + logit, np.full(batch, MIDDLE)), losses)
+    pruner.mask.write(ids, logit, losses, 1.0 + logit, np.full(batch, MIDDLE))
     pruner.mask.totals = totals
     return seconds
 

@@ -3,10 +3,10 @@
 Shape letters: N samples, B samples of a batch, R ranks.
 
 A sample takes 16 bytes: logit (float32), last and mean loss (float32), times seen (uint16, it stops
-at 65,535) and kept (uint8). The logits, which every epoch's end reads, are an array of their own;
-the others lie side by side, so that a step finds them with one access to memory. Both arrays are in
-RAM or in memory-mapped ``.npy`` files. With R processes each holds only the rows it owns,
-index % R == rank.
+at 65,535), kept (uint8) and size level (uint8, see .typical). The logits, which every epoch's end
+reads, are an array of their own; the others lie side by side, so that a step finds them with one
+access to memory. Both arrays are in RAM or in memory-mapped ``.npy`` files. With R processes each
+holds only the rows it owns, index % R == rank.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ COLUMNS = {
     "kept": np.uint8,
 }
 
+#: What lies beside the logit. The size level is given with the samples, so nothing saves it.
+_RECORD = np.dtype([c for c in COLUMNS.items() if c[0] != "logit"] + [("size_level", np.uint8)])
+
 #: σ(x) is binary, below 0.1 or above 0.9, where |x| exceeds this.
 BINARY_LOGIT = math.log(9.0)
 
@@ -39,11 +42,12 @@ _CHUNK = 1 << 15  # rows of a pass: small enough for the cache
 
 @dataclass
 class Rows:
-    """What a step needs of each sample of a batch: float64 (B,), ``times_seen`` int64 (B,)."""
+    """What a step needs of each sample of a batch: float64 (B,), the last two int64 (B,)."""
 
     logit: np.ndarray
     mean_loss: np.ndarray
     times_seen: np.ndarray
+    size_level: np.ndarray
 
 
 @dataclass
@@ -68,6 +72,7 @@ class SampleMask:
 
     Args:
         num_samples: N over all processes.
+        size_level: (N,) uint8 level of every sample's size; None leaves all at 0.
         initial_logit: what every logit starts as.
         alpha: α that the totals are for, until a recount.
         directory: where memory-mapped columns are made; None keeps them in RAM.
@@ -78,6 +83,7 @@ class SampleMask:
         self,
         num_samples: int,
         *,
+        size_level: np.ndarray | None = None,
         initial_logit: float = 0.0,
         alpha: float = 1.0,
         directory: str | Path | None = None,
@@ -89,10 +95,11 @@ class SampleMask:
         self.exchange = exchange or Exchange()
         self.rank, self.world = self.exchange.rank, self.exchange.world
         self._rows = len(range(self.rank, num_samples, self.world))
-        others = np.dtype([item for item in COLUMNS.items() if item[0] != "logit"], align=True)
-        records = _make_array("records", others, self._rows, directory, self.rank)
-        self._columns = {name: records[name] for name in others.names or ()}
+        records = _make_array("records", _RECORD, self._rows, directory, self.rank)
+        self._columns = {name: records[name] for name in _RECORD.names or ()}
         self._columns["logit"] = _make_array("logit", np.float32, self._rows, directory, self.rank)
+        if size_level is not None:
+            self._columns["size_level"][:] = size_level[self.rank :: self.world]
         if initial_logit:
             self._columns["logit"][:] = initial_logit
         self.totals = Totals(
@@ -112,24 +119,31 @@ class SampleMask:
             return self._columns[name]
         full = np.zeros(self.num_samples)
         full[self.rank :: self.world] = self._columns[name]
-        return self.exchange.sum(full).astype(COLUMNS[name])
+        return self.exchange.sum(full).astype(self._columns[name].dtype)
 
     def read(self, ids: np.ndarray) -> Rows:
         """The rows of ``ids``, (B,) distinct indices, the same on every rank."""
         mine, local = self._owned(ids)
-        values = np.zeros((3, len(ids)))
-        for row, name in enumerate(("logit", "mean_loss", "times_seen")):
+        values = np.zeros((4, len(ids)))
+        for row, name in enumerate(("logit", "mean_loss", "times_seen", "size_level")):
             values[row, mine] = self._columns[name][local]
-        values = self.exchange.sum(values)
-        return Rows(values[0], values[1], values[2].astype(np.int64))
+        logit, mean_loss, times_seen, size_level = self.exchange.sum(values)
+        return Rows(logit, mean_loss, times_seen.astype(np.int64), size_level.astype(np.int64))
 
-    def write(self, ids: np.ndarray, rows: Rows, last_loss: np.ndarray) -> None:
-        """Write the rows and the newest losses (B,) of ``ids``; each rank keeps what it owns."""
+    def write(
+        self,
+        ids: np.ndarray,
+        logit: np.ndarray,
+        last_loss: np.ndarray,
+        mean_loss: np.ndarray,
+        times_seen: np.ndarray,
+    ) -> None:
+        """Write the columns (B,) of ``ids``; each rank keeps what it owns."""
         mine, local = self._owned(ids)
-        self._columns["logit"][local] = rows.logit[mine]
+        self._columns["logit"][local] = logit[mine]
         self._columns["last_loss"][local] = last_loss[mine]
-        self._columns["mean_loss"][local] = rows.mean_loss[mine]
-        self._columns["times_seen"][local] = np.minimum(rows.times_seen[mine], 65535)
+        self._columns["mean_loss"][local] = mean_loss[mine]
+        self._columns["times_seen"][local] = np.minimum(times_seen[mine], 65535)
 
     def account(self, before: np.ndarray, after: np.ndarray, alpha: float) -> None:
         """Keep the totals current when logits go from ``before`` to ``after``, shape (B,) each."""
@@ -168,8 +182,8 @@ class SampleMask:
                 f"the saved mask has {found} samples, this run has {self.num_samples}: "
                 "resume with the data sets the run was started with"
             )
-        for name, column in self._columns.items():
-            saved = state["columns"][name].numpy()
+        for name in COLUMNS:
+            column, saved = self._columns[name], state["columns"][name].numpy()
             column[:] = saved[self.rank :: self.world].astype(column.dtype)
         self.totals = Totals(**state["totals"])
 

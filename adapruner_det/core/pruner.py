@@ -29,11 +29,11 @@ from torch import Tensor
 from .balance import Balance, ClassDuals, balanced_cut
 from .cut import cut, kept_count
 from .exchange import Exchange
-from .mask import Rows, SampleMask
+from .mask import SampleMask
 from .objective import pressure
 from .ratio import DualRatio, PaperRatio, RatioController, RunState
 from .schedule import Schedule
-from .typical import TypicalLoss
+from .typical import TypicalLoss, size_levels
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,8 @@ class AdaPruner:
         exchange: the processes that share the mask; every one of them makes the same calls.
 
     Raises:
-        ValueError: a keep ratio outside (0, 1], an unknown controller or normalisation, or a
-            balance of other samples or with the paper's controller.
+        ValueError: a keep ratio outside (0, 1], an unknown controller or normalisation, sizes or
+            a balance of other samples or with the paper's controller.
     """
 
     def __init__(
@@ -117,14 +117,18 @@ class AdaPruner:
         self._controller = _make_controller(
             controller, num_samples, keep_ratio, schedule, self.terms, paper_scale
         )
+        if sizes is not None and len(sizes) != num_samples:
+            raise ValueError(f"there are {len(sizes)} sizes for {num_samples} samples")
+        levels, level = (None, None) if sizes is None else size_levels(sizes)
         self.mask = SampleMask(
             num_samples,
+            size_level=level,
             initial_logit=self._controller.initial_logit,
             alpha=schedule.alpha(0),
             directory=directory,
             exchange=exchange,
         )
-        self._typical = TypicalLoss(num_samples, sizes) if normalize == "median" else None
+        self._typical = TypicalLoss(num_samples, levels) if normalize == "median" else None
         self.balance = balance
         self._duals: ClassDuals | None = None
         if balance is not None:
@@ -259,7 +263,9 @@ class AdaPruner:
 
     def typical_losses(self) -> np.ndarray:
         """What mean losses are divided by before Eq. 5, float32: (N,), or () if one for all."""
-        return self._scale().astype(np.float32)
+        alike = self._typical is None or not self._typical.by_size
+        level = np.array(0) if alike else self.mask.full_column("size_level")
+        return self._scale(level).astype(np.float32)
 
     def ranking_parameters(self) -> dict[str, Any]:
         """What, beside the typical losses, turns a mean loss into what orders equal logits."""
@@ -296,8 +302,8 @@ class AdaPruner:
         newest = np.maximum(1.0 / seen, self._controller.visit_decay)
         mean = rows.mean_loss + (losses - rows.mean_loss) * newest
         if self._typical is not None:
-            self._typical.add(ids, mean)
-        f = pressure(mean / self._scale(ids), **self._pressure_terms())
+            self._typical.add(mean, rows.size_level)
+        f = pressure(mean / self._scale(rows.size_level), **self._pressure_terms())
         logit = rows.logit
         if self.schedule.is_warmup(self.epoch):
             self._controller.watch(ids, f)
@@ -316,11 +322,11 @@ class AdaPruner:
             self.mask.account(rows.logit, logit, alpha)
             if self._duals is not None:
                 self._duals.update(ids, rows.logit, logit)
-        self.mask.write(ids, Rows(logit, mean, seen), losses)
+        self.mask.write(ids, logit, losses, mean, seen)
 
-    def _scale(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """What the losses of ``ids`` are divided by: (B,), or () where it is the same for all."""
-        return np.asarray(1.0) if self._typical is None else self._typical.of(ids)
+    def _scale(self, size_level: np.ndarray) -> np.ndarray:
+        """What the losses of samples of these levels are divided by, (B,)."""
+        return np.ones(size_level.shape) if self._typical is None else self._typical.of(size_level)
 
     def _pressure_terms(self) -> dict[str, bool]:
         return {

@@ -1,6 +1,6 @@
 """What a loss is compared with before Eq. 5: the running median, of samples of like size.
 
-Shape letters: N samples, B samples of a batch, G groups of like size.
+Shape letters: N samples, B samples of a batch, L levels of size, G groups of like size.
 
 L − log L has its minimum at L = 1, so the scale of L decides who is pushed out. A loss that sums
 over the objects of an image measures how many there are before it measures how hard they are: by
@@ -17,61 +17,79 @@ import torch
 
 from .window import RecentWindow
 
+LEVELS = 256
+
 
 class TypicalLoss:
     """The running median of the mean losses, over a window of min(N, 4096) observations.
 
     Args:
         num_samples: N.
-        sizes: (N,) a number per sample that its loss grows with, such as its objects; None
+        levels: (L,) the sizes that samples have, rising, as :func:`size_levels` gives them; None
             compares all samples alike.
     """
 
     WINDOW = 4096
     GROUP = 32  # fewest observations whose median stands for a size
 
-    def __init__(self, num_samples: int, sizes: np.ndarray | None = None) -> None:
-        self._losses = RecentWindow(min(num_samples, self.WINDOW))
-        self._sizes: np.ndarray | None = None
-        if sizes is not None:
-            if len(sizes) != num_samples:
-                raise ValueError(f"there are {len(sizes)} sizes for {num_samples} samples")
-            self._sizes = np.asarray(sizes, dtype=np.float32)
-            self._seen_sizes = RecentWindow(min(num_samples, self.WINDOW))
-        self._knots = np.zeros((2, 0))  # sizes and median losses of the G groups
+    def __init__(self, num_samples: int, levels: np.ndarray | None = None) -> None:
+        self._levels = np.zeros(1) if levels is None else levels
+        self.by_size = len(self._levels) > 1
+        window = min(num_samples, self.WINDOW)
+        self._losses = RecentWindow(window)
+        self._sizes = RecentWindow(window if self.by_size else 0)
+        self._typical = np.ones(len(self._levels))
 
-    def add(self, ids: np.ndarray, mean_loss: np.ndarray) -> None:
-        """Take in the mean losses (B,) of ``ids`` (B,), all finite."""
+    def add(self, mean_loss: np.ndarray, level: np.ndarray) -> None:
+        """Take in mean losses (B,), all finite, of samples whose sizes are ``levels[level]``."""
         resorted = self._losses.add(mean_loss)
-        if self._sizes is not None:
-            self._seen_sizes.add(self._sizes[ids])
-            if resorted:
-                self._knots = _medians(self._seen_sizes.recent(), self._losses.recent(), self.GROUP)
+        if self.by_size:
+            self._sizes.add(self._levels[level])
+        if resorted:
+            self._typical = self._now()
 
-    def of(self, ids: np.ndarray | slice) -> np.ndarray:
-        """What the losses of ``ids`` are divided by, above 0: (B,), or () for all alike.
+    def of(self, level: np.ndarray) -> np.ndarray:
+        """What the losses of samples of these levels, (B,), are divided by: (B,), above 0."""
+        return self._typical[level]
 
-        The window's mean stands in where more than half of its losses are 0.
-        """
+    def _now(self) -> np.ndarray:
+        """The typical loss of each level; the window's mean where more than half of it is 0."""
         overall = self._losses.median() or self._losses.mean() or 1.0
-        if self._sizes is None or not self._knots.size:
-            return np.asarray(overall)
-        typical = np.interp(self._sizes[ids], self._knots[0], self._knots[1])
+        if not self.by_size:
+            return np.array([overall])
+        knots = _medians(self._sizes.recent(), self._losses.recent(), self.GROUP)
+        typical = np.interp(self._levels, *knots)
         return np.where(typical > 0, typical, overall)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers; the sizes are not among them."""
-        state = {"losses": self._losses.state_dict(), "knots": torch.from_numpy(self._knots.copy())}
-        if self._sizes is not None:
-            state["sizes"] = self._seen_sizes.state_dict()
-        return state
+        """Tensors and plain numbers; the levels are not among them."""
+        return {
+            "losses": self._losses.state_dict(),
+            "sizes": self._sizes.state_dict(),
+            "typical": torch.from_numpy(self._typical.copy()),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self._losses.load_state_dict(state["losses"])
-        self._knots = state["knots"].numpy().copy()
-        if self._sizes is not None:
-            self._seen_sizes.load_state_dict(state["sizes"])
+        self._sizes.load_state_dict(state["sizes"])
+        self._typical = state["typical"].numpy().copy()
+
+
+def size_levels(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most 256 sizes that stand for all, so that a sample's size takes one byte.
+
+    Args:
+        sizes: (N,) numbers, all finite.
+
+    Returns:
+        The levels (L,), rising, and each sample's nearest one, (N,) uint8. The levels are the
+        distinct sizes, or 256 quantiles where there are more.
+    """
+    levels = np.unique(np.asarray(sizes, dtype=np.float64))
+    if len(levels) > LEVELS:
+        levels = np.unique(np.quantile(sizes, np.linspace(0, 1, LEVELS)))
+    return levels, np.searchsorted((levels[1:] + levels[:-1]) / 2, sizes).astype(np.uint8)
 
 
 def _medians(sizes: np.ndarray, losses: np.ndarray, fewest: int) -> np.ndarray:

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from adapruner_det.core import SampleMask
-from adapruner_det.core.mask import COLUMNS, Rows
+from adapruner_det.core.mask import COLUMNS
 
 
 def rows(logit, seen=1):
-    """Arguments of SampleMask.write: rows and losses that can be told apart."""
+    """Arguments of SampleMask.write after the ids; columns that can be told apart."""
     logit = np.array(logit, dtype=np.float64)
-    return Rows(logit, logit + 2.0, np.full(len(logit), seen)), logit + 1.0
+    return logit, logit + 1.0, logit + 2.0, np.full(len(logit), seen)
 
 
 def write(mask, ids, logit, alpha=1.0):
@@ -26,13 +26,14 @@ def test_a_sample_takes_at_most_16_bytes(tmp_path):
 
 
 def test_reads_what_was_written_and_touches_nothing_else():
-    mask = SampleMask(6)
+    mask = SampleMask(6, size_level=np.arange(6, dtype=np.uint8))
     mask.write(np.array([4, 1]), *rows([0.5, -1.5], seen=3))
     found = mask.read(np.array([1, 4, 0]))
     np.testing.assert_array_equal(found.logit, [-1.5, 0.5, 0.0])
     np.testing.assert_array_equal(mask.column("last_loss"), [0, -0.5, 0, 0, 1.5, 0])
     np.testing.assert_array_equal(found.mean_loss, [0.5, 2.5, 0.0])
     np.testing.assert_array_equal(found.times_seen, [3, 3, 0])
+    np.testing.assert_array_equal(found.size_level, [1, 4, 0])
     np.testing.assert_array_equal(mask.column("logit"), [0, -1.5, 0, 0, 0.5, 0])
 
 

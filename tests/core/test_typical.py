@@ -7,44 +7,62 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core import AdaPruner, Schedule
-from adapruner_det.core.typical import TypicalLoss
+from adapruner_det.core.typical import LEVELS, TypicalLoss, size_levels
 
 
-def filled(sizes, losses):
-    typical = TypicalLoss(len(losses), sizes)
-    typical.add(np.arange(len(losses)), np.asarray(losses, dtype=float))
-    return typical
+def typical_of(sizes, losses):
+    """The typical loss of every sample, (N,), after one visit each."""
+    levels, level = size_levels(np.array(sizes))
+    typical = TypicalLoss(len(losses), levels)
+    typical.add(np.asarray(losses, dtype=float), level)
+    return typical.of(level)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200))
 def test_without_sizes_it_is_the_upper_median(losses):
     expected = np.sort(losses)[len(losses) // 2] or np.mean(losses) or 1.0
-    assert filled(None, losses).of(slice(None)) == pytest.approx(expected)
+    typical, level = TypicalLoss(len(losses)), np.zeros(len(losses), dtype=int)
+    typical.add(np.array(losses), level)
+    assert typical.of(level) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 60_000), min_size=1, max_size=1000))
+def test_levels_are_the_sizes_or_256_of_their_quantiles(sizes):
+    levels, level = size_levels(np.array(sizes))
+    assert level.dtype == np.uint8 and len(levels) <= LEVELS and np.all(np.diff(levels) > 0)
+    distance = np.abs(levels[level] - sizes)
+    np.testing.assert_array_equal(distance, np.abs(levels[:, None] - sizes).min(axis=0))
+    if len(set(sizes)) <= LEVELS:
+        assert not distance.any()
+
+
+def test_a_level_of_many_sizes_stands_for_as_many_samples_as_another():
+    _, level = size_levels(np.random.default_rng(0).lognormal(0, 2, 100_000))
+    assert np.bincount(level, minlength=LEVELS).max() < 3 * 100_000 / LEVELS
 
 
 def test_samples_are_compared_with_those_of_their_size():
     sizes = np.repeat([1, 2, 4], 100)
     noise = np.random.default_rng(0).lognormal(0, 0.3, 300)
-    typical = filled(sizes, sizes * 10 * noise)
+    typical = typical_of(sizes, sizes * 10 * noise)
     for size, part in zip((1, 2, 4), np.split(sizes * 10 * noise, 3), strict=True):
-        assert typical.of(np.flatnonzero(sizes == size)[:1]) == pytest.approx(np.median(part))
+        assert typical[sizes == size] == pytest.approx(np.median(part))
 
 
 def test_sizes_without_a_group_of_their_own_lie_between_their_neighbours():
     sizes = np.concatenate([np.repeat([1, 5], 100), [3]])
-    typical = filled(sizes, np.concatenate([np.repeat([2.0, 6.0], 100), [100.0]]))
-    assert 2.0 < typical.of(np.array([200])) < 6.5  # its own loss of 100 is one of a group of 101
+    typical = typical_of(sizes, np.concatenate([np.repeat([2.0, 6.0], 100), [100.0]]))
+    assert 2.0 < typical[200] < 6.5  # its own loss of 100 is one of a group of 101
 
 
 def test_few_observations_or_one_size_are_one_group():
-    assert filled(np.arange(20), np.arange(20.0)).of(np.arange(20)) == pytest.approx(9.5)
-    assert filled(np.ones(90), np.arange(90.0)).of(np.arange(3)) == pytest.approx(44.5)
+    assert typical_of(np.arange(20), np.arange(20.0)) == pytest.approx(9.5)
+    assert typical_of(np.ones(90), np.arange(90.0)) == pytest.approx(45)
 
 
 def test_it_is_above_zero_where_all_losses_of_a_size_are_zero():
     sizes = np.repeat([0, 1], 50)
-    typical = filled(sizes, np.repeat([0.0, 3.0], 50))
-    assert np.all(typical.of(np.arange(100)) > 0)
+    assert np.all(typical_of(sizes, np.repeat([0.0, 3.0], 50)) > 0)
 
 
 def test_a_loss_that_counts_objects_no_longer_drops_the_images_with_most():
@@ -67,19 +85,20 @@ def test_a_loss_that_counts_objects_no_longer_drops_the_images_with_most():
 
 def test_a_saved_one_goes_on_as_if_never_interrupted(tmp_path):
     rng = np.random.default_rng(0)
-    sizes, losses = rng.integers(1, 4, 300), rng.lognormal(0, 1, 900)
-    whole, first = TypicalLoss(300, sizes), TypicalLoss(300, sizes)
+    levels, losses = np.array([1.0, 2.0, 3.0]), rng.lognormal(0, 1, 900)
+    level = rng.integers(0, 3, 900)
+    whole, first = TypicalLoss(300, levels), TypicalLoss(300, levels)
     for start in range(0, 900, 7):
-        ids = np.arange(start, min(start + 7, 900))
-        whole.add(ids % 300, losses[ids])
-        first.add(ids % 300, losses[ids])
+        batch = slice(start, start + 7)
+        whole.add(losses[batch], level[batch])
+        first.add(losses[batch], level[batch])
         if start == 455:
             torch.save(first.state_dict(), tmp_path / "state.pth")
-            first = TypicalLoss(300, sizes)
+            first = TypicalLoss(300, levels)
             first.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
-    np.testing.assert_array_equal(whole.of(np.arange(300)), first.of(np.arange(300)))
+    np.testing.assert_array_equal(whole.of(np.arange(3)), first.of(np.arange(3)))
 
 
 def test_sizes_of_other_samples_are_refused():
     with pytest.raises(ValueError, match="3 sizes for 4 samples"):
-        TypicalLoss(4, np.ones(3))
+        AdaPruner(4, 0.9, Schedule(1, 2), sizes=np.ones(3))

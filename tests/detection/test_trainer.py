@@ -341,11 +341,12 @@ def index_of(classes):
 def test_losses_are_compared_with_those_of_images_with_as_many_objects():
     index = index_of([[0]] * 5 + [[0, 1, 1]] * 5)
     pruner = build_pruner(toy_cfg("yolo_darknet", "x"), index)
-    np.testing.assert_array_equal(pruner._typical._sizes, [1] * 5 + [3] * 5)
+    np.testing.assert_array_equal(pruner._typical._levels, [1, 3])
+    np.testing.assert_array_equal(pruner.mask.column("size_level"), [0] * 5 + [1] * 5)
     plain = build_pruner(
         toy_cfg("yolo_darknet", "x", "ADAPRUNER.NORMALIZE_BY_OBJECTS", False), index
     )
-    assert plain._typical._sizes is None
+    assert not plain._typical.by_size
 
 
 def test_a_class_band_reaches_the_mask_and_is_off_by_default():

@@ -12,6 +12,7 @@ import torch
 from detectron2.engine import HookBase
 
 from ..core import AdaPruner, Status
+from .forward_state import loss_normalizers, set_loss_normalizers
 from .loader import PruningLoader
 from .meta_arch import PrunedDetector
 
@@ -70,10 +71,11 @@ class PruningHook(HookBase):
             self._gather()
 
     def state_dict(self) -> dict[str, Any]:
-        """The mask, the seed and all random states."""
+        """The mask, the seed, all random states and what of the losses is in no state dict."""
         return {
             "pruner": self._gathered or self.pruner.state_dict(),
             "seed": self.seed,
+            "loss_normalizers": loss_normalizers(self._model),
             "random_states": random_states(),
         }
 
@@ -81,6 +83,7 @@ class PruningHook(HookBase):
         self.pruner.load_state_dict(state["pruner"])
         self.seed = int(state["seed"])
         self._random_states = state["random_states"]
+        set_loss_normalizers(self._model, state["loss_normalizers"])
 
     def _gather(self) -> None:
         """Where several processes share the mask, put its state where one alone can save it."""

@@ -1,7 +1,15 @@
+import pytest
 import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
 from torch import nn
 
-from adapruner_det.detection.forward_state import ForwardState
+from adapruner_det.detection.forward_state import (
+    ForwardState,
+    loss_normalizers,
+    set_loss_normalizers,
+)
+from tests.detection.per_image.tiny import random_batch, tiny_cfg, tiny_lazy_detector
 
 
 def network():
@@ -34,3 +42,28 @@ def test_norms_in_training_mode_are_named_and_none_is_no_matter():
     nothing = ForwardState(nn.Linear(2, 2))
     assert nothing.batch_norms() == []
     nothing.restore(nothing.now())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: build_model(tiny_cfg("COCO-Detection/retinanet_R_50_FPN_1x.yaml")),
+        lambda: tiny_lazy_detector("COCO-Detection/fcos_R_50_FPN_1x.py"),
+    ],
+    ids=["RetinaNet", "FCOS"],
+)
+def test_the_moving_average_that_losses_are_divided_by_is_put_back(build):
+    model, batch = build(), random_batch((3, 1, 2))
+    state = ForwardState(model)
+    nothing = state.now()
+    with EventStorage():
+        model(batch)
+        moved, once = loss_normalizers(model), state.now()
+        model(batch)
+    assert moved[""] != loss_normalizers(model)[""]
+    state.restore(once)
+    assert loss_normalizers(model) == moved
+    state.restore(nothing)
+    assert loss_normalizers(model) == {}
+    set_loss_normalizers(model, moved)
+    assert loss_normalizers(model) == moved

@@ -26,7 +26,8 @@ class Run:
         index = SampleIndex.from_dicts({"toy": squares(tmp_path, count)})
         loader = PruningLoader(index, dict, batch_size=batch_size, seed=7)
         self.pruner = AdaPruner(count, 0.7, schedule or Schedule(1, 3))
-        self.model = SimpleNamespace(observed=None)
+        self.model = torch.nn.Module()
+        self.model.observed = None
         self.hook = PruningHook(self.pruner, self.model, loader, periods)
         self.hook.trainer = SimpleNamespace(iter=0, max_iter=100)
         self.count, self.batch_size = count, batch_size

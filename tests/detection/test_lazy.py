@@ -4,11 +4,13 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.modeling.meta_arch.fcos import FCOS
+from detectron2.utils.env import seed_all_rng
 
 from adapruner_det import PruningTrainer, Selection
 from adapruner_det.detection.catalog import register_kept
@@ -104,16 +106,27 @@ def test_fcos_is_pruned_with_and_trained_on_what_was_kept(toy, tmp_path):
     assert {x["image_id"] for batch in batches for x in batch} == kept
 
 
+def started(output, resume=False):
+    """As Detectron2's lazyconfig_train_net.py begins, but repeatable."""
+    seed_all_rng(1)
+    trainer = PruningTrainer(lazy_cfg(output))
+    trainer.resume_or_load(resume=resume)
+    return trainer
+
+
 def test_a_stopped_run_of_a_file_goes_on_where_it_stopped(toy, tmp_path):
-    first = PruningTrainer(lazy_cfg(tmp_path / "parts"))
-    first.resume_or_load(resume=False)
-    TrainerBase.train(first, 0, 8)
-    again = PruningTrainer(lazy_cfg(tmp_path / "parts"))
-    again.resume_or_load(resume=True)
+    whole = started(tmp_path / "whole")
+    whole.train()
+    TrainerBase.train(started(tmp_path / "parts"), 0, 8)
+    again = started(tmp_path / "parts", resume=True)
     assert again.start_iter == 8
     again.train()
     assert again.selection.num_kept == 7
     assert again.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    for name, column in whole.selection.columns.items():
+        np.testing.assert_array_equal(again.selection.columns[name], column)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
 
 
 @pytest.mark.slow

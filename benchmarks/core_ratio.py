@@ -1,6 +1,6 @@
 """The guarantee, cell by cell: does the mask settle at the keep ratio it was asked for?
 
-    python benchmarks/core_ratio.py            # all cells; some 25 minutes on two cores
+    python benchmarks/core_ratio.py            # all cells; some 22 minutes on two cores
     python benchmarks/core_ratio.py --quick    # N = 100 only
 
 Every cell is a run over synthetic losses with the default settings, one warm-up epoch and then 8,

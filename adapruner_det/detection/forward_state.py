@@ -29,7 +29,7 @@ class ForwardState:
     """
 
     def __init__(self, detector: nn.Module) -> None:
-        self._detector = detector
+        self._dense = dense_detectors(detector)
         self._norms = {n: m for n, m in detector.named_modules() if isinstance(m, _BatchNorm)}
 
     def batch_norms(self) -> list[str]:
@@ -46,7 +46,7 @@ class ForwardState:
         # In one operation: a deep network has a hundred of them.
         averages = list(torch.cat(found).split([len(a) for a in found])) if found else []
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        normalizers = loss_normalizers(self._detector)
+        normalizers = loss_normalizers(self._dense)
         return Moment(averages, normalizers, torch.get_rng_state(), cuda)
 
     @torch.no_grad()
@@ -54,7 +54,7 @@ class ForwardState:
         """Set the values that :meth:`now` gave."""
         for average, value in zip(self._averages(), moment.averages, strict=True):
             average.copy_(value)
-        set_loss_normalizers(self._detector, moment.normalizers)
+        set_loss_normalizers(self._dense, moment.normalizers)
         torch.set_rng_state(moment.cpu)
         if moment.cuda:
             torch.cuda.set_rng_state_all(moment.cuda)
@@ -65,25 +65,22 @@ class ForwardState:
         return [average for average in found if average is not None]
 
 
-def loss_normalizers(model: nn.Module) -> dict[str, float]:
-    """The moving averages that RetinaNet and FCOS divide their losses by, by module name.
+def dense_detectors(model: nn.Module) -> dict[str, DenseDetector]:
+    """RetinaNets and FCOSs in ``model``, by module name."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, DenseDetector)}
 
-    Detectron2 keeps them as plain attributes, so that no state dict has them; before the first
-    step there is none.
+
+def loss_normalizers(dense: dict[str, DenseDetector]) -> dict[str, float]:
+    """The moving average that each divides its losses by; before the first step it has none.
+
+    Detectron2 keeps it as a plain attribute, so that no state dict has it.
     """
-    return {
-        name: float(module.loss_normalizer)
-        for name, module in model.named_modules()
-        if isinstance(module, DenseDetector) and hasattr(module, "loss_normalizer")
-    }
+    return {n: float(m.loss_normalizer) for n, m in dense.items() if hasattr(m, "loss_normalizer")}
 
 
-def set_loss_normalizers(model: nn.Module, values: dict[str, float]) -> None:
-    """Set what :func:`loss_normalizers` gave; a module without a value has none again."""
-    for name, module in model.named_modules():
-        if not isinstance(module, DenseDetector):
-            continue
+def set_loss_normalizers(dense: dict[str, DenseDetector], values: dict[str, float]) -> None:
+    """Set what :func:`loss_normalizers` gave; one without a value has none again."""
+    for name, detector in dense.items():
+        vars(detector).pop("loss_normalizer", None)
         if name in values:
-            module.loss_normalizer = values[name]
-        else:
-            vars(module).pop("loss_normalizer", None)
+            detector.loss_normalizer = values[name]

@@ -12,7 +12,7 @@ import torch
 from detectron2.engine import HookBase
 
 from ..core import AdaPruner, Status
-from .forward_state import loss_normalizers, set_loss_normalizers
+from .forward_state import dense_detectors, loss_normalizers, set_loss_normalizers
 from .loader import PruningLoader
 from .meta_arch import PrunedDetector
 
@@ -43,6 +43,7 @@ class PruningHook(HookBase):
     ) -> None:
         self.pruner, self.seed = pruner, loader.seed
         self._model, self._index = model, loader.index
+        self._dense = dense_detectors(model)
         self._batch_size = loader.batch_size
         self._random_states: dict[str, Any] | None = None
         self._idle_steps = 0
@@ -75,7 +76,7 @@ class PruningHook(HookBase):
         return {
             "pruner": self._gathered or self.pruner.state_dict(),
             "seed": self.seed,
-            "loss_normalizers": loss_normalizers(self._model),
+            "loss_normalizers": loss_normalizers(self._dense),
             "random_states": random_states(),
         }
 
@@ -83,7 +84,7 @@ class PruningHook(HookBase):
         self.pruner.load_state_dict(state["pruner"])
         self.seed = int(state["seed"])
         self._random_states = state["random_states"]
-        set_loss_normalizers(self._model, state["loss_normalizers"])
+        set_loss_normalizers(self._dense, state["loss_normalizers"])
 
     def _gather(self) -> None:
         """Where several processes share the mask, put its state where one alone can save it."""

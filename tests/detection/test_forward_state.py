@@ -6,6 +6,7 @@ from torch import nn
 
 from adapruner_det.detection.forward_state import (
     ForwardState,
+    dense_detectors,
     loss_normalizers,
     set_loss_normalizers,
 )
@@ -54,16 +55,16 @@ def test_norms_in_training_mode_are_named_and_none_is_no_matter():
 )
 def test_the_moving_average_that_losses_are_divided_by_is_put_back(build):
     model, batch = build(), random_batch((3, 1, 2))
-    state = ForwardState(model)
+    state, dense = ForwardState(model), dense_detectors(model)
     nothing = state.now()
     with EventStorage():
         model(batch)
-        moved, once = loss_normalizers(model), state.now()
+        moved, once = loss_normalizers(dense), state.now()
         model(batch)
-    assert moved[""] != loss_normalizers(model)[""]
+    assert moved[""] != loss_normalizers(dense)[""]
     state.restore(once)
-    assert loss_normalizers(model) == moved
+    assert loss_normalizers(dense) == moved
     state.restore(nothing)
-    assert loss_normalizers(model) == {}
-    set_loss_normalizers(model, moved)
-    assert loss_normalizers(model) == moved
+    assert loss_normalizers(dense) == {}
+    set_loss_normalizers(dense, moved)
+    assert loss_normalizers(dense) == moved

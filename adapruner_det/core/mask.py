@@ -122,7 +122,7 @@ class SampleMask:
         return self.exchange.sum(full).astype(self._columns[name].dtype)
 
     def read(self, ids: np.ndarray) -> Rows:
-        """The rows of ``ids``, (B,) distinct indices, the same on every rank."""
+        """The rows of ``ids``, (B,) indices, repeated or not, the same on every rank."""
         mine, local = self._owned(ids)
         values = np.zeros((4, len(ids)))
         for row, name in enumerate(("logit", "mean_loss", "times_seen", "size_level")):
@@ -138,7 +138,7 @@ class SampleMask:
         mean_loss: np.ndarray,
         times_seen: np.ndarray,
     ) -> None:
-        """Write the columns (B,) of ``ids``; each rank keeps what it owns."""
+        """Write the columns (B,) of distinct ``ids`` (B,); each rank keeps what it owns."""
         mine, local = self._owned(ids)
         self._columns["logit"][local] = logit[mine]
         self._columns["last_loss"][local] = last_loss[mine]

@@ -150,8 +150,7 @@ class AdaPruner:
         if not self.terms.classification:
             return torch.zeros(len(own))
         everyone, mine = self.mask.exchange.gather(own)
-        distinct, inverse = np.unique(everyone, return_inverse=True)
-        logit = self.mask.read(distinct).logit[inverse[mine]]
+        logit = self.mask.read(everyone).logit[mine]
         alpha = self.schedule.alpha(self.epoch)
         return torch.sigmoid(torch.from_numpy(alpha * logit)).float()
 

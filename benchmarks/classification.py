@@ -4,6 +4,10 @@
     python benchmarks/classification.py --name cifar10_6000 \\
         --config-file configs/classification/cifar10_cpu.yaml \\
         DATA.NAME packed DATA.ROOT ../shared/data/cifar10 DATA.NUM_TRAIN 6000
+    python benchmarks/classification.py --name digits_resnet18 --train-model resnet18 \\
+        --ablations --keep-ratios 0.8 0.6
+
+The last one prunes with the small CNN and trains another architecture.
 
 Every seed prunes, draws and trains for itself, on clean labels and with a share of them wrong; the
 data, the subset and the wrong labels are the same for all seeds. What is trained on a part sees
@@ -79,13 +83,14 @@ def all_parts(args: argparse.Namespace) -> Iterator[Part]:
             yield Part(f"without {term}", args.ablation_ratio, args.wrong[0], seed)
 
 
-def run_part(cfg: CfgNode, part: Part) -> Run:
+def run_part(cfg: CfgNode, part: Part, train_model: str) -> Run:
     cfg = cfg.clone()
     cfg.SEED, cfg.DATA.WRONG_LABELS = part.seed, part.wrong
     cfg.ADAPRUNER.KEEP_RATIO = part.keep_ratio
     data = read(cfg)
     start = time.perf_counter()
     selection = select(cfg, data, part)
+    cfg.MODEL.NAME = train_model or cfg.MODEL.NAME
     result = train(cfg, data, selection, save=False)
     return Run(
         part,
@@ -236,6 +241,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--wrong", type=float, nargs="+", default=[0.0, 0.15])
     parser.add_argument("--ablations", nargs="*", default=list(ABLATIONS), choices=ABLATIONS)
     parser.add_argument("--ablation-ratio", type=float, default=0.9)
+    parser.add_argument("--train-model", default="", help="another MODEL.NAME, after pruning")
     parser.add_argument("--table-only", action="store_true", help="of the runs that are there")
     parser.add_argument("opts", nargs="*", help="KEY VALUE overrides")
     return parser.parse_args()
@@ -251,7 +257,7 @@ def main() -> None:
         for part in all_parts(args):
             if part in runs or args.table_only:
                 continue
-            run = runs[part] = run_part(cfg, part)
+            run = runs[part] = run_part(cfg, part, args.train_model)
             with path.open("a") as file:
                 file.write(json.dumps(asdict(run)) + "\n")
             path.with_suffix(".md").write_text(report(args, runs))

@@ -11,7 +11,7 @@ which all of it is active. The ratio is the median over pairs of pruning / stock
 in the processor time of the process, which does not see the machine's other jobs.
 
 Peak memory is the largest resident set of a process that does five steps, libraries included, of
-one process each. ``serial`` is the wall time of a step that runs image by image, over stock.
+one process each. Weights stay as they are, so that both find the same regions. ``serial`` is the wall time of a step that runs image by image, over stock.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from adapruner_det.detection.per_image.serial import serial_losses
 RESULTS = Path(__file__).parent / "results" / "overhead.md"
 NUM_SAMPLES = 16551  # of VOC 2007 + 2012 trainval
 NUM_CLASSES, NUM_KEYPOINTS = 20, 17
+REGIONS = 64  # per image, not 512: the heads' work shrinks, and what pruning adds to it does not
 # Name: Detectron2's configuration, and the largest ratio of step times that is allowed.
 DETECTORS = {
     "yolov3_tiny": (None, 1.01),
@@ -85,6 +86,7 @@ def build(name: str, depth: int) -> nn.Module:
     cfg.MODEL.RESNETS.DEPTH = depth
     if depth < 50:
         cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = REGIONS
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.RETINANET.NUM_CLASSES = NUM_CLASSES
     return build_model(cfg).train()
 
@@ -129,7 +131,8 @@ def stepper(
     model: nn.Module, losses_of: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
 ) -> Callable[[list[dict[str, Any]], int], None]:
     """Detectron2's training step with the random state of ``seed``; pruning where it prunes."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9)
+    # No learning rate, or the two would soon propose other regions, of other size and number.
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
 
     def step(batch: list[dict[str, Any]], seed: int) -> None:
         torch.manual_seed(seed)
@@ -184,7 +187,9 @@ def peak_memory(name: str, args: argparse.Namespace, variant: str) -> int:
     """KiB, of a process of its own."""
     sizes = ["--depth", args.depth, "--side", args.side, "--batch", args.batch]
     command = [sys.executable, __file__, "--only", name, "--memory-of", variant, *map(str, sizes)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    # Freed memory goes back at once: what the heap happens to keep differs from run to run.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return int(done.stdout.split()[-1])
 
 

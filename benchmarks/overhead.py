@@ -11,7 +11,8 @@ which all of it is active. The ratio is the median over pairs of pruning / stock
 in the processor time of the process, which does not see the machine's other jobs.
 
 Peak memory is the largest resident set of a process that does five steps, libraries included, of
-one process each. Weights stay as they are, so that both find the same regions. ``serial`` is the wall time of a step that runs image by image, over stock.
+one process each. Weights stay as they are, so that both find the same regions. ``serial`` is the
+wall time of a step that runs image by image, over stock.
 """
 
 from __future__ import annotations

@@ -37,10 +37,11 @@ def run_here(monkeypatch, name, *arguments):
 
 def run_apart(*command, cwd=None, **environment):
     """Run Python with ``command`` in a process of its own, with its output as text."""
+    path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     variables = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": path.rstrip(os.pathsep),
         **{name: str(value) for name, value in environment.items()},
     }
     words = [sys.executable, *map(str, command)]

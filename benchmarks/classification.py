@@ -5,7 +5,7 @@
         --config-file configs/classification/cifar10_cpu.yaml \\
         DATA.NAME packed DATA.ROOT ../shared/data/cifar10 DATA.NUM_TRAIN 6000
     python benchmarks/classification.py --name digits_resnet18 --train-model resnet18 \\
-        --ablations --keep-ratios 0.8 0.6
+        --ablations --keep-ratios 0.6
 
 The last one prunes with the small CNN and trains another architecture.
 

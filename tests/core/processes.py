@@ -28,9 +28,13 @@ def batches(epoch):
 
 def new_pruner():
     sets = ClassSets.from_sets(([i % 3] for i in range(N)), 3)
-    exchange = Exchange.default()
     return AdaPruner(
-        N, KEEP_RATIO, Schedule(1, EPOCHS - 1), balance=Balance(sets), exchange=exchange
+        N,
+        KEEP_RATIO,
+        Schedule(1, EPOCHS - 1),
+        sizes=np.arange(N) % 4,
+        balance=Balance(sets),
+        exchange=Exchange.default(),
     )
 
 
@@ -65,6 +69,7 @@ def main(output_dir):
     total = pruner.mask.exchange.sum(np.array([weights, owned]))
     result |= {
         "cut": kept,
+        "typical": pruner.typical_losses(),
         "numbers": [status.ratio, status.multiplier, status.binary_share, status.nonfinite],
         "dual": pruner.state_dict()["duals"]["dual"].numpy(),
         "weights": total[0],

@@ -39,7 +39,7 @@ def test_same_kept_set_and_same_state(results):
     assert alone["numbers"][3] > 0, "some losses were NaN"
     for found in results.values():
         np.testing.assert_array_equal(found["cut"], alone["cut"])
-        for name in (*COLUMNS, "numbers", "dual", "weights"):
+        for name in (*COLUMNS, "typical", "numbers", "dual", "weights"):
             np.testing.assert_allclose(found[name], alone[name], rtol=0, atol=1e-6, err_msg=name)
 
 

@@ -4,8 +4,8 @@
     python benchmarks/classification.py --name cifar10_6000 \\
         --config-file configs/classification/cifar10_cpu.yaml \\
         DATA.NAME packed DATA.ROOT ../shared/data/cifar10 DATA.NUM_TRAIN 6000
-    python benchmarks/classification.py --name digits_resnet18 --train-model resnet18 \\
-        --ablations --keep-ratios 0.6
+    python benchmarks/classification.py --name digits_resnet18_lr --train-model resnet18 \\
+        --keep-ratios 0.6 --wrong 0.0 --ablations -- SOLVER.LR 0.02
 
 The last one prunes with the small CNN and trains another architecture.
 

@@ -123,12 +123,13 @@ class SampleMask:
 
     def read(self, ids: np.ndarray) -> Rows:
         """The rows of ``ids``, (B,) indices, repeated or not, the same on every rank."""
-        mine, local = self._owned(ids)
-        values = np.zeros((4, len(ids)))
-        for row, name in enumerate(("logit", "mean_loss", "times_seen", "size_level")):
-            values[row, mine] = self._columns[name][local]
-        logit, mean_loss, times_seen, size_level = self.exchange.sum(values)
+        names = ("logit", "mean_loss", "times_seen", "size_level")
+        logit, mean_loss, times_seen, size_level = self._values(ids, names)
         return Rows(logit, mean_loss, times_seen.astype(np.int64), size_level.astype(np.int64))
+
+    def logits(self, ids: np.ndarray) -> np.ndarray:
+        """The logits alone of ``ids``, as in :meth:`read`: (B,) float64."""
+        return self._values(ids, ("logit",))[0]
 
     def write(
         self,
@@ -186,6 +187,14 @@ class SampleMask:
             column, saved = self._columns[name], state["columns"][name].numpy()
             column[:] = saved[self.rank :: self.world].astype(column.dtype)
         self.totals = Totals(**state["totals"])
+
+    def _values(self, ids: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        """Columns of ``ids`` on every rank, a row a name, (len(names), B) float64."""
+        mine, local = self._owned(ids)
+        values = np.zeros((len(names), len(ids)))
+        for row, name in enumerate(names):
+            values[row, mine] = self._columns[name][local]
+        return self.exchange.sum(values)
 
     def _owned(self, ids: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray]:
         """Which of ``ids`` this rank owns, and their local rows."""

@@ -150,7 +150,7 @@ class AdaPruner:
         if not self.terms.classification:
             return torch.zeros(len(own))
         everyone, mine = self.mask.exchange.gather(own)
-        logit = self.mask.read(everyone).logit[mine]
+        logit = self.mask.logits(everyone)[mine]
         alpha = self.schedule.alpha(self.epoch)
         return torch.sigmoid(torch.from_numpy(alpha * logit)).float()
 

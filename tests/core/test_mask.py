@@ -30,6 +30,7 @@ def test_reads_what_was_written_and_touches_nothing_else():
     mask.write(np.array([4, 1]), *rows([0.5, -1.5], seen=3))
     found = mask.read(np.array([1, 4, 0]))
     np.testing.assert_array_equal(found.logit, [-1.5, 0.5, 0.0])
+    np.testing.assert_array_equal(mask.logits(np.array([4, 4, 1])), [0.5, 0.5, -1.5])
     np.testing.assert_array_equal(mask.column("last_loss"), [0, -0.5, 0, 0, 1.5, 0])
     np.testing.assert_array_equal(found.mean_loss, [0.5, 2.5, 0.0])
     np.testing.assert_array_equal(found.times_seen, [3, 3, 0])

@@ -234,7 +234,8 @@ def header(args: argparse.Namespace) -> str:
             f"`python benchmarks/overhead.py {' '.join(options)}`".replace(" `", "`"),
             "",
             f"{args.pairs} pairs of steps each, batch {args.batch} of {args.side} x {args.side}, "
-            f"ResNet-{args.depth} (YOLOv3-Tiny: darknet), float32, one thread of "
+            f"ResNet-{args.depth} (YOLOv3-Tiny: darknet), R-CNN heads with {REGIONS} regions per "
+            "image, float32, one thread of "
             f"{_processor()}; Detectron2 {detectron2.__version__}, PyTorch {torch.__version__}. "
             f"Load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. "
             "Median ratio (quartiles) of pruning over stock.",

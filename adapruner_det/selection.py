@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from .core.cut import cut, kept_count
+from .core.cut import cut, kept_count, ranked_logit
 from .core.objective import pressure
 from .errors import DataError
 
@@ -46,12 +47,19 @@ class Selection:
         columns: per-sample arrays of shape (N,): ``key`` (str, sorted), ``digest`` (uint64, of the
             sample's annotations), ``kept`` (bool), and what the method knows besides
             (``logit``, ``last_loss``, ``mean_loss``, ``times_seen``, ``typical_loss``; or
-            ``score``, lower is kept first).
+            ``score``, lower is kept first). ``classes`` (str), where it is there, has the ids of
+            the classes in each sample, ascending, with one space between them; crowd boxes are
+            not counted.
         soft_ratio: r before the final cut, for methods that have one.
         config_digest: SHA-256 of the configuration that made it.
         parameters: what of the method is needed to rank its samples again.
         versions: library name → version.
         cut_from: the keep ratio of the run that this was cut from, where that is another one.
+        excluded: key → why, of the samples that the run left out because they could not be used.
+        class_names: what the ids in the column ``classes`` mean.
+        digest_of: ``bytes`` where a digest is of the class and the bytes of the image's file; empty
+            for what detection takes, and in files of version 0.1.
+        num_threads: that PyTorch used in the run; 0 where unknown.
     """
 
     method: str
@@ -64,6 +72,10 @@ class Selection:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     cut_from: float | None = None
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
+    digest_of: str = ""
+    num_threads: int = 0
 
     def __post_init__(self) -> None:
         missing = [name for name in REQUIRED_COLUMNS if name not in self.columns]
@@ -91,8 +103,51 @@ class Selection:
         """The keys that stay."""
         return frozenset(self.columns["key"][self.columns["kept"].astype(bool)].tolist())
 
+    def lost_classes(self) -> list[str]:
+        """The names of the classes that have samples, but none that stays.
+
+        A class without a name is ``class 3``. Empty where the column ``classes`` is not there.
+        """
+        if "classes" not in self.columns:
+            return []
+        classes = self.columns["classes"]
+        lost = _class_ids(classes) - _class_ids(classes[self.columns["kept"].astype(bool)])
+        names = self.class_names
+        return [names[i] if i < len(names) else f"class {i}" for i in sorted(lost)]
+
+    def unseen_keys(self) -> list[str]:
+        """The keys whose loss was never finite; empty where the method has no losses."""
+        if "times_seen" not in self.columns:
+            return []
+        return self.columns["key"][self.columns["times_seen"] == 0].tolist()
+
+    def with_dataset_name(self, name: str) -> Selection:
+        """The same samples of the same data set, which is called ``name``.
+
+        Raises:
+            DataError: a selection of several data sets, or an empty name.
+        """
+        if len(self.datasets) != 1 or not name:
+            raise DataError(
+                f"a selection of the data sets {', '.join(self.datasets)} cannot be read as one "
+                f"of {name!r}: it must be of one data set, and that must have a name"
+            )
+
+        def renamed(key: str) -> str:
+            return f"{name}/{key.rpartition('/')[2]}"
+
+        keys = [renamed(key) for key in self.columns["key"].tolist()]
+        return replace(
+            self,
+            datasets={name: fingerprint(keys, self.columns["digest"].tolist())},
+            columns={**self.columns, "key": np.array(keys)},
+            excluded={renamed(key): why for key, why in self.excluded.items()},
+        )
+
     def cut(self, keep_ratio: float) -> Selection:
         """The same run cut at another keep ratio; cuts of one run are nested.
+
+        Samples whose loss was never finite are the last to be kept.
 
         Raises:
             DataError: a keep ratio outside (0, 1], or a selection without columns that rank.
@@ -175,7 +230,10 @@ class Selection:
                 "typical_loss", np.float32(self.parameters.get("typical_loss", 1.0))
             )
             terms = self.parameters.get("pressure_terms", {})
-            return self.columns["logit"], pressure(self.columns["mean_loss"] / typical, **terms)
+            logit = self.columns["logit"]
+            if "times_seen" in self.columns:
+                logit = ranked_logit(logit, self.columns["times_seen"])
+            return logit, pressure(self.columns["mean_loss"] / typical, **terms)
         if "score" in self.columns:
             return np.zeros(self.num_samples), self.columns["score"]
         raise DataError(
@@ -196,6 +254,10 @@ def learned_selection(
     seed: int,
     config_digest: str,
     libraries: Iterable[str] = (),
+    excluded: Mapping[str, str] | None = None,
+    class_names: Sequence[str] = (),
+    classes: Sequence[Iterable[int]] | None = None,
+    digest_of: str = "",
 ) -> Selection:
     """What a finished run of ``pruner`` hands back.
 
@@ -209,6 +271,10 @@ def learned_selection(
         seed: of the run.
         config_digest: of the run's configuration.
         libraries: further ones whose versions decide the outcome.
+        excluded: key → why, of the samples that were left out.
+        class_names: of the classes in ``classes``.
+        classes: the ids of the classes in each of the N samples, without those of crowd boxes.
+        digest_of: what a digest is of, as :class:`Selection` has it.
     """
     kept = pruner.select()
     names = ("logit", "last_loss", "mean_loss", "times_seen")
@@ -229,11 +295,37 @@ def learned_selection(
             "digest": digests,
             "kept": kept,
             **columns,
+            **class_column(classes),
         },
         soft_ratio=pruner.status().ratio,
         config_digest=config_digest,
         parameters=parameters,
         versions=library_versions("adapruner-det", "torch", "numpy", *libraries),
+        excluded=dict(excluded or {}),
+        class_names=tuple(class_names),
+        digest_of=digest_of,
+        num_threads=torch.get_num_threads(),
+    )
+
+
+def class_column(classes: Iterable[Iterable[int]] | None) -> dict[str, np.ndarray]:
+    """The column ``classes`` from the class ids of each sample; none where they are not known."""
+    if classes is None:
+        return {}
+    words = [" ".join(str(int(c)) for c in sorted(set(own))) for own in classes]
+    return {"classes": np.array(words, dtype=np.str_)}
+
+
+def lost_classes_line(selection: Selection) -> str:
+    """One sentence that names the classes without a kept image, at most ten; empty if all stay."""
+    lost = selection.lost_classes()
+    if not lost:
+        return ""
+    names = ", ".join(name if name.isprintable() else repr(name) for name in lost[:10])
+    more = f" and {len(lost) - 10} more" if len(lost) > 10 else ""
+    return (
+        f"the selection keeps no image of {len(lost)} class(es): {names}{more}; "
+        "a model that is trained on it cannot learn them"
     )
 
 
@@ -261,6 +353,11 @@ def fingerprint(keys: Iterable[str], digests: Iterable[int]) -> str:
     for key, value in zip(keys, digests, strict=True):
         total.update(f"{key} {int(value):016x}\n".encode())
     return total.hexdigest()
+
+
+def _class_ids(column: np.ndarray) -> set[int]:
+    """The ids in a column ``classes``, of any length."""
+    return {int(word) for words in np.unique(column).tolist() for word in words.split()}
 
 
 def _difference(key: str, mine: dict[str, int], other: dict[str, int]) -> str:

@@ -173,6 +173,7 @@ def balanced_cut(
     with too few come; then the count is made exact by samples whose classes all have room.
     Where classes overlap so that this fails, the count stays exact and :meth:`Balance.off_band`
     says which classes are out. Costs O(N log N), and where classes are off a plain loop over N.
+    Samples with a logit of −∞ are kept only where no others are left, whatever their classes.
 
     Returns:
         (N,) bool with exactly ``count`` true.
@@ -183,6 +184,8 @@ def balanced_cut(
     fewest, most = balance.bounds(keep_ratio)
     counts = balance.sets.count(kept)
     order = cut_order(logit, score)
+    order = order[logit[order] > -np.inf]
+    fewest = np.minimum(fewest, balance.sets.count(logit > -np.inf))
     surplus = 0
 
     def flip(index: int, classes: np.ndarray) -> None:

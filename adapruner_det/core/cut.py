@@ -48,3 +48,12 @@ def cut(logit: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
 def cut_order(logit: np.ndarray, score: np.ndarray) -> np.ndarray:
     """All indices in the order in which :func:`cut` keeps them, (N,). Costs O(N log N)."""
     return np.lexsort((np.arange(len(logit)), score, -logit))
+
+
+def ranked_logit(logit: np.ndarray, times_seen: np.ndarray) -> np.ndarray:
+    """The logits (N,), and −∞ where no loss was ever finite, which the cut keeps last of all.
+
+    Such a logit still is what it started as, which would put its sample before every one that
+    the losses push out.
+    """
+    return np.where(times_seen > 0, logit, -np.inf)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .balance import Balance, ClassDuals, balanced_cut
-from .cut import cut, kept_count
+from .cut import cut, kept_count, ranked_logit
 from .exchange import Exchange
 from .mask import SampleMask
 from .objective import pressure
@@ -210,6 +210,7 @@ class AdaPruner:
     def select(self) -> np.ndarray:
         """The final cut: (N,) bool with exactly round(c_r·N) true (at least one).
 
+        Samples whose loss was never finite are kept only where no others are left.
         Says loudly when the soft ratio is not within ε = 0.02 of c_r, and when all losses are
         equal; the cut is exact even so.
         Costs O(N), on every process.
@@ -219,7 +220,8 @@ class AdaPruner:
         if count < self.num_samples:
             self._warn(mean_loss, count)
         score = pressure(mean_loss / self.typical_losses(), **self._pressure_terms())
-        kept = self._cut(self.mask.full_column("logit"), score, count)
+        seen = self.mask.full_column("times_seen")
+        kept = self._cut(ranked_logit(self.mask.full_column("logit"), seen), score, count)
         self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
         return kept
 
@@ -252,8 +254,8 @@ class AdaPruner:
         off = self.balance.off_band(kept, self.keep_ratio)
         if len(off):
             logger.warning(
-                "The kept share of the classes %s could not be brought within %.3f of %.4f: "
-                "their samples have other classes too; widen the band.",
+                "The kept share of the classes %s could not be brought within %.3f of %.4f: their "
+                "samples have other classes too, or never had a finite loss; widen the band.",
                 off.tolist(),
                 self.balance.band,
                 self.keep_ratio,

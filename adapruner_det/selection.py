@@ -7,11 +7,6 @@ Shape letters: N samples, K kept.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,17 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .core.cut import cut, kept_count, ranked_logit
-from .core.objective import pressure
+from . import selection_file
+from .core.cut import cut, kept_count, ranking
 from .errors import DataError
+from .selection_file import REQUIRED_COLUMNS
 
 if TYPE_CHECKING:
     from .core import AdaPruner
-
-SCHEMA_VERSION = 1
-
-#: Columns every selection has, one row a sample in the order of the sorted keys.
-REQUIRED_COLUMNS = ("key", "digest", "kept")
 
 
 @dataclass(frozen=True)
@@ -133,8 +124,10 @@ class Selection:
                 f"of {name!r}: it must be of one data set, and that must have a name"
             )
 
+        (old,) = self.datasets
+
         def renamed(key: str) -> str:
-            return f"{name}/{key.rpartition('/')[2]}"
+            return name + key.removeprefix(old) if key.startswith(f"{old}/") else key
 
         keys = [renamed(key) for key in self.columns["key"].tolist()]
         return replace(
@@ -183,57 +176,60 @@ class Selection:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write ``path`` (.json) and its ``.npz``, each under a temporary name first."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_file(path.with_suffix(".npz"), lambda f: _write_npz(f, self.columns))
-        _replace_file(path, lambda f: f.write(self._to_json().encode()))
-        return path
+        """Write ``path`` (.json) and its ``.npz``.
 
-    @classmethod
-    def load(cls, path: str | Path) -> Selection:
-        """Read what :meth:`save` wrote.
+        Whenever the process is killed, :meth:`load` finds the whole selection that was there
+        before or the whole new one; see :func:`.selection_file.write`.
 
         Raises:
-            DataError: a file that is not there, is not a selection, is of another schema version,
-                or whose ``.npz`` does not belong to it.
+            ValueError: a selection that :meth:`load` would refuse.
+            DataError: a disk that is full or closed to writing; what was there before stays.
         """
         path = Path(path)
-        header = _read_header(path)
-        columns = _read_npz(path.with_suffix(".npz"))
-        try:
-            kept = header.pop("kept")
-            selection = cls(columns=columns, **header)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} is not a selection: {error}") from error
-        if set(kept) != selection.kept_keys:
-            raise DataError(
-                f"{path} and {path.with_suffix('.npz')} disagree on the kept keys: "
-                "they are not from the same run; copy both files of one selection together"
-            )
-        return selection
-
-    def _to_json(self) -> str:
-        header = {k: v for k, v in self.__dict__.items() if k in _HEADER_FIELDS}
-        counts = {
+        if any(column.dtype.hasobject for column in self.columns.values()):
+            raise ValueError("a selection's columns must be plain arrays, not Python objects")
+        header = {name: getattr(self, name) for name in _HEADER_FIELDS}
+        selection_file.check_header(header)
+        selection_file.check_columns(self.columns, header)
+        header = {
+            "schema_version": selection_file.SCHEMA_VERSION,
+            **header,
             "num_samples": self.num_samples,
             "num_kept": self.num_kept,
             "keep_ratio_reached": self.num_kept / self.num_samples,
         }
-        body = {"schema_version": SCHEMA_VERSION, **header, **counts}
-        return json.dumps({**body, "kept": sorted(self.kept_keys)}, indent=1) + "\n"
+        selection_file.write(path, header, sorted(self.kept_keys), self.columns)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Selection:
+        """Read what :meth:`save` wrote, by this version or 0.1.
+
+        Raises:
+            DataError: files that are not there, are no selection or are damaged, and a ``.npz``
+                that does not belong to its JSON. Nothing else, whatever is in the files.
+        """
+        path = Path(path)
+        header, columns = selection_file.read(path)
+        fields = {name: header[name] for name in _HEADER_FIELDS if name in header}
+        fields["class_names"] = tuple(fields.get("class_names", ()))
+        columns["kept"] = columns["kept"].astype(bool)
+        try:
+            return cls(columns=columns, **fields)
+        except ValueError as error:
+            raise DataError(f"{path} is not a selection: {error}") from error
 
     def _ranking(self) -> tuple[np.ndarray, np.ndarray]:
         """(logit, score), as :func:`core.cut.cut` takes them."""
         if "logit" in self.columns:
-            typical = self.columns.get(
-                "typical_loss", np.float32(self.parameters.get("typical_loss", 1.0))
+            alike = np.array(self.parameters.get("typical_loss", 1.0), dtype=np.float32)
+            return ranking(
+                self.columns["logit"],
+                self.columns["mean_loss"],
+                self.columns.get("typical_loss", alike),
+                self.columns.get("times_seen"),
+                self.parameters.get("pressure_terms", {}),
             )
-            terms = self.parameters.get("pressure_terms", {})
-            logit = self.columns["logit"]
-            if "times_seen" in self.columns:
-                logit = ranked_logit(logit, self.columns["times_seen"])
-            return logit, pressure(self.columns["mean_loss"] / typical, **terms)
         if "score" in self.columns:
             return np.zeros(self.num_samples), self.columns["score"]
         raise DataError(
@@ -371,53 +367,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _replace_file(path: Path, write: Any) -> None:
-    """Write to a temporary file beside ``path`` and rename: it is whole or not there."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _write_npz(file: Any, columns: Mapping[str, np.ndarray]) -> None:
-    # numpy 2.0's savez has no allow_pickle and would save that as a column, so it is checked here.
-    if any(column.dtype.hasobject for column in columns.values()):
-        raise ValueError("a selection's columns must be plain arrays, not Python objects")
-    np.savez_compressed(file, **columns)  # type: ignore[arg-type]
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no selection at {path}; make one with tools/prune_net.py"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not a selection: {error}") from error
-    version = header.get("schema_version") if isinstance(header, dict) else None
-    if version != SCHEMA_VERSION:
-        raise DataError(
-            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: "
-            "give it the .json that tools/prune_net.py wrote"
-        )
-    return {k: v for k, v in header.items() if k in _HEADER_FIELDS or k == "kept"}
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; it belongs to the .json beside it") from None
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error

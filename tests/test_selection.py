@@ -1,12 +1,10 @@
 import json
-import zipfile
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapruner_det import selection as module
 from adapruner_det.core import AdaPruner, Schedule
 from adapruner_det.errors import DataError
 from adapruner_det.selection import Selection, check_keep_ratio, digest, fingerprint
@@ -83,20 +81,6 @@ def test_objects_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must be plain arrays"):
         with_columns(extra=np.array([None] * 10)).save(tmp_path / "run.json")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = make().save(tmp_path / "run.json")
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-
-    def fail(file, columns):
-        file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(module, "_write_npz", fail)
-    with pytest.raises(OSError, match="disk full"):
-        make(seed=4).save(path)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 # --- cutting at other ratios ---------------------------------------------------------------------
@@ -182,7 +166,7 @@ def test_a_fingerprint_depends_on_keys_and_annotations():
     assert digest("a") != digest("b") and 0 <= digest("a") < 2**64
 
 
-# --- bad files -----------------------------------------------------------------------------------
+# --- columns -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -201,84 +185,3 @@ def test_columns_that_do_not_fit(changes, message):
 def test_missing_columns():
     with pytest.raises(ValueError, match="needs the columns"):
         make(columns={"key": np.array(KEYS)})
-
-
-def break_json(path):
-    path.write_text(path.read_text()[:50])
-
-
-def not_a_selection(path):
-    path.write_text('{"annotations": []}')
-
-
-def a_list(path):
-    path.write_text("[]")
-
-
-def other_version(path):
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 9'))
-
-
-def remove_json(path):
-    path.unlink()
-
-
-def remove_npz(path):
-    path.with_suffix(".npz").unlink()
-
-
-def break_npz(path):
-    path.with_suffix(".npz").write_bytes(b"PK not really")
-
-
-def truncate_npz(path):
-    npz = path.with_suffix(".npz")
-    npz.write_bytes(npz.read_bytes()[:300])
-
-
-def npz_of_another_run(path):
-    with_columns(kept=np.arange(10) >= 2).save(path.with_name("other.json"))
-    path.with_name("other.npz").replace(path.with_suffix(".npz"))
-
-
-def npz_without_columns(path):
-    with zipfile.ZipFile(path.with_suffix(".npz"), "w"):
-        pass
-
-
-def remove_field(path, name):
-    text = json.loads(path.read_text())
-    del text[name]
-    path.write_text(json.dumps(text))
-
-
-def missing_method(path):
-    remove_field(path, "method")
-
-
-def missing_kept(path):
-    remove_field(path, "kept")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (remove_json, "there is no selection at"),
-        (break_json, "is not a selection"),
-        (not_a_selection, "has schema version None"),
-        (a_list, "has schema version None"),
-        (other_version, "has schema version 9"),
-        (missing_method, "is not a selection"),
-        (missing_kept, "is not a selection"),
-        (remove_npz, "is missing"),
-        (break_npz, "cannot be read"),
-        (truncate_npz, "cannot be read"),
-        (npz_without_columns, "is not a selection"),
-        (npz_of_another_run, "disagree on the kept keys"),
-    ],
-)
-def test_damaged_files(tmp_path, damage, message):
-    path = make().save(tmp_path / "run.json")
-    damage(path)
-    with pytest.raises(DataError, match=message):
-        Selection.load(path)

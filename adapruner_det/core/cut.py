@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from .objective import pressure
 
 
 def kept_count(num_samples: int, keep_ratio: float) -> int:
@@ -50,10 +54,29 @@ def cut_order(logit: np.ndarray, score: np.ndarray) -> np.ndarray:
     return np.lexsort((np.arange(len(logit)), score, -logit))
 
 
-def ranked_logit(logit: np.ndarray, times_seen: np.ndarray) -> np.ndarray:
-    """The logits (N,), and −∞ where no loss was ever finite, which the cut keeps last of all.
+def ranking(
+    logit: np.ndarray,
+    mean_loss: np.ndarray,
+    typical: np.ndarray,
+    times_seen: np.ndarray | None,
+    terms: Mapping[str, bool],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`cut` orders samples by.
 
-    Such a logit still is what it started as, which would put its sample before every one that
-    the losses push out.
+    Where no loss was ever finite the logit still is what it started as, which would put the sample
+    before all that the losses push out. It is −∞ here: such samples are kept last of all.
+
+    Args:
+        logit: (N,) logits.
+        mean_loss: (N,) finite, 0 or more.
+        typical: (N,) or (), above 0: what mean losses are divided by.
+        times_seen: (N,) how often each sample had a finite loss; None if that is not known.
+        terms: the switches of :func:`.objective.pressure`.
+
+    Returns:
+        (logit, score), (N,) each and without NaN.
     """
-    return np.where(times_seen > 0, logit, -np.inf)
+    with np.errstate(over="ignore"):  # the largest loss there is, by a small one
+        loss = mean_loss / typical
+    score = pressure(np.minimum(loss, np.finfo(loss.dtype).max), **terms)
+    return (logit if times_seen is None else np.where(times_seen > 0, logit, -np.inf)), score

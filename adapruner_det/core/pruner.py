@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .balance import Balance, ClassDuals, balanced_cut
-from .cut import cut, kept_count, ranked_logit
+from .cut import cut, kept_count, ranking
 from .exchange import Exchange
 from .mask import SampleMask
 from .objective import pressure
@@ -162,8 +162,8 @@ class AdaPruner:
             losses: (B,) task losses before any weighting, L >= 0; detached here.
 
         Returns:
-            The ids of this process whose loss was NaN or infinite. They move nothing and are
-            counted in ``nonfinite``.
+            The ids of this process whose loss was NaN or infinite, or beyond what float32 holds.
+            They move nothing and are counted in ``nonfinite``.
 
         Raises:
             ValueError: shapes that differ, an index outside [0, N), or a negative loss.
@@ -219,9 +219,14 @@ class AdaPruner:
         mean_loss = self.mask.full_column("mean_loss")
         if count < self.num_samples:
             self._warn(mean_loss, count)
-        score = pressure(mean_loss / self.typical_losses(), **self._pressure_terms())
-        seen = self.mask.full_column("times_seen")
-        kept = self._cut(ranked_logit(self.mask.full_column("logit"), seen), score, count)
+        order = ranking(
+            self.mask.full_column("logit"),
+            mean_loss,
+            self.typical_losses(),
+            self.mask.full_column("times_seen"),
+            self._pressure_terms(),
+        )
+        kept = self._cut(*order, count)
         self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
         return kept
 
@@ -266,7 +271,7 @@ class AdaPruner:
         """What mean losses are divided by before Eq. 5, float32: (N,), or () if one for all."""
         alike = self._typical is None or not self._typical.by_size
         level = np.array(0) if alike else self.mask.full_column("size_level")
-        return self._scale(level).astype(np.float32)
+        return np.maximum(self._scale(level), np.finfo(np.float32).tiny).astype(np.float32)
 
     def ranking_parameters(self) -> dict[str, Any]:
         """What, beside the typical losses, turns a mean loss into what orders equal logits."""
@@ -375,9 +380,11 @@ def _make_controller(
 
 
 def _as_float64(losses: Tensor | np.ndarray) -> np.ndarray:
+    """The losses; one that the mask's float32 cannot hold is infinite."""
     if isinstance(losses, Tensor):
-        return losses.detach().to("cpu", torch.float64).numpy()
-    return np.asarray(losses, dtype=np.float64)
+        losses = losses.detach().to("cpu", torch.float64).numpy()
+    losses = np.asarray(losses, dtype=np.float64)
+    return np.where(losses > np.finfo(np.float32).max, np.inf, losses)
 
 
 def _mean_by_id(ids: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

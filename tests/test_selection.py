@@ -2,12 +2,21 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core import AdaPruner, Schedule
 from adapruner_det.errors import DataError
-from adapruner_det.selection import Selection, check_keep_ratio, digest, fingerprint
+from adapruner_det.selection import (
+    Selection,
+    check_keep_ratio,
+    class_column,
+    digest,
+    fingerprint,
+    learned_selection,
+    lost_classes_line,
+)
 
 KEYS = [f"toy/{i:03d}" for i in range(10)]
 
@@ -116,6 +125,34 @@ def test_a_cut_at_the_runs_own_ratio_is_the_runs_own_set():
     np.testing.assert_array_equal(run.cut(0.8).columns["kept"], kept)
 
 
+def test_a_run_says_what_it_left_out_and_what_it_loses(tmp_path):
+    pruner = AdaPruner(10, 0.8, Schedule(1, 8), sizes=np.arange(10) % 3)
+    losses = np.exp(np.random.default_rng(0).normal(size=10))
+    losses[[0, 3]] = np.nan
+    for _ in range(9):
+        pruner.observe(np.arange(10), losses)
+        pruner.end_epoch()
+    run = learned_selection(
+        pruner,
+        keys=KEYS,
+        digests=make().columns["digest"],
+        datasets=make().datasets,
+        seed=3,
+        config_digest="c",
+        excluded={"toy/x": "cut short"},
+        class_names=["cat", "dog"],
+        classes=[[1]] + [[0]] * 9,
+        digest_of="bytes",
+    )
+    found = Selection.load(run.save(tmp_path / "run.json"))
+    assert found.excluded == {"toy/x": "cut short"} and found.digest_of == "bytes"
+    assert found.class_names == ("cat", "dog") and found.num_threads == torch.get_num_threads()
+    assert found.unseen_keys() == [KEYS[0], KEYS[3]]
+    assert found.kept_keys == frozenset(KEYS) - {KEYS[0], KEYS[3]}
+    assert found.lost_classes() == ["dog"]
+    np.testing.assert_array_equal(found.cut(0.8).columns["kept"], run.columns["kept"])
+
+
 def vars_of(selection):
     return {name: getattr(selection, name) for name in Selection.__dataclass_fields__}
 
@@ -138,6 +175,82 @@ def test_keep_ratios_outside_the_range(keep_ratio):
         check_keep_ratio(keep_ratio)
     with pytest.raises(DataError, match=r"must lie in \(0, 1\]"):
         make().cut(keep_ratio)
+
+
+def test_samples_without_a_finite_loss_are_the_last_of_any_cut():
+    """Their logit still is 0, between those that stay and those that go."""
+    seen = np.where(np.arange(10) == 4, 0, 6).astype(np.uint16)
+    run = with_columns(times_seen=seen)
+    assert run.columns["logit"][4] > run.columns["logit"][5]
+    order = [*range(4), *range(5, 10), 4]
+    for count in range(1, 11):
+        assert run.cut(count / 10).kept_keys == {KEYS[i] for i in order[:count]}
+    assert run.unseen_keys() == [KEYS[4]]
+
+
+def test_without_losses_nothing_is_known_to_be_unseen():
+    assert make().unseen_keys() == []
+
+
+# --- classes -------------------------------------------------------------------------------------
+
+CLASSES = ["0", "0 2", "", "2", "0", "0", "0", "0", "2 11", "1 11"]
+
+
+def with_classes(names=("cat", "dog", "seal"), classes=tuple(CLASSES)):
+    columns = {**make().columns, "classes": np.array(classes)}
+    return make(columns=columns, class_names=names)
+
+
+def test_classes_without_a_kept_image_are_named():
+    selection = with_classes()
+    assert selection.lost_classes() == ["dog", "class 11"]
+    assert selection.cut(0.1).lost_classes() == ["dog", "seal", "class 11"]
+    assert selection.cut(1.0).lost_classes() == []
+    assert make().lost_classes() == []
+    assert with_classes(names=()).lost_classes() == ["class 1", "class 11"]
+
+
+def test_the_line_that_tools_print_of_lost_classes():
+    assert lost_classes_line(make()) == lost_classes_line(with_classes().cut(1.0)) == ""
+    line = lost_classes_line(with_classes())
+    assert line.startswith("the selection keeps no image of 2 class(es): dog, class 11; ")
+    many = with_classes((), [" ".join(map(str, range(i, i + 15))) for i in range(10)]).cut(0.1)
+    line = lost_classes_line(many)
+    assert "of 9 class(es): class 15, class 16" in line and "more" not in line
+    wide = with_classes((), ["0", *[" ".join(map(str, range(1, 13)))] * 9]).cut(0.1)
+    line = lost_classes_line(wide)
+    assert "of 12 class(es)" in line and "class 10 and 2 more; " in line and "class 11" not in line
+    assert "\n" not in lost_classes_line(with_classes(("cat", "dog\n\x1b[2J", "seal")))
+
+
+def test_class_ids_become_a_column():
+    column = class_column([[2, 0, 2], [], (10, 9)])["classes"]
+    assert column.tolist() == ["0 2", "", "9 10"]
+    assert class_column(None) == {}
+    assert class_column([[], []])["classes"].dtype.kind == "U"
+
+
+# --- another name --------------------------------------------------------------------------------
+
+
+def test_the_data_set_under_another_name(tmp_path):
+    run = make(excluded={"toy/x": "cut short"}).cut(0.5)
+    found = run.with_dataset_name("my/set")
+    keys = [key.replace("toy", "my/set") for key in KEYS]
+    assert found.columns["key"].tolist() == keys
+    assert found.datasets == {"my/set": fingerprint(keys, found.columns["digest"])}
+    assert found.excluded == {"my/set/x": "cut short"}
+    assert found.kept_keys == frozenset(keys[:5])
+    found.check(keys, run.columns["digest"])
+    assert Selection.load(found.save(tmp_path / "run.json")).kept_keys == found.kept_keys
+    assert found.with_dataset_name("toy").columns["key"].tolist() == KEYS
+
+
+@pytest.mark.parametrize(("datasets", "name"), [({"toy": "", "b": ""}, "c"), ({"toy": ""}, "")])
+def test_a_name_for_several_data_sets_or_none(datasets, name):
+    with pytest.raises(DataError, match="cannot be read as one of"):
+        make(datasets=datasets).with_dataset_name(name)
 
 
 # --- the data it is for --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from adapruner_det.selection import Selection, digest, fingerprint
 KEYS = [f"toy/{i:03d}" for i in range(10)]
 MANY = settings(
     deadline=None,
-    max_examples=150,
+    max_examples=80,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -160,7 +160,7 @@ def test_whatever_is_saved_is_loaded(tmp_path, selection):
 
 def test_the_largest_and_most_even_columns_are_within_the_limits(tmp_path):
     """Columns that deflate as far as anything does, and long keys that no one can read."""
-    n = 200_000
+    n = 50_000
     keys = [f"toy/{'😀' * 20}{i:06d}" for i in range(n)]
     columns = {
         "key": np.array(keys),
@@ -268,7 +268,10 @@ def test_a_save_that_is_killed_after_a_killed_one_loses_nothing_either(tmp_path,
     path = make(seed=1).save(folder / "run.json")
     act = make(seed=2, keep_ratio=0.5).save
     last = make(seed=3, keep_ratio=0.3)
-    for state in states_of_the_disk(monkeypatch, folder, tmp_path, lambda: act(path)):
+    states = states_of_the_disk(monkeypatch, folder, tmp_path, lambda: act(path))
+    half_done = [state for state in states if (state / "run.npz.new").exists()]
+    assert {loaded_seed(state) for state in half_done} == {1, 2}
+    for state in half_done[::2]:  # the state before a step is that after the step before it
         before = loaded_seed(state)
         again = partial(last.save, state / "run.json")
         seeds = [loaded_seed(s) for s in states_of_the_disk(monkeypatch, state, tmp_path, again)]
@@ -718,17 +721,16 @@ def test_flipped_bytes_of_the_columns(pair, changes):
         np.testing.assert_array_equal(column, make().columns[name])
 
 
-def test_no_single_byte_takes_a_column_away(saved):
-    """The lengths of comments in a zip's directory can hide the entry that follows."""
+@pytest.mark.parametrize("field", [30, 32])
+def test_no_length_hides_a_column(saved, field):
+    """An extra field or a comment in the zip's directory could swallow the entry that follows."""
     edit(saved, npz_sha256=ABSENT)
     columns = npz_of(saved).read_bytes()
-    for at in range(columns.index(b"PK\x01\x02"), len(columns)):
-        for value in (len("classes.npy") + 46, 1):
-            changed = bytearray(columns)
-            changed[at] ^= value
-            npz_of(saved).write_bytes(changed)
-            found = outcome(saved)
-            assert found is None or list(found.columns) == list(make().columns)
+    at = columns.rindex(b"PK\x01\x02", 0, columns.rindex(b"PK\x01\x02"))
+    changed = bytearray(columns)
+    struct.pack_into("<H", changed, at + field, len("classes.npy") + 46)
+    npz_of(saved).write_bytes(changed)
+    refused(saved)
 
 
 @MANY

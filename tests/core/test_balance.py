@@ -89,6 +89,29 @@ def test_swaps_go_by_the_order_of_the_cut():
     assert np.flatnonzero(kept).tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13]
 
 
+def test_samples_without_an_order_fill_no_band():
+    """Class 1 has two samples with a logit and eight without, which no band brings back."""
+    logit = np.where(np.arange(20) < 12, np.linspace(1, -1, 20), -np.inf)
+    balance = Balance(one_class_each(np.arange(20) // 10, 2), band=0.1)
+    kept = balanced_cut(logit, np.zeros(20), 10, balance, 0.5)
+    assert np.flatnonzero(kept).tolist() == [*range(8), 10, 11]
+    kept = balanced_cut(logit, np.zeros(20), 14, balance, 0.7)
+    assert np.flatnonzero(kept).tolist() == list(range(14))
+
+
+@settings(deadline=None)
+@given(data=st.data(), n=st.integers(1, 30))
+def test_samples_without_an_order_stay_only_where_no_others_are_left(data, n):
+    sets = data.draw(st.lists(st.sets(st.integers(0, 3)), min_size=n, max_size=n))
+    choices = st.sampled_from([-np.inf, -1.0, 1.0])
+    logit = np.array(data.draw(st.lists(choices, min_size=n, max_size=n)))
+    count = data.draw(st.integers(0, n))
+    balance = Balance(ClassSets.from_sets(sets, 4), band=data.draw(st.sampled_from([0.01, 0.2])))
+    kept = balanced_cut(logit, np.zeros(n), count, balance, 0.7)
+    assert np.count_nonzero(kept) == count
+    assert np.count_nonzero(kept & np.isinf(logit)) == max(0, count - np.isfinite(logit).sum())
+
+
 # --- the run -------------------------------------------------------------------------------------
 
 

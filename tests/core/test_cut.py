@@ -4,6 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core import cut, kept_count
+from adapruner_det.core.cut import ranking
+from adapruner_det.core.objective import pressure
 
 #: Few distinct values, so that ties are the rule.
 ROWS = st.lists(
@@ -63,3 +65,39 @@ def test_kept_count(num_samples, keep_ratio, count):
 def test_refused(logit, score, count, message):
     with pytest.raises(ValueError, match=message):
         cut(np.array(logit), np.array(score), count)
+
+
+# --- what is cut by ------------------------------------------------------------------------------
+
+LARGEST = np.finfo(np.float32).max
+
+
+@given(rows=ROWS, data=st.data())
+def test_samples_that_were_never_seen_come_after_all_others(rows, data):
+    logit, loss = columns(rows)
+    logit = np.where(np.isinf(logit), 2, logit)
+    seen = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows))))
+    order = ranking(logit, loss, np.ones((), np.float32), seen, {})
+    for count in range(len(rows) + 1):
+        kept = cut(*order, count)
+        assert np.count_nonzero(kept & (seen == 0)) == max(0, count - np.count_nonzero(seen))
+
+
+def test_seen_samples_are_ranked_by_logit_then_by_pressure():
+    logit = np.array([0.5, 1.0, 0.5], dtype=np.float32)
+    loss = np.array([2.0, 9.0, 1.0], dtype=np.float32)
+    found, score = ranking(logit, loss, np.float32(2), None, {"use_selection": False})
+    np.testing.assert_array_equal(found, logit)
+    np.testing.assert_array_equal(score, loss / 2)
+    _, score = ranking(logit, loss, np.float32(2), np.ones(3), {})
+    np.testing.assert_array_equal(score, pressure(loss / 2))
+    assert score.dtype == np.float32
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_losses_have_an_order(dtype):
+    loss = np.array([np.finfo(dtype).max, 0.0, 1.0], dtype=dtype)
+    typical = np.array(np.finfo(dtype).tiny)
+    _, score = ranking(np.zeros(3, dtype), loss, typical, np.ones(3), {})
+    assert np.isfinite(score).all()

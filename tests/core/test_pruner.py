@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapruner_det.core import AdaPruner, Schedule, Terms, kept_count
+from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, Terms, kept_count
 from adapruner_det.core.mask import COLUMNS
 
 
@@ -241,6 +241,37 @@ def test_nonfinite_losses_are_counted_and_move_nothing(caplog):
     assert pruner.nonfinite == pruner.status().nonfinite == 3
     for name in COLUMNS:
         np.testing.assert_array_equal(pruner.mask.column(name), other.mask.column(name))
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("keep_ratio", [0.3, 0.8, 0.95])
+def test_samples_whose_loss_was_never_finite_are_dropped_first(keep_ratio, balanced):
+    bad = [0, 7, 13, 21]
+    losses = np.exp(np.random.default_rng(0).normal(size=40))
+    losses[bad] = [np.nan, np.inf, 1e39, np.nan]
+    sets = ClassSets.from_sets([[int(i in bad)] for i in range(40)], 2)  # a class of bad ones alone
+    balance = Balance(sets, 0.05) if balanced else None
+    pruner = AdaPruner(40, keep_ratio, Schedule(1, 12), balance=balance)
+    train(pruner, losses, 13)
+    assert np.flatnonzero(pruner.mask.column("times_seen") == 0).tolist() == bad
+    kept = pruner.select()
+    count = kept_count(40, keep_ratio)
+    assert np.count_nonzero(kept) == count
+    assert np.count_nonzero(kept[bad]) == max(0, count - 36)
+
+
+@pytest.mark.filterwarnings("error")
+def test_losses_near_the_largest_there_are_still_give_a_cut():
+    losses = np.array([1e-45, 1.0, 1e30, float(np.finfo(np.float32).max)] * 3)
+    pruner = AdaPruner(12, 0.5, Schedule(1, 4))
+    train(pruner, losses, 5)
+    assert pruner.nonfinite == 0 and pruner.select().sum() == 6
+
+
+def test_a_typical_loss_that_float32_has_not_is_above_zero():
+    pruner = AdaPruner(4, 0.5, Schedule(1, 2))
+    train(pruner, np.full(4, 1e-60), 3)
+    assert pruner.typical_losses() > 0 and pruner.select().sum() == 2
 
 
 @pytest.mark.parametrize(

@@ -43,3 +43,22 @@ def test_it_says_what_it_is_of():
 def test_a_keep_ratio_outside_0_to_1_is_refused(keep_ratio):
     with pytest.raises(DataError, match=r"\(0, 1\]"):
         draw(10, keep_ratio)
+
+
+def test_it_keeps_what_is_known_of_the_data():
+    keys = sorted(f"toy/{i}" for i in range(4))
+    selection = random_selection(
+        keys,
+        np.arange(4, dtype=np.uint64),
+        {"toy": ""},
+        0.5,
+        0,
+        excluded={"toy/x": "cut short"},
+        class_names=["cat"],
+        classes=[[0], [], [0], []],
+        digest_of="bytes",
+    )
+    assert selection.columns["classes"].tolist() == ["0", "", "0", ""]
+    assert (selection.excluded, selection.class_names) == ({"toy/x": "cut short"}, ("cat",))
+    assert selection.digest_of == "bytes"
+    assert "classes" not in draw(4, 0.5).columns

@@ -1,3 +1,4 @@
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,19 +18,35 @@ def run_file(tmp_path):
     logit = np.random.default_rng(0).normal(size=20).astype(np.float32)
     columns = {"key": np.array(KEYS), "digest": digests, "kept": np.zeros(20, dtype=bool)}
     columns |= {"logit": logit, "mean_loss": np.ones(20, dtype=np.float32)}
-    run = Selection("adapruner", 0.8, 0, {"toy": fingerprint(KEYS, digests)}, columns)
+    worst = np.argsort(logit)[:3]  # the only images of a class
+    columns["classes"] = np.where(np.isin(np.arange(20), worst), "0 1", "0")
+    datasets = {"toy": fingerprint(KEYS, digests)}
+    run = Selection("adapruner", 0.8, 0, datasets, columns, class_names=("cat", "seal"))
     run = run.cut(0.8)
     return Selection(**{**vars(run), "cut_from": None}).save(tmp_path / "run.json")
 
 
-def cut(*arguments):
-    command = [sys.executable, TOOL, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def cut(monkeypatch, capsys):
+    """Run the tool in this process, which is fast: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
 
 
 def test_nested_files_that_say_what_they_are_from(run_file, tmp_path):
     ratios = (0.95, 0.9, 0.8, 0.7)
-    done = cut("--selection", run_file, "--keep-ratio", *ratios, "--output-dir", tmp_path / "cuts")
+    words = ["--selection", run_file, "--keep-ratio", *ratios, "--output-dir", tmp_path / "cuts"]
+    command = [sys.executable, TOOL, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     cuts = [Selection.load(tmp_path / "cuts" / f"run-keep{100 * r:g}.json") for r in ratios]
     assert [c.num_kept for c in cuts] == [19, 18, 16, 14]
@@ -40,17 +57,51 @@ def test_nested_files_that_say_what_they_are_from(run_file, tmp_path):
     assert "14 of 20 kept, cut from a run made for keep ratio 0.8" in done.stdout
 
 
+def test_a_class_that_a_cut_loses_is_named(cut, run_file):
+    run = Selection.load(run_file)
+    assert run.cut(0.9).lost_classes() == [] and run.cut(0.8).lost_classes() == ["seal"]
+    done = cut("--selection", run_file, "--keep-ratio", 0.9, 0.8)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: ") and "run-keep80.json" in line
+    assert "no image of 1 class(es): seal;" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--selection", "none.json", "--keep-ratio", "0.5"], "there is no selection at none.json"),
+        (["--selection", "", "--keep-ratio", "0.5"], "not a regular file"),
         (["--selection", "RUN", "--keep-ratio", "0.5", "1.5"], "the keep ratio is 1.5"),
+        (["--selection", "RUN", "--keep-ratio", "nan"], "the keep ratio is nan"),
+        (["--selection", "RUN", "--keep-ratio", "0.5", "0.50000001"], "both be written to"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_no_file(run_file, tmp_path, arguments, message):
+def test_bad_input_is_one_line_and_leaves_no_file(cut, run_file, tmp_path, arguments, message):
     arguments = [run_file if a == "RUN" else a for a in arguments]
     done = cut(*arguments, "--output-dir", tmp_path / "cuts")
+    assert_refused(done, message)
+    assert not (tmp_path / "cuts").exists()
+
+
+def assert_refused(done, message):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "cuts").exists()
+
+
+def test_the_run_itself_is_not_overwritten(cut, run_file):
+    """Under a name for which a link stands, a cut's place can be the run's own."""
+    for suffix in (".json", ".npz"):
+        own = run_file.with_suffix(suffix)
+        own.rename(own.with_stem("link-keep50"))
+        own.with_stem("link").symlink_to(own.with_stem("link-keep50"))
+    link = run_file.with_stem("link")
+    before = link.read_bytes()
+    assert_refused(cut("--selection", link, "--keep-ratio", 0.5), "is the run that is cut")
+    assert link.read_bytes() == before and Selection.load(link).num_kept == 16
+
+
+def test_a_folder_that_cannot_be_written_to(cut, run_file):
+    done = cut("--selection", run_file, "--keep-ratio", 0.5, "--output-dir", run_file)
+    assert_refused(done, f"--output-dir '{run_file}' cannot be written to")

@@ -11,12 +11,14 @@ from .selection import Selection
 
 if TYPE_CHECKING:
     from .detection.catalog import register_selection
+    from .detection.coco_set import register_coco_set
     from .detection.config import add_adapruner_config
     from .detection.trainer import PruningMixin, PruningTrainer
     from .detection.voc_folder import register_voc_folder
 
 _LAZY = {
     "add_adapruner_config": "config",
+    "register_coco_set": "coco_set",
     "register_selection": "catalog",
     "register_voc_folder": "voc_folder",
     "PruningMixin": "trainer",
@@ -29,6 +31,7 @@ __all__ = [
     "PruningTrainer",
     "Selection",
     "add_adapruner_config",
+    "register_coco_set",
     "register_selection",
     "register_voc_folder",
 ]

@@ -24,8 +24,11 @@ class DataError(ValueError):
 def reported() -> Iterator[None]:
     """Print what is the user's to mend as one line on stderr and exit with 2, as every tool does.
 
-    That is a DataError, a disk that is full or closed to writing, and a run that diverged.
+    That is a DataError, a disk that is full or closed to writing, and a run that diverged. Warnings
+    that are logged before a run has set up its logs begin with "warning: ".
     """
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
     try:
         yield
     except DataError as error:

@@ -43,12 +43,14 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         os.chmod(name, 0o644)
         os.replace(name, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save raises the latter for a full disk
+    except (OSError, RuntimeError) as error:
         _remove(name)
-        if isinstance(error, RuntimeError) and "write" not in str(error):
+        # torch.save meets a full disk with an error of its own, which hides the system's.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(reason, OSError):
             raise
         raise DataError(
-            f"{path} cannot be written: {error}; free space there or set another OUTPUT_DIR"
+            f"{path} cannot be written: {reason}; free space there or set another OUTPUT_DIR"
         ) from error
     except BaseException:
         _remove(name)

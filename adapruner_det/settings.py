@@ -11,8 +11,17 @@ from fvcore.common.config import CfgNode
 
 from .errors import DataError
 
-#: Keys that change where a run writes or how fast it reads, and nothing of what comes out.
-WITHOUT_EFFECT = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "DATA.WORKERS", "DATA.MEMORY_MB")
+#: Keys that say where a run reads and writes, or how fast, and change nothing of what comes out:
+#: what is read is told by the fingerprint of the data.
+WITHOUT_EFFECT = (
+    "OUTPUT_DIR",
+    "DATALOADER.NUM_WORKERS",
+    "DATA.ROOT",
+    "DATA.WORKERS",
+    "DATA.MEMORY_MB",
+    "ADAPRUNER.VOC_FOLDERS",
+    "ADAPRUNER.COCO_SETS",
+)
 
 
 class Range(NamedTuple):

@@ -9,9 +9,8 @@ Each seed prunes, draws and trains for itself. Outputs go to OUTPUT_DIR/seed<see
 import argparse
 
 from adapruner_det.detection.compare import compare, log_to_file, table, verdict
-from adapruner_det.detection.config import resolve_device
-from adapruner_det.detection.setup import check_pruning_inputs, load_config
-from adapruner_det.errors import reported
+from adapruner_det.detection.setup import check_pruning_inputs, load_config, run_folder
+from adapruner_det.errors import DataError, reported
 
 
 def main():
@@ -25,10 +24,12 @@ def main():
     args = parser.parse_args()
     with reported():
         cfg = load_config(args.config_file, args.opts)
-        check_pruning_inputs(cfg)
-        resolve_device(cfg)
-        log_to_file(cfg.OUTPUT_DIR)
-        runs, _ = compare(cfg, list(range(args.num_seeds)), args.processes)
+        if args.num_seeds < 1 or args.processes < 1:
+            raise DataError("--num-seeds and --processes must be 1 or more")
+        check_pruning_inputs(cfg, say=print)
+        with run_folder(cfg):
+            log_to_file(cfg.OUTPUT_DIR)
+            runs, _ = compare(cfg, list(range(args.num_seeds)), args.processes)
     print(table(runs))
     print(verdict(runs))
 

@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 from adapruner_det.detection.compare import compare, log_to_file, table, verdict
-from adapruner_det.detection.config import resolve_device
-from adapruner_det.detection.setup import check_pruning_inputs, load_config
+from adapruner_det.detection.setup import check_pruning_inputs, load_config, run_folder
 from adapruner_det.detection.summary import dropped_faults
 from adapruner_det.errors import reported
 
@@ -25,8 +24,13 @@ def main():
     with reported():
         cfg = load_config(str(ROOT / "configs/demo_yolov3tiny.yaml"))
         check_pruning_inputs(cfg)
-    resolve_device(cfg)
-    log_to_file(cfg.OUTPUT_DIR)
+        with run_folder(cfg):
+            log_to_file(cfg.OUTPUT_DIR)
+            show(cfg, start)
+
+
+def show(cfg, start):
+    """Run the comparison and print what came of it; ``start`` is when the clock began."""
     print(
         f"YOLOv3-Tiny on the demo data, {len(SEEDS)} seeds: each prunes to "
         f"{cfg.ADAPRUNER.KEEP_RATIO:.0%}, then trains on all, a random part and the selected part.",

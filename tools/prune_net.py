@@ -9,34 +9,50 @@ torchrun --nproc_per_node 2 tools/prune_net.py --config-file ...
 
 import time
 
-from detectron2.data import MetadataCatalog
-from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 
+from adapruner_det.command import sibling_command, with_output
+from adapruner_det.detection.arguments import num_processes, tool_parser
+from adapruner_det.detection.run_state import PRUNE, run_identity
 from adapruner_det.detection.setup import check_pruning_inputs, load_config, run
-from adapruner_det.detection.summary import class_kept_shares, summarize
+from adapruner_det.detection.summary import summarize
 from adapruner_det.detection.trainer import PruningTrainer
 from adapruner_det.errors import DataError, reported
 
 
 def main(cfg, args):
     start = time.perf_counter()
+    PruningTrainer.trust_pickle = args.trust_pickle
     trainer = PruningTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
     if comm.is_main_process():
-        classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes
-        shares = class_kept_shares(trainer.selection, trainer.index.dicts, classes)
         seconds = time.perf_counter() - start
-        path = trainer.selection_path
-        print(summarize(trainer.selection, shares, seconds, path, args.config_file))
+        step = next_step(cfg, args, trainer.selection_path)
+        print(summarize(trainer.selection, seconds, trainer.selection_path, step))
+
+
+def next_step(cfg, args, selection):
+    """The command that trains on the selection, with this run's configuration."""
+    words = ["--config-file", args.config_file] if args.config_file else []
+    words += ["--selection", selection]
+    words += ["--num-gpus", str(args.num_gpus)] if args.num_gpus != 1 else []
+    words += ["--trust-pickle"] if args.trust_pickle else []
+    folder = cfg.OUTPUT_DIR.rstrip("/") + "_kept"
+    words += with_output(args.opts, folder, lazy=args.config_file.endswith(".py"))
+    return sibling_command("train_pruned.py", words)
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser(epilog=__doc__).parse_args()
+    arguments = tool_parser(__doc__).parse_args()
     with reported():
         if arguments.eval_only:
             raise DataError("there is nothing to evaluate here: use train_pruned.py --eval-only")
         config = load_config(arguments.config_file, arguments.opts)
-        check_pruning_inputs(config)
-        run(arguments, config, main)
+        index = check_pruning_inputs(
+            config,
+            trust_pickle=arguments.trust_pickle,
+            processes=num_processes(arguments),
+            say=print,
+        )
+        run(arguments, config, main, identity=run_identity(PRUNE, config, index))

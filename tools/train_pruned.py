@@ -6,22 +6,31 @@ tools/train_pruned.py --config-file ... --selection FILE --same-iterations
 tools/train_pruned.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
-from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.engine import default_argument_parser
+import sys
 
-from adapruner_det.detection.catalog import register_selection
-from adapruner_det.detection.setup import check_datasets, load_config, run
+from adapruner_det.detection.arguments import num_processes, tool_parser
+from adapruner_det.detection.catalog import SampleIndex, register_selection
+from adapruner_det.detection.checkpoints import WholeCheckpointer, check_weights
+from adapruner_det.detection.run_state import TRAIN, run_identity
+from adapruner_det.detection.setup import (
+    check_datasets,
+    check_training_inputs,
+    load_config,
+    require_elsewhere,
+    run,
+)
 from adapruner_det.detection.trainer import EvaluatingTrainer, scale_schedule
 from adapruner_det.errors import reported
-from adapruner_det.selection import Selection
+from adapruner_det.selection import Selection, lost_classes_line
 
 
 def main(cfg, args):
     if args.selection:
         register_selection(args.selection)  # again, where this is another process
+    EvaluatingTrainer.trust_pickle = args.trust_pickle
     if args.eval_only:
         model = EvaluatingTrainer.build_model(cfg)
-        checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR)
+        checkpointer = WholeCheckpointer(model, cfg.OUTPUT_DIR, trust_pickle=args.trust_pickle)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         return EvaluatingTrainer.test(cfg, model)
     trainer = EvaluatingTrainer(cfg)
@@ -30,7 +39,7 @@ def main(cfg, args):
 
 
 def parse_args():
-    parser = default_argument_parser(epilog=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("--selection", help="the .json of a selection; without it, all images")
     parser.add_argument(
         "--same-iterations",
@@ -40,16 +49,36 @@ def parse_args():
     return parser.parse_args()
 
 
+def take_selection(cfg, args):
+    """Make what the selection keeps the training set of ``cfg``."""
+    selection = Selection.load(args.selection)
+    require_elsewhere(args.selection, cfg)
+    if warning := lost_classes_line(selection):
+        print(f"warning: {warning}", file=sys.stderr)
+    cfg.DATASETS.TRAIN = tuple(register_selection(args.selection))
+    if args.same_iterations:
+        print(f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations")
+    else:
+        print(scale_schedule(cfg, selection))
+
+
+def prepare(args):
+    """The checked configuration of a training and its identity, or of an evaluation and None."""
+    cfg = load_config(args.config_file, args.opts)
+    if args.eval_only:
+        check_weights(cfg, args.trust_pickle)
+        check_datasets(cfg, train=False)
+        return cfg, None
+    check_training_inputs(  # on all images: what follows from the data is that of the pruning run
+        cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
+    )
+    if args.selection:
+        take_selection(cfg, args)
+    return cfg, run_identity(TRAIN, cfg, SampleIndex.from_config(cfg))
+
+
 if __name__ == "__main__":
     arguments = parse_args()
     with reported():
-        config = load_config(arguments.config_file, arguments.opts)
-        if arguments.selection:
-            config.DATASETS.TRAIN = register_selection(arguments.selection)
-            selection = Selection.load(arguments.selection)
-            if arguments.same_iterations:
-                print(f"Training on the kept images for all {config.SOLVER.MAX_ITER} iterations")
-            else:
-                print(scale_schedule(config, selection))
-        check_datasets(config, train=not arguments.eval_only)
-        run(arguments, config, main)
+        config, identity = prepare(arguments)
+        run(arguments, config, main, identity=identity)

@@ -8,20 +8,26 @@ sorted keys of a run, taken after Detectron2 has filtered the data sets.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, DatasetFromList, MetadataCatalog
+from detectron2.data.build import (
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+)
 
 from ..errors import DataError
-from ..selection import Selection, digest, fingerprint
+from ..selection import Selection, fingerprint
+from .checks import CheckedSet, checked_set, class_names, fault_key, read_dataset, read_with_faults
+from .faults import has_object, raise_faults
+from .identity import sample_digest, sample_key, with_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -33,27 +39,41 @@ class SampleIndex:
     Attributes:
         keys: the N keys, sorted.
         digests: (N,) uint64, of each sample's annotations.
-        dicts: Detectron2's dict of each sample, with ``sample_index`` added.
+        dicts: Detectron2's dict of each sample, with ``sample_index`` added; serialised, so that
+            processes that load share them.
         dataset_names: the data sets they come from.
+        excluded: key → why a sample of these data sets is not among them.
     """
 
     keys: list[str]
     digests: np.ndarray
-    dicts: list[dict[str, Any]]
+    dicts: DatasetFromList
     dataset_names: tuple[str, ...]
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> SampleIndex:
-        """The samples of ``cfg.DATASETS.TRAIN``, filtered as Detectron2 filters them.
+        """The samples of ``cfg.DATASETS.TRAIN``, checked, and filtered as Detectron2 does.
 
         Raises:
-            DataError: data sets whose classes differ, and what :meth:`from_dicts` raises.
+            DataError: what :func:`checks.checked_set` raises, data sets whose classes differ, and
+                what :meth:`from_dicts` raises.
         """
-        _require_same_classes(cfg.DATASETS.TRAIN)
-        return cls.from_dicts({name: _filtered(cfg, name) for name in cfg.DATASETS.TRAIN})
+        require_datasets(cfg.DATASETS.TRAIN)
+        found = {n: checked_set(n, cfg.ADAPRUNER.ON_BAD_SAMPLE) for n in cfg.DATASETS.TRAIN}
+        require_same_classes(cfg.DATASETS.TRAIN)
+        return cls.from_sets(cfg, found)
+
+    @classmethod
+    def from_sets(cls, cfg: CfgNode, found: Mapping[str, CheckedSet]) -> SampleIndex:
+        """As :meth:`from_config`, of data sets that have been checked, by name."""
+        sets = {name: found[name] for name in cfg.DATASETS.TRAIN}
+        index = cls.from_dicts({n: _filtered(cfg, n, own.dicts) for n, own in sets.items()})
+        excluded = {k: why for own in sets.values() for k, why in own.excluded.items()}
+        return replace(index, excluded=excluded)
 
     @classmethod
     def from_dicts(cls, datasets: dict[str, list[dict[str, Any]]]) -> SampleIndex:
@@ -77,9 +97,10 @@ class SampleIndex:
                 "check DATASETS.TRAIN and DATALOADER.FILTER_EMPTY_ANNOTATIONS"
             )
         keys = sorted(by_key)
+        digests = np.array([sample_digest(by_key[key]) for key in keys], dtype=np.uint64)
         dicts = [{**by_key[key], "sample_index": i} for i, key in enumerate(keys)]
-        digests = np.array([sample_digest(d) for d in dicts], dtype=np.uint64)
-        return cls(keys, digests, dicts, tuple(datasets))
+        serialised = DatasetFromList(dicts, copy=False, serialize=True)
+        return cls(keys, digests, serialised, tuple(datasets))
 
     def fingerprints(self) -> dict[str, str]:
         """Data-set name → fingerprint of its keys and annotations."""
@@ -90,28 +111,25 @@ class SampleIndex:
             digests.append(value)
         return {name: fingerprint(*columns) for name, columns in rows.items()}
 
+    def classes(self) -> list[list[int]]:
+        """The category ids of each sample's boxes, one a box; those of crowds do not count."""
+        return [
+            [int(a["category_id"]) for a in d.get("annotations", ()) if not a.get("iscrowd")]
+            for d in self.dicts
+        ]
 
-def sample_key(dataset_name: str, sample: dict[str, Any]) -> str:
-    """``dataset_name/image_id``."""
-    image_id = str(sample["image_id"]).replace("/", "\\")  # one slash separates name from id
-    return f"{dataset_name}/{image_id}"
-
-
-def sample_digest(sample: dict[str, Any]) -> int:
-    """64 bits over the image's file name, its size, and its boxes with their classes."""
-    objects = sorted(
-        [int(a["category_id"]), *(round(float(v), 3) for v in a["bbox"])]
-        for a in sample.get("annotations", ())
-    )
-    name = os.path.basename(sample["file_name"])
-    return digest(json.dumps([name, sample.get("height"), sample.get("width"), objects]))
+    def class_names(self) -> list[str]:
+        """The classes that the data sets name, as many as their samples use."""
+        used = 1 + max((max(own, default=-1) for own in self.classes()), default=-1)
+        return class_names(self.dataset_names[0], used)
 
 
 def register_selection(path: str | Path) -> list[str]:
     """Put the kept part of each of a selection's data sets into DatasetCatalog.
 
     ``voc_2007_trainval`` kept at 90% becomes ``voc_2007_trainval@kept90``, with the base set's
-    metadata. Reading such a set first checks that the base set still is what was selected from.
+    classes and other metadata. Reading such a set first checks that the base set still is what was
+    selected from. Where another selection has that name already, digits of its own are added.
 
     Args:
         path: the .json of a selection.
@@ -130,49 +148,74 @@ def register_kept(selection: Selection) -> list[str]:
     names = []
     for base in selection.datasets:
         require_registered(base)
+        if MetadataCatalog.get(base).get("thing_classes") is None:
+            read_dataset(base)  # of a COCO data set the classes are known once it has been read
+        part = _KeptPart(base, selection)
         name = f"{base}@kept{selection.keep_ratio * 100:g}"
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-        DatasetCatalog.register(name, _KeptPart(selection, base))
-        metadata = {k: v for k, v in MetadataCatalog.get(base).as_dict().items() if k != "name"}
-        MetadataCatalog.get(name).set(**metadata)
+        if name in DatasetCatalog.list() and DatasetCatalog[name] != part:
+            name = f"{name}-{part.digest}"
+        if name not in DatasetCatalog.list():
+            DatasetCatalog.register(name, part)
+            MetadataCatalog.get(name).set(**_metadata_of_part(base))
         names.append(name)
     return names
 
 
-@dataclass(frozen=True)
-class _KeptPart:
-    """The kept samples of one base data set, as DatasetCatalog calls it."""
+def _metadata_of_part(base: str) -> dict[str, Any]:
+    """What holds for a part of ``base`` too: not its annotation file, which has all images."""
+    metadata = MetadataCatalog.get(base).as_dict()
+    return {k: v for k, v in metadata.items() if k not in ("name", "json_file")}
 
-    selection: Selection
-    base: str
+
+class _KeptPart:
+    """The kept samples of one base data set, as DatasetCatalog calls it.
+
+    Two are equal where they keep the same samples of the same data.
+    """
+
+    def __init__(self, base: str, selection: Selection) -> None:
+        self._base, self._selection = base, selection
+        columns = selection.columns
+        known = [k for k in columns["key"].tolist() if k.rsplit("/", 1)[0] == base]
+        rows = np.isin(columns["key"], known)
+        self._part = {name: columns[name][rows] for name in ("key", "digest", "kept")}
+        kept = self._part["key"][self._part["kept"].astype(bool)].tolist()
+        self._kept = frozenset(kept)
+        self.digest = fingerprint(kept, self._part["digest"][self._part["kept"].astype(bool)])[:8]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _KeptPart):
+            return NotImplemented
+        return self._base == other._base and all(
+            np.array_equal(column, other._part[name]) for name, column in self._part.items()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._base, self.digest))
 
     def __call__(self) -> list[dict[str, Any]]:
-        dicts = {sample_key(self.base, d): d for d in DatasetCatalog.get(self.base)}
+        found, faults = read_with_faults(self._base)
+        excluded = self._selection.excluded
+        raise_faults([f for f in faults if fault_key(self._base, f) not in excluded])
+        dicts = {sample_key(self._base, d): d for d in with_sizes(found)}
         self._check(dicts)
-        return [d for key, d in dicts.items() if key in self.selection.kept_keys]
+        return [d for key, d in dicts.items() if key in self._kept]
 
     def _check(self, dicts: dict[str, dict[str, Any]]) -> None:
-        """Compare with what was selected from: images that training filtered out do not count."""
-        columns = self.selection.columns
-        known = [k for k in columns["key"].tolist() if k.rsplit("/", 1)[0] == self.base]
-        chosen = set(known)
-        keys = sorted(k for k, d in dicts.items() if k in chosen or _has_object(d))
-        rows = np.isin(columns["key"], known)
-        part = Selection(
-            method=self.selection.method,
-            keep_ratio=self.selection.keep_ratio,
-            seed=self.selection.seed,
-            datasets={self.base: self.selection.datasets[self.base]},
-            columns={name: columns[name][rows] for name in ("key", "digest", "kept")},
+        """Compare with what was selected from.
+
+        Images that training filtered out, and faulty ones that were left out, do not count.
+        """
+        chosen, excluded = set(self._part["key"].tolist()), self._selection.excluded
+        keys = sorted(
+            k for k, d in dicts.items() if k in chosen or (has_object(d) and k not in excluded)
+        )
+        part = replace(
+            self._selection,
+            datasets={self._base: self._selection.datasets[self._base]},
+            columns=self._part,
         )
         part.check(keys, np.array([sample_digest(dicts[k]) for k in keys], dtype=np.uint64))
-
-
-def _has_object(sample: dict[str, Any]) -> bool:
-    """Whether Detectron2's FILTER_EMPTY_ANNOTATIONS lets a sample be trained on."""
-    return any(not a.get("iscrowd") for a in sample.get("annotations", ()))
 
 
 def require_registered(name: str) -> None:
@@ -211,24 +254,28 @@ def _how_to_get(name: str) -> str:
     return "set DETECTRON2_DATASETS to the folder that has it (see datasets/README.md)"
 
 
-def _require_same_classes(names: Sequence[str]) -> None:
-    """One category id must mean one class in all sets, as Detectron2 asks for."""
+def require_same_classes(names: Sequence[str]) -> None:
+    """Raise a DataError unless one category id means one class in all of ``names``.
+
+    Detectron2 asks for the same. The data sets have been read.
+    """
     classes = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
     for name, own in classes.items():
-        if own != classes[names[0]]:
+        if own is None or classes[names[0]] is None:
+            continue
+        if list(own) != list(classes[names[0]]):
             raise DataError(
                 f"the classes of {names[0]!r} and {name!r} differ: {classes[names[0]]} and {own}; "
-                "train on data sets with the same classes in the same order"
+                "use data sets with the same classes in the same order (those of VOC folders can "
+                "be set with ADAPRUNER.VOC_CLASSES)"
             )
 
 
-def _filtered(cfg: CfgNode, name: str) -> list[dict[str, Any]]:
+def _filtered(cfg: CfgNode, name: str, dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples that Detectron2 would train on, as its ``get_detection_dataset_dicts`` does."""
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and all("annotations" in d for d in dicts):
+        dicts = filter_images_with_only_crowd_annotations(dicts)
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-    try:
-        return get_detection_dataset_dicts(
-            [name],
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
-        )
-    except AssertionError as error:  # how Detectron2 says that nothing is left
-        raise DataError(f"the data set {name!r} has no image to train on: {error}") from error
+    if cfg.MODEL.KEYPOINT_ON and keypoints > 0:
+        dicts = filter_images_with_few_keypoints(dicts, keypoints)
+    return dicts

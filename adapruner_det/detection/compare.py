@@ -25,8 +25,8 @@ from tqdm import tqdm
 from ..methods.random import random_selection
 from ..selection import Selection
 from .catalog import SampleIndex, register_kept
+from .own_sets import register_from_config
 from .trainer import EvaluatingTrainer, PruningTrainer, scale_schedule
-from .voc_folder import register_from_config
 
 
 @dataclass(frozen=True)

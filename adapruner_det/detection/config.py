@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 
 import torch
@@ -23,8 +22,14 @@ def add_adapruner_config(cfg: CN) -> None:
     # The part of the training images that stays, in (0, 1].
     node.KEEP_RATIO = 0.9
     # Epochs in which every image counts fully and the mask stands still. The epochs that
-    # SOLVER.MAX_ITER leaves after them are the pruning epochs.
+    # SOLVER.MAX_ITER leaves after them are the pruning epochs. -1: half of the epochs.
     node.WARMUP_EPOCHS = 2
+    # Length of a run in epochs. Above 0, SOLVER.MAX_ITER, STEPS, WARMUP_ITERS and
+    # CHECKPOINT_PERIOD follow from it and from the number of images, and IMS_PER_BATCH gives way
+    # to a small number; 0: they count as they stand. See fit.py.
+    node.EPOCHS = 0
+    # Compute the anchors of the detector from the boxes of the training images.
+    node.AUTO_ANCHORS = False
     # α of the first and the last pruning epoch; it rises uniformly.
     node.ALPHA_START = 0.1
     node.ALPHA_END = 5.0
@@ -47,6 +52,11 @@ def add_adapruner_config(cfg: CN) -> None:
     # to $DETECTRON2_DATASETS. VOC_CLASSES names their classes; empty: those in the data.
     node.VOC_FOLDERS = []
     node.VOC_CLASSES = []
+    # Annotation files in COCO's format to register: "name=annotations.json:images", paths as above.
+    node.COCO_SETS = []
+    # A sample that cannot be used (an image that does not decode, say): "stop" refuses the run,
+    # "skip" leaves the sample out, says so and records it in the selection.
+    node.ON_BAD_SAMPLE = "stop"
     # The LazyConfig file that the configuration stands for, SHA-256 of its text, and its
     # overrides. Loading one sets them.
     node.LAZY_CONFIG = ""
@@ -61,9 +71,7 @@ def resolve_device(cfg: CN) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
-def config_digest(cfg: CN) -> str:
-    """SHA-256 of the configuration, without where its output goes. Hexadecimal."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.OUTPUT_DIR = ""
-    return hashlib.sha256(cfg.dump(sort_keys=True).encode()).hexdigest()
+def leaves_to_data(cfg: CN) -> bool:
+    """Whether ``cfg`` leaves something to the training data that :func:`fit.fit_to_data` sets."""
+    node = cfg.ADAPRUNER
+    return bool(node.EPOCHS or node.AUTO_ANCHORS or node.WARMUP_EPOCHS < 0)

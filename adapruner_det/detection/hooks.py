@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class PruningHook(HookBase):
         loader: what the run reads; its seed is saved, for a run without one.
         save_periods: numbers of steps after whose multiples a checkpoint may be saved. The mask of
             several processes is gathered then, as only the main one saves.
+        on_last_step: called once the mask has moved for the last time, before any other hook.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PruningHook(HookBase):
         model: PrunedDetector,
         loader: PruningLoader,
         save_periods: Sequence[int] = (),
+        on_last_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.pruner, self.seed = pruner, loader.seed
         self._model, self._index = model, loader.index
@@ -49,6 +51,7 @@ class PruningHook(HookBase):
         self._idle_steps = 0
         self._save_periods = [period for period in save_periods if period > 0]
         self._gathered: dict[str, Any] | None = None
+        self._on_last_step = on_last_step
 
     def before_train(self) -> None:
         self._gather()
@@ -70,6 +73,8 @@ class PruningHook(HookBase):
         done = self.trainer.iter + 1
         if done >= self.trainer.max_iter or any(done % n == 0 for n in self._save_periods):
             self._gather()
+        if done >= self.trainer.max_iter:
+            self._on_last_step()
 
     def state_dict(self) -> dict[str, Any]:
         """The mask, the seed, all random states and what of the losses is in no state dict."""

@@ -6,18 +6,20 @@ that all else reads one kind of configuration. The objects are built from the fi
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.config import CfgNode, LazyCall, LazyConfig, instantiate
 from detectron2.solver import LRMultiplier
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
-from .loader import Mapper
+from .loader import Mapper, NamingMapper
 
 
 def is_lazy(cfg: CfgNode) -> bool:
@@ -39,7 +41,7 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     Raises:
         KeyError, AttributeError: a field that is missing, or that ADAPRUNER does not have.
     """
-    lazy = LazyConfig.apply_overrides(LazyConfig.load(config_file), list(overrides))
+    lazy = _load(config_file, tuple(overrides))
     if "ADAPRUNER" in lazy:
         cfg.merge_from_other_cfg(CfgNode({"ADAPRUNER": OmegaConf.to_container(lazy.ADAPRUNER)}))
     cfg.ADAPRUNER.LAZY_CONFIG = config_file
@@ -103,6 +105,7 @@ class LazyMixin:
             return super().build_train_loader(cfg)
         train = _read(cfg).dataloader.train
         train.dataset.names = list(cfg.DATASETS.TRAIN)
+        train.mapper = LazyCall(NamingMapper)(mapper=train.mapper)
         return instantiate(train)
 
     @classmethod
@@ -111,12 +114,25 @@ class LazyMixin:
             return super().build_test_loader(cfg, dataset_name)
         test = _read(cfg).dataloader.test
         test.dataset.names = dataset_name
+        test.mapper = LazyCall(NamingMapper)(mapper=test.mapper)
         return instantiate(test)
 
 
 def _read(cfg: CfgNode) -> DictConfig:
-    lazy = LazyConfig.load(cfg.ADAPRUNER.LAZY_CONFIG)
-    return LazyConfig.apply_overrides(lazy, list(cfg.ADAPRUNER.LAZY_OVERRIDES))
+    return _load(cfg.ADAPRUNER.LAZY_CONFIG, tuple(cfg.ADAPRUNER.LAZY_OVERRIDES))
+
+
+def _load(config_file: str, overrides: tuple[str, ...]) -> DictConfig:
+    """The file with the overrides applied. It is run once in a process: it may register data."""
+    path = os.path.abspath(config_file)
+    text = Path(path).read_bytes()
+    if path not in _loaded or _loaded[path][0] != text:
+        _loaded[path] = text, LazyConfig.load(config_file)
+    return LazyConfig.apply_overrides(copy.deepcopy(_loaded[path][1]), list(overrides))
+
+
+#: Path → the text that was run, and what came of it.
+_loaded: dict[str, tuple[bytes, DictConfig]] = {}
 
 
 def _names(names: Any) -> tuple[str, ...]:

@@ -11,12 +11,14 @@ the killed one stopped.
 from __future__ import annotations
 
 import copy
+import gc
+import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +27,10 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 
-from ..errors import DataError
-from .catalog import SampleIndex, require_datasets
+from ..errors import DataError, one_line
+from .catalog import SampleIndex
+
+logger = logging.getLogger(__name__)
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -84,19 +88,37 @@ class PruningLoader:
             # Its own generator: making an iterator must not draw from the model's random state.
             generator=torch.Generator().manual_seed(self.seed),
         )
-        return iter(loader)
+        if self.num_workers:
+            gc.freeze()  # a worker's collector would write to all objects, and so copy them
+        return _unfailed(iter(loader))
 
     def batches(self) -> Iterator[list[int]]:
         """Stream positions of each step's batch over all ranks, from the first step on."""
-        dicts, grouped = self.index.dicts, self.group_by_aspect
-        bucket_of = [int(grouped and d["width"] > d["height"]) for d in dicts]
+        num_samples, bucket_of = len(self.index), np.zeros(len(self.index), dtype=np.int64)
+        if self.group_by_aspect:
+            bucket_of[:] = [d["width"] > d["height"] for d in self.index.dicts]
         waiting: tuple[list[int], list[int]] = ([], [])
         for position in count():
-            bucket = waiting[bucket_of[sample_at(position, len(dicts), self.seed)]]
+            bucket = waiting[bucket_of[sample_at(position, num_samples, self.seed)]]
             bucket.append(position)
             if len(bucket) == self.batch_size:
                 yield bucket.copy()
                 bucket.clear()
+
+
+def _unfailed(batches: Iterator[list[Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The batches. A sample whose mapper failed raises here, in the main process."""
+    for batch in batches:
+        for sample in batch:
+            if isinstance(sample, _Failure):
+                raise DataError(sample.message)
+        yield batch
+
+
+class _Failure(NamedTuple):
+    """What a worker hands over in place of a sample: an exception would lose its type there."""
+
+    message: str
 
 
 class _RankBatches(torchdata.Sampler[list[int]]):
@@ -117,17 +139,45 @@ class _Positions(torchdata.Dataset[dict[str, Any]]):
     def __init__(self, index: SampleIndex, mapper: Mapper, seed: int) -> None:
         self._index, self._mapper, self._seed = index, mapper, seed
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
+    def __getitem__(self, position: int) -> dict[str, Any] | _Failure:
         sample = sample_at(position, len(self._index), self._seed)
-        with seeded(self._seed, position):
-            mapped = self._mapper(copy.deepcopy(self._index.dicts[sample]))
+        given = self._index.dicts[sample]
+        try:
+            with seeded(self._seed, position):
+                mapped = self._mapper(given)
+        except Exception as error:
+            logger.debug("The mapper's error in full:", exc_info=True)
+            return _Failure(describe(self._index.keys[sample], given["file_name"], error))
         if mapped is None:
-            raise DataError(
+            return _Failure(
                 f"the mapper returned None for {self._index.keys[sample]}: a pruning run must "
                 "see every sample; drop it from the data set instead"
             )
         mapped["sample_index"] = sample
         return mapped
+
+
+def describe(key: str, file: str, error: Exception) -> str:
+    """One line for what a mapper raised, with the sample's key and file."""
+    return f"the sample {key} ({file}) cannot be mapped: {type(error).__name__}: {one_line(error)}"
+
+
+class NamingMapper:
+    """A mapper whose errors name the image: a DataError in place of what it raised.
+
+    Args:
+        mapper: of Detectron2 or of the user's own.
+    """
+
+    def __init__(self, mapper: Mapper) -> None:
+        self.func = mapper
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        key, file = str(sample.get("image_id")), str(sample.get("file_name"))
+        try:
+            return self.func(sample)
+        except Exception as error:
+            raise DataError(describe(key, file, error)) from error
 
 
 @lru_cache(maxsize=4)
@@ -206,7 +256,6 @@ def build_pruning_train_loader(
     """
     check_sampler(cfg)
     if index is None:
-        require_datasets(cfg.DATASETS.TRAIN)
         index = SampleIndex.from_config(cfg)
     return PruningLoader(
         index,

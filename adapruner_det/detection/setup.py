@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from yaml import YAMLError
+from torch import nn
 
-from ..errors import DataError
-from ..selection import check_keep_ratio
-from .catalog import SampleIndex, require_datasets
+from ..errors import DataError, one_line
+from ..files import locked, require_writable, set_aside, sweep
+from .catalog import SampleIndex, require_datasets, require_same_classes
+from .checkpoints import check_weights, newest_whole, require_same_run
+from .checks import CheckedSet, checked_set, require_room_for_classes
 from .config import add_adapruner_config, resolve_device
 from .evaluation import require_evaluator
+from .fit import fit_to_data
 from .lazy import merge_lazy_config
 from .loader import check_sampler
+from .own_sets import register_from_config
 from .processes import start_processes
-from .trainer import build_pruner
-from .voc_folder import load_voc_folder, register_from_config
+from .ranges import check_ranges
+from .trainer import EvaluatingTrainer, build_pruner
 
-#: What yacs and fvcore raise for keys, values and files that do not fit.
-_CONFIG_ERRORS = (KeyError, ValueError, AssertionError, TypeError, AttributeError)
+logger = logging.getLogger(__name__)
+
+#: What a run leaves in its folder and a new one there must not take for its own.
+RUN_FILES = (
+    "model_*.pth",
+    "last_checkpoint",
+    "selection*.json",
+    "selection*.npz",
+    "metrics.json",
+    "*_coco_format.json",
+)
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Detectron2's defaults, ours, the yaml, then ``KEY VALUE`` overrides.
 
-    A .py is read as a LazyConfig, with ``key=value`` overrides.
+    A .py is read as a LazyConfig, with ``key=value`` overrides. A yaml can hold values alone.
 
-    It also registers the folders that ``ADAPRUNER.VOC_FOLDERS`` names.
+    It also registers the data sets that ``ADAPRUNER.VOC_FOLDERS`` and ``COCO_SETS`` name.
 
     Raises:
-        DataError: a file or a key that is not there, or a value of the wrong type.
+        DataError: a file or a key that is not there, or a value of the wrong type or range.
     """
     cfg = get_cfg()
     add_adapruner_config(cfg)
@@ -49,44 +65,77 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
             merge_lazy_config(cfg, config_file, overrides)
         else:
             if config_file:
-                cfg.merge_from_file(config_file)
+                cfg.merge_from_file(config_file, allow_unsafe=False)
             cfg.merge_from_list(list(overrides))
     except Exception as error:
-        if not (lazy or isinstance(error, (*_CONFIG_ERRORS, YAMLError, OSError))):
-            raise  # what a .py raises is its own
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
-            f"{error}; overrides are "
+            f"{type(error).__name__}: {one_line(error)}; overrides are "
             + ("KEY=VALUE" if lazy else "pairs of KEY VALUE")
             + " with keys that Detectron2 or ADAPRUNER has"
         ) from error
+    check_ranges(cfg)
     register_from_config(cfg)
     return cfg
 
 
-def check_pruning_inputs(cfg: CfgNode) -> SampleIndex:
+def check_pruning_inputs(
+    cfg: CfgNode,
+    *,
+    trust_pickle: bool = False,
+    processes: int = 1,
+    say: Callable[[str], Any] = logger.info,
+) -> SampleIndex:
     """Everything that can be known to be wrong before a pruning run writes its first file.
+
+    What ``cfg`` leaves to the data is set in it (:func:`fit.fit_to_data`).
+
+    Args:
+        cfg: the configuration.
+        trust_pickle: whether MODEL.WEIGHTS may be a ``.pkl``.
+        processes: that share a batch.
+        say: takes each line that tells what was set.
 
     Raises:
         DataError: with what is wrong and its cure.
     """
-    check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
     check_sampler(cfg)
-    check_datasets(cfg)
-    index = SampleIndex.from_config(cfg)
+    index = check_training_inputs(cfg, trust_pickle=trust_pickle, processes=processes, say=say)
     try:
         build_pruner(cfg, index)
     except ValueError as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
     return index
 
 
-def check_datasets(cfg: CfgNode, train: bool = True) -> None:
-    """Raise a DataError unless the data sets of ``cfg`` are there and can be read and evaluated.
+def check_training_inputs(
+    cfg: CfgNode,
+    *,
+    trust_pickle: bool = False,
+    processes: int = 1,
+    say: Callable[[str], Any] = logger.info,
+) -> SampleIndex:
+    """As :func:`check_pruning_inputs`, for training without a mask."""
+    resolve_device(cfg)
+    check_weights(cfg, trust_pickle)
+    index = SampleIndex.from_sets(cfg, check_datasets(cfg))
+    for line in fit_to_data(cfg, index.dicts, processes):
+        say(line)
+    require_room_for_classes(trial_model(cfg), index.dicts, index.class_names())
+    return index
+
+
+def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
+    """The data sets of ``cfg`` by name, each of which can be read and evaluated in full.
 
     Args:
         cfg: the configuration.
         train: whether the training sets are needed too.
+
+    Raises:
+        DataError: one that cannot, or sets whose classes differ.
     """
     part = "TRAIN" if train else "TEST"
     if not cfg.DATASETS[part]:
@@ -96,34 +145,104 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> None:
         )
     names = [*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST]
     require_datasets(names)
+    sets = {name: checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE) for name in names}
     for name in cfg.DATASETS.TEST:
         require_evaluator(name)
-    for name in names:
-        _read(name)
+    require_same_classes(names)
+    return sets
 
 
-def _read(name: str) -> None:
-    meta = MetadataCatalog.get(name)
-    if meta.get("evaluator_type") == "pascal_voc":
-        # Detectron2's own reader names neither a broken file nor a missing image.
-        load_voc_folder(meta.dirname, meta.split, meta.thing_classes)
-    try:
-        DatasetCatalog.get(name)
-    except DataError:
-        raise
-    except Exception as error:  # whatever the reader of a data set meets in its files
-        raise DataError(
-            f"the data set {name!r} cannot be read: {type(error).__name__}: {error}; mend its files"
-        ) from error
+def trial_model(cfg: CfgNode) -> nn.Module:
+    """The detector that ``cfg`` describes, on the CPU, made only to see that it can be.
 
-
-def run(args: argparse.Namespace, cfg: CfgNode, main: Callable[..., Any], *rest: Any) -> None:
-    """Start ``main(cfg, args, *rest)`` in all processes of the run.
-
-    The arguments are those of Detectron2's ``default_argument_parser``. What ``main`` returns is
-    lost.
+    Raises:
+        DataError: what its parts say of settings that do not fit.
     """
-    start_processes(args, _start, cfg, args, main, rest)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    with torch.random.fork_rng():
+        try:
+            return EvaluatingTrainer.build_model(cfg)
+        except Exception as error:
+            raise DataError(
+                f"the model {cfg.MODEL.META_ARCHITECTURE} cannot be built: "
+                f"{type(error).__name__}: {one_line(error)}"
+            ) from error
+
+
+def run(
+    args: argparse.Namespace,
+    cfg: CfgNode,
+    main: Callable[..., Any],
+    *rest: Any,
+    identity: dict[str, Any] | None = None,
+) -> None:
+    """Start ``main(cfg, args, *rest)`` in all processes of the run, which owns its folder.
+
+    Args:
+        args: those of Detectron2's ``default_argument_parser``.
+        cfg: the configuration, checked.
+        main: what each process does. What it returns is lost.
+        rest: further arguments of ``main``.
+        identity: of the run, see :func:`run_state.run_identity`; None writes no checkpoints.
+
+    Raises:
+        DataError: a folder that cannot be written to or is another run's, or, with --resume, a
+            checkpoint of another run.
+    """
+    resolve_device(cfg)
+    with run_folder(cfg, identity, args.resume):
+        start_processes(args, _start, cfg, args, main, rest)
+
+
+@contextmanager
+def run_folder(
+    cfg: CfgNode, identity: dict[str, Any] | None = None, resume: bool = False
+) -> Iterator[None]:
+    """Hold ``cfg.OUTPUT_DIR``; the files of an earlier run there are set aside, or resumed from.
+
+    Raises:
+        DataError: as :func:`run`.
+    """
+    folder = cfg.OUTPUT_DIR
+    if int(os.environ.get("RANK", 0)) and dist.is_torchelastic_launched():
+        yield  # the first process holds it for all
+        return
+    newest = newest_whole(folder) if resume and identity else None
+    if newest and identity and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
+        require_same_run(newest, identity)
+    if identity and not newest:
+        _refuse_own_files(cfg)
+    require_writable(folder)
+    with locked(folder):
+        sweep(folder)
+        if identity and not newest:
+            set_aside(folder, RUN_FILES)
+        yield
+
+
+def _refuse_own_files(cfg: CfgNode) -> None:
+    """A new run sets its folder's checkpoints aside, so it cannot start from one of them."""
+    weights = cfg.MODEL.WEIGHTS
+    if weights and "://" not in weights and _is_within(weights, cfg.OUTPUT_DIR):
+        raise DataError(
+            f"MODEL.WEIGHTS {weights} lies in OUTPUT_DIR {cfg.OUTPUT_DIR}, whose checkpoints a new "
+            "run sets aside: set another OUTPUT_DIR"
+        )
+
+
+def require_elsewhere(selection: str, cfg: CfgNode) -> None:
+    """Raise a DataError where a selection lies in the folder of the run that takes it."""
+    if _is_within(selection, cfg.OUTPUT_DIR):
+        raise DataError(
+            f"{selection} lies in OUTPUT_DIR {cfg.OUTPUT_DIR}, the folder of the run that made it: "
+            f"set another one, such as OUTPUT_DIR {cfg.OUTPUT_DIR.rstrip('/')}_kept"
+        )
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return os.path.dirname(os.path.realpath(path)) == os.path.realpath(folder)
 
 
 def _start(
@@ -133,5 +252,7 @@ def _start(
     register_from_config(cfg)  # a spawned process has a catalogue of its own
     resolve_device(cfg)
     cfg.freeze()
+    # It warns, as Detectron2 lists versions, of what resolve_device has said.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     default_setup(cfg, args)
     main(cfg, args, *rest)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -16,36 +22,103 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
-from ..errors import DataError
+from ..errors import DataError, show_data_errors_as_one_line
 from ..selection import Selection, learned_selection
+from ..settings import config_digest
+from ..stopping import StopRequest
 from . import compat
 from .catalog import SampleIndex
-from .config import config_digest
+from .checkpoints import WholeCheckpointer, require_same_run
+from .checks import require_room_for_classes
+from .config import leaves_to_data
 from .evaluation import build_evaluator
+from .fit import fit_to_data
 from .hooks import PruningHook
 from .lazy import LazyMixin, is_lazy, pruning_mapper
-from .loader import PruningLoader, build_pruning_train_loader
+from .loader import NamingMapper, PruningLoader, build_pruning_train_loader
 from .meta_arch import PrunedDetector
+from .run_state import PRUNE, TRAIN, RunState, StopHook, run_identity
 
 logger = logging.getLogger(__name__)
 
 SELECTION_FILE = "selection.json"
-#: What a pruning run replaces by a loader of its own.
-STOCK_LOADERS = (
-    DefaultTrainer.build_train_loader.__func__,
-    LazyMixin.build_train_loader.__func__,
-)
 
 
-class AnyDeviceMixin:
-    """Lets several processes train on the CPU too."""
+class RunMixin:
+    """What every run of this project has, for a DefaultTrainer.
+
+    Checkpoints that are whole or absent, a state that no other run goes on from, and an end without
+    loss when a signal asks for it. Several processes may train on the CPU too.
+
+    Attributes:
+        trust_pickle: load weights from a ``.pkl``, which can run any code.
+    """
+
+    trust_pickle = False
+    _kind = TRAIN
 
     def __init__(self, cfg: CfgNode) -> None:
+        show_data_errors_as_one_line()
+        self._stop = StopRequest()
+        if leaves_to_data(cfg):
+            cfg = cfg.clone()
+            cfg.defrost()
+            samples = SampleIndex.from_config(cfg).dicts
+            for line in fit_to_data(cfg, samples, comm.get_world_size()):
+                logger.info(line)
+            cfg.freeze()
         with compat.parallel_on(cfg.MODEL.DEVICE):
             super().__init__(cfg)
 
+    @property
+    def index(self) -> SampleIndex:
+        """The samples of the run."""
+        return SampleIndex.from_config(self.cfg)
 
-class EvaluatingTrainer(AnyDeviceMixin, LazyMixin, DefaultTrainer):
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """Detectron2's hooks, between the run's identity and the one that ends it early."""
+        self.checkpointer = WholeCheckpointer(  # in place of the one that __init__ has just made
+            self._trainer.model,
+            self.cfg.OUTPUT_DIR,
+            trust_pickle=self.trust_pickle,
+            trainer=weakref.proxy(self),
+        )
+        index = self.index
+        require_room_for_classes(self._trainer.model, index.dicts, index.class_names())
+        state = RunState(run_identity(self._kind, self.cfg, index))
+        return [state, *super().build_hooks(), StopHook(self._stop)]
+
+    def resume_or_load(self, resume: bool = True) -> Any:
+        """As in Detectron2; a checkpoint of another run is refused before anything is loaded."""
+        if resume and self.checkpointer.has_checkpoint():
+            identity = next(h for h in self._hooks if isinstance(h, RunState)).identity
+            require_same_run(self.checkpointer.get_checkpoint_file(), identity)
+        elif resume:
+            logger.warning("There is no checkpoint in %s: starting anew.", self.cfg.OUTPUT_DIR)
+        try:
+            return super().resume_or_load(resume=resume)
+        except OSError as error:
+            raise DataError(
+                f"MODEL.WEIGHTS {self.cfg.MODEL.WEIGHTS} cannot be loaded: {error}"
+            ) from error
+
+    def train(self) -> Any:
+        with self._stop.listening():
+            return super().train()
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        if not compat.SAVES_OPTIMIZER:
+            state["_trainer"] = self._trainer.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if not compat.SAVES_OPTIMIZER:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+
+
+class EvaluatingTrainer(RunMixin, LazyMixin, DefaultTrainer):
     """Detectron2's trainer with the evaluator that fits each test set."""
 
     @classmethod
@@ -54,16 +127,30 @@ class EvaluatingTrainer(AnyDeviceMixin, LazyMixin, DefaultTrainer):
     ) -> DatasetEvaluator:
         return build_evaluator(cfg, dataset_name, output_folder)
 
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        if is_lazy(cfg):
+            return super().build_train_loader(cfg)
+        return build_detection_train_loader(cfg, mapper=NamingMapper(DatasetMapper(cfg, True)))
 
-class PruningMixin(AnyDeviceMixin):
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        if is_lazy(cfg):
+            return super().build_test_loader(cfg, dataset_name)
+        mapper = NamingMapper(DatasetMapper(cfg, False))
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+
+class PruningMixin(RunMixin):
     """What makes a DefaultTrainer prune: ``class MyTrainer(PruningMixin, DefaultTrainer)``.
 
-    After training ``selection`` is the result, saved as ``OUTPUT_DIR/selection.json``. A trainer
-    with a mapper of its own returns ``build_pruning_train_loader(cfg, mapper=...)`` from its
-    ``build_train_loader``.
+    After the last step ``selection`` is the result, saved as ``OUTPUT_DIR/selection.json`` before
+    anything is evaluated. A trainer with a mapper of its own returns
+    ``build_pruning_train_loader(cfg, mapper=...)`` from its ``build_train_loader``.
     """
 
     selection: Selection | None = None
+    _kind = PRUNE
 
     @property
     def index(self) -> SampleIndex:
@@ -105,7 +192,7 @@ class PruningMixin(AnyDeviceMixin):
         model = _unwrapped(self._trainer.model)
         model.pruner = build_pruner(self.cfg, loader.index)
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
-        self.pruning = PruningHook(model.pruner, model, loader, periods)
+        self.pruning = PruningHook(model.pruner, model, loader, periods, self._select)
         return [self.pruning, *super().build_hooks()]
 
     def resume_or_load(self, resume: bool = True) -> Any:
@@ -116,27 +203,28 @@ class PruningMixin(AnyDeviceMixin):
         return result
 
     def train(self) -> Any:
-        result = super().train()
+        if self.start_iter >= self.max_iter:  # resumed after the last step
+            self._select()
+        return super().train()
+
+    def _select(self) -> None:
+        """Make the selection and save it. A collective call where several processes train."""
         self.selection = build_selection(self.cfg, self.pruning.pruner, self._trainer.data_loader)
         if comm.is_main_process():
             self.selection.save(self.selection_path)
             logger.info("Selection written to %s", self.selection_path)
-        return result
-
-    def state_dict(self) -> dict[str, Any]:
-        state = super().state_dict()
-        if not compat.SAVES_OPTIMIZER:
-            state["_trainer"] = self._trainer.state_dict()
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        if not compat.SAVES_OPTIMIZER:
-            self._trainer.load_state_dict(state_dict["_trainer"])
 
 
 class PruningTrainer(PruningMixin, EvaluatingTrainer):
     """Trains ``cfg``'s detector, learns which images it can do without, and keeps the rest."""
+
+
+#: What a pruning run replaces by a loader of its own.
+STOCK_LOADERS = (
+    DefaultTrainer.build_train_loader.__func__,
+    LazyMixin.build_train_loader.__func__,
+    EvaluatingTrainer.build_train_loader.__func__,
+)
 
 
 def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
@@ -149,7 +237,7 @@ def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
         ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
     """
     node = cfg.ADAPRUNER
-    classes = [[a["category_id"] for a in d.get("annotations", ())] for d in index.dicts]
+    classes = index.classes()
     balance = None
     if node.CLASS_BAND:
         num_classes = 1 + max(max(own, default=0) for own in classes)
@@ -197,6 +285,9 @@ def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> S
         seed=loader.seed,
         config_digest=config_digest(cfg),
         libraries=["detectron2"],
+        excluded=loader.index.excluded,
+        class_names=loader.index.class_names(),
+        classes=loader.index.classes(),
     )
 
 

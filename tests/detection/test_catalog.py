@@ -46,7 +46,7 @@ def test_indices_are_places_among_the_sorted_keys_whatever_the_order_of_reading(
     backwards = SampleIndex.from_dicts({"toy": dicts[::-1]})
     assert index.keys == sorted(f"toy/im{i}" for i in range(12))
     assert index.keys.index("toy/im10") < index.keys.index("toy/im2")  # by key, not by number
-    assert index.dicts == backwards.dicts
+    assert list(index.dicts) == list(backwards.dicts)
     assert np.array_equal(index.digests, backwards.digests)
     for place, (key, sample) in enumerate(zip(index.keys, index.dicts, strict=True)):
         assert sample["sample_index"] == place
@@ -93,7 +93,7 @@ def test_no_image_at_all_is_refused(tmp_path):
     for sample in empty:
         sample["annotations"] = []
     register("empty", empty)
-    with pytest.raises(DataError, match="'empty' has no image to train on"):
+    with pytest.raises(DataError, match="the data sets empty have no training image"):
         SampleIndex.from_config(toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("empty",)))
 
 

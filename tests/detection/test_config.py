@@ -5,7 +5,8 @@ import torch
 from detectron2.config import get_cfg
 
 from adapruner_det import add_adapruner_config
-from adapruner_det.detection.config import config_digest, resolve_device
+from adapruner_det.detection.config import resolve_device
+from adapruner_det.settings import config_digest
 
 
 def config(*overrides):

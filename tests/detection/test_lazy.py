@@ -14,11 +14,11 @@ from detectron2.utils.env import seed_all_rng
 
 from adapruner_det import PruningTrainer, Selection
 from adapruner_det.detection.catalog import register_kept
-from adapruner_det.detection.config import config_digest
 from adapruner_det.detection.lazy import is_lazy
 from adapruner_det.detection.setup import check_pruning_inputs, load_config
 from adapruner_det.detection.trainer import EvaluatingTrainer, scale_schedule
 from adapruner_det.errors import DataError
+from adapruner_det.settings import config_digest
 from tests.detection.toy import CLASSES, toy_cfg, write_voc_folder
 
 ROOT = Path(__file__).parents[2]

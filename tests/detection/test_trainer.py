@@ -18,7 +18,6 @@ from torch import nn
 from adapruner_det import PruningMixin, PruningTrainer, Selection
 from adapruner_det.detection import compat
 from adapruner_det.detection.catalog import SampleIndex
-from adapruner_det.detection.config import config_digest
 from adapruner_det.detection.loader import build_pruning_train_loader, sample_at
 from adapruner_det.detection.trainer import (
     EvaluatingTrainer,
@@ -28,6 +27,7 @@ from adapruner_det.detection.trainer import (
 )
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
+from adapruner_det.settings import config_digest
 from tests.detection.toy import register, toy_cfg
 
 
@@ -212,10 +212,37 @@ def test_a_run_without_a_seed_of_its_own_resumes_with_the_one_it_drew(toy, tmp_p
 def test_resuming_with_other_data_is_refused(toy, tmp_path):
     with pytest.raises(Stopped):
         prune(toy_cfg("yolo_darknet", tmp_path), hooks=[StopAfter(6)])
-    register("fewer", toy[:9])
-    cfg = toy_cfg("yolo_darknet", tmp_path, "DATASETS.TRAIN", ("fewer",))
-    with pytest.raises(ValueError, match="10 samples, this run has 9"):
+    DatasetCatalog.remove("toy")
+    MetadataCatalog.remove("toy")
+    register("toy", toy[:9])
+    with pytest.raises(DataError, match=r"model_0000003.pth is of a run with other data; resume"):
+        start(toy_cfg("yolo_darknet", tmp_path), resume=True)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [("ADAPRUNER.KEEP_RATIO", 0.5), ("SEED", 2), ("SOLVER.IMS_PER_BATCH", 2)],
+    ids=lambda pair: pair[0],
+)
+def test_resuming_with_another_configuration_is_refused(toy, tmp_path, other):
+    with pytest.raises(Stopped):
+        prune(toy_cfg("yolo_darknet", tmp_path), hooks=[StopAfter(6)])
+    with pytest.raises(DataError, match="is of a run with another configuration"):
+        start(toy_cfg("yolo_darknet", tmp_path, *other), resume=True)
+
+
+def test_a_pruning_run_does_not_go_on_from_a_plain_one(toy, tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path)
+    plain = EvaluatingTrainer(cfg)
+    plain.checkpointer.save("model_0000003", iteration=3)
+    with pytest.raises(DataError, match="another kind of run"):
         start(cfg, resume=True)
+
+
+def test_more_workers_are_no_other_run(toy, tmp_path):
+    with pytest.raises(Stopped):
+        prune(toy_cfg("yolo_darknet", tmp_path), hooks=[StopAfter(6)])
+    start(toy_cfg("yolo_darknet", tmp_path, "DATALOADER.NUM_WORKERS", 1), resume=True)
 
 
 def test_a_keep_ratio_of_1_keeps_every_image(toy, tmp_path):

@@ -59,7 +59,8 @@ def test_a_run_writes_selection_logs_and_a_summary_of_ten_lines(voc, tmp_path, m
     assert "Evaluation results for own_test" in printed
     summary = printed.strip().splitlines()[-10:]
     assert summary[0] == "kept              7 of 10 images (70.00%), 3 dropped"
-    assert summary[-1].endswith(f"--selection {output}/selection.json")
+    assert f"train_pruned.py --selection {output}/selection.json" in summary[-1]
+    assert summary[-1].endswith(f"OUTPUT_DIR {output}_kept")
     dropped = {f"own_train/im{i}" for i in range(10)} - selection.kept_keys
     (hardest,) = [line for line in summary if line.startswith("hardest dropped")]
     assert set(hardest[18:].split(", ")) == dropped

@@ -1,0 +1,52 @@
+"""What a sample is known by: its key, and a digest of what it is annotated with."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from ..images import ImageFacts, check_images
+from ..selection import digest
+
+
+def sample_key(dataset_name: str, sample: dict[str, Any]) -> str:
+    """``dataset_name/image_id``."""
+    image_id = str(sample["image_id"]).replace("/", "\\")  # one slash separates name from id
+    return f"{dataset_name}/{image_id}"
+
+
+def sample_digest(sample: dict[str, Any]) -> int:
+    """64 bits over the image's file name, its size, and all its boxes with their classes.
+
+    Crowd boxes and boxes that cannot be trained on count as well.
+    """
+    annotations = [*sample.get("annotations", ()), *sample.get("unusable_annotations", ())]
+    objects = sorted(
+        [int(a["category_id"]), *(round(float(v), 3) for v in a["bbox"])] for a in annotations
+    )
+    crowds = sorted(
+        [int(a["category_id"]), *(round(float(v), 3) for v in a["bbox"])]
+        for a in annotations
+        if a.get("iscrowd")
+    )
+    name = os.path.basename(sample["file_name"])
+    content = [name, sample.get("height"), sample.get("width"), objects]
+    return digest(json.dumps(content + [crowds] if crowds else content))
+
+
+def with_sizes(dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples, with height and width from the image where a dict does not say.
+
+    They are 0 where the image cannot be read.
+    """
+    unknown = [d for d in dicts if not (d.get("height") and d.get("width"))]
+    facts = check_images([str(d["file_name"]) for d in unknown], "reading image sizes")
+    return [
+        d if d.get("height") and d.get("width") else {**d, **_size(facts[str(d["file_name"])])}
+        for d in dicts
+    ]
+
+
+def _size(facts: ImageFacts) -> dict[str, int]:
+    return {"height": facts.height, "width": facts.width}

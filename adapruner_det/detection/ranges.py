@@ -1,0 +1,111 @@
+"""Where the numbers of a detection configuration must lie, and the words that it may have."""
+
+from __future__ import annotations
+
+import math
+
+from detectron2.config import CfgNode
+
+from ..errors import DataError
+from ..selection import check_keep_ratio
+from ..settings import Range, check_settings
+
+_COUNT = Range(1)  # at least one
+_NUMBER = Range(0)  # none is possible
+_SHARE = Range(0, 1)
+_POSITIVE = Range(0, math.inf, above=True)
+
+#: Dotted key → the interval of its number, or of each number in its list.
+RANGES = {
+    "ADAPRUNER.KEEP_RATIO": Range(0, 1, above=True),  # check_keep_ratio explains it
+    "ADAPRUNER.WARMUP_EPOCHS": Range(-1),
+    "ADAPRUNER.EPOCHS": _NUMBER,
+    "ADAPRUNER.ALPHA_START": _POSITIVE,
+    "ADAPRUNER.ALPHA_END": _POSITIVE,
+    "ADAPRUNER.PAPER_SCALE": _NUMBER,
+    "ADAPRUNER.CLASS_BAND": Range(0, 1, below=True),
+    "SEED": Range(-1, 2**32 - 1),
+    "SOLVER.IMS_PER_BATCH": _COUNT,
+    "SOLVER.MAX_ITER": _COUNT,
+    "SOLVER.BASE_LR": _POSITIVE,
+    "SOLVER.BASE_LR_END": _NUMBER,
+    "SOLVER.MOMENTUM": Range(0, 1, below=True),
+    "SOLVER.WEIGHT_DECAY": _NUMBER,
+    "SOLVER.WEIGHT_DECAY_NORM": _NUMBER,
+    "SOLVER.WEIGHT_DECAY_BIAS": _NUMBER,
+    "SOLVER.BIAS_LR_FACTOR": _NUMBER,
+    "SOLVER.GAMMA": _POSITIVE,
+    "SOLVER.STEPS": _NUMBER,
+    "SOLVER.NUM_DECAYS": _NUMBER,
+    "SOLVER.WARMUP_FACTOR": _SHARE,
+    "SOLVER.WARMUP_ITERS": _NUMBER,
+    "SOLVER.CHECKPOINT_PERIOD": _COUNT,
+    "SOLVER.REFERENCE_WORLD_SIZE": _NUMBER,
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _POSITIVE,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": _POSITIVE,
+    "TEST.EVAL_PERIOD": _NUMBER,
+    "TEST.DETECTIONS_PER_IMAGE": _COUNT,
+    "DATALOADER.NUM_WORKERS": _NUMBER,
+    "DATALOADER.REPEAT_THRESHOLD": _NUMBER,
+    "DATALOADER.RANDOM_SUBSET_RATIO": Range(0, 1, above=True),
+    "INPUT.MIN_SIZE_TRAIN": _NUMBER,
+    "INPUT.MAX_SIZE_TRAIN": _COUNT,
+    "INPUT.MIN_SIZE_TEST": _NUMBER,
+    "INPUT.MAX_SIZE_TEST": _COUNT,
+    "INPUT.CROP.SIZE": _POSITIVE,
+    "MODEL.PIXEL_STD": _POSITIVE,
+    "MODEL.ROI_HEADS.NUM_CLASSES": _COUNT,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": _COUNT,
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": _SHARE,
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": _SHARE,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": _SHARE,
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": _SHARE,
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": _COUNT,
+    "MODEL.RPN.POSITIVE_FRACTION": _SHARE,
+    "MODEL.RPN.IOU_THRESHOLDS": _SHARE,
+    "MODEL.RPN.NMS_THRESH": _SHARE,
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": _COUNT,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": _COUNT,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": _COUNT,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": _COUNT,
+    "MODEL.RETINANET.NUM_CLASSES": _COUNT,
+    "MODEL.RETINANET.PRIOR_PROB": Range(0, 1, above=True, below=True),
+    "MODEL.ANCHOR_GENERATOR.SIZES": _POSITIVE,
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": _POSITIVE,
+    "MODEL.RESNETS.DEPTH": _COUNT,
+    "MODEL.BACKBONE.FREEZE_AT": _NUMBER,
+    "MODEL.DARKNET.WIDTH": _POSITIVE,
+    "MODEL.YOLO.NUM_CLASSES": _COUNT,
+    "MODEL.YOLO.ANCHORS": _POSITIVE,
+    "MODEL.YOLO.ANCHOR_MASKS": _NUMBER,
+    "MODEL.YOLO.INPUT_SIZE": _COUNT,
+    "MODEL.YOLO.MULTISCALE": _COUNT,
+    "MODEL.YOLO.IGNORE_THRESH": _SHARE,
+    "MODEL.YOLO.PRIOR_PROB": Range(0, 1, above=True, below=True),
+    "MODEL.YOLO.LOSS_WEIGHTS.BOX": _NUMBER,
+    "MODEL.YOLO.LOSS_WEIGHTS.OBJ": _NUMBER,
+    "MODEL.YOLO.LOSS_WEIGHTS.CLS": _NUMBER,
+    "MODEL.YOLO.TOPK_CANDIDATES_TEST": _COUNT,
+    "MODEL.YOLO.SCORE_THRESH_TEST": _SHARE,
+    "MODEL.YOLO.NMS_THRESH_TEST": _SHARE,
+}
+
+#: Dotted key → the words it may be.
+CHOICES = {
+    "ADAPRUNER.CONTROLLER": ("dual", "paper"),
+    "ADAPRUNER.NORMALIZE": ("median", "none"),
+    "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
+}
+
+
+def check_ranges(cfg: CfgNode) -> None:
+    """Raise a DataError for the first value of ``cfg`` that cannot be meant."""
+    check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
+    check_settings(cfg, RANGES, CHOICES)
+    if cfg.ADAPRUNER.ALPHA_END < cfg.ADAPRUNER.ALPHA_START:
+        raise DataError(
+            f"ADAPRUNER.ALPHA_END is {cfg.ADAPRUNER.ALPHA_END}, below ALPHA_START "
+            f"{cfg.ADAPRUNER.ALPHA_START}; α rises"
+        )
+    if not cfg.OUTPUT_DIR or "\0" in cfg.OUTPUT_DIR:
+        raise DataError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}; name a folder")

@@ -21,7 +21,8 @@ class Refused:
         listed: what stdout or stderr hold besides.
         usage: whether the line may be argparse's, below its usage.
         code: 2, or 1 of a user's script without the tools' handling of errors.
-        may_write: a user's script has set up its folder before the program is asked.
+        may_write: the fault shows in mid-run, or a user's script has set up its folder before.
+        checks: as of Works.
     """
 
     words: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class Refused:
     usage: bool = False
     code: int = 2
     may_write: bool = False
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Works:
     Attributes:
         says: what stdout, stderr or the run's log hold, as ``Refused.words``.
         checks: run in the tool's process.
+        code: 0, or 128 and the signal's number of a run that was asked to stop.
     """
 
     says: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    code: int = 0
 
 
 Expectation = Refused | Works

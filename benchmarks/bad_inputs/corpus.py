@@ -6,7 +6,17 @@ import importlib
 
 from .case import Base, Case
 
-MODULES = ("images", "splits", "voc_xml", "coco", "coco_runs")
+MODULES = (
+    "images",
+    "splits",
+    "voc_xml",
+    "coco",
+    "coco_runs",
+    "settings",
+    "config_files",
+    "command_lines",
+    "lazy",
+)
 
 
 def corpus() -> tuple[list[Case], dict[str, Base]]:

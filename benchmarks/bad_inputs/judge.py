@@ -74,7 +74,7 @@ def verdict(case: Case, seen: Seen) -> tuple[str, str]:
     reasons = []
     for place, expected in enumerate(case.expect):
         if isinstance(expected, Refused):
-            reason, status = _not_refused(expected, seen), "one clear line"
+            reason, status = _not_refused(expected, seen, place), "one clear line"
         else:
             reason, status = _not_worked(expected, seen, place), "right"
         if not reason:
@@ -83,7 +83,7 @@ def verdict(case: Case, seen: Seen) -> tuple[str, str]:
     return "failed", "; or ".join(dict.fromkeys(reasons))
 
 
-def _not_refused(expected: Refused, seen: Seen) -> str:
+def _not_refused(expected: Refused, seen: Seen, place: int) -> str:
     if seen.code == 0:
         return "silent: exit 0 without an error"
     if seen.code != expected.code:
@@ -109,17 +109,21 @@ def _not_refused(expected: Refused, seen: Seen) -> str:
         return f"wrong text: a line of {len(errors[0])} characters"
     if seen.written and not expected.may_write:
         return f"wrote files: {', '.join(seen.written[:4])}"
-    return ""
+    return _wrong(seen, place)
 
 
 def _not_worked(expected: Works, seen: Seen, place: int) -> str:
-    if seen.code != 0:
+    if seen.code != expected.code:
         return f"wrong code {seen.code}: {_last_line(seen.stderr)[:300]}"
-    wrong = (seen.failed_checks or {}).get(place, [])
-    if wrong:
-        return f"wrong outcome: {'; '.join(wrong)}"
+    if wrong := _wrong(seen, place):
+        return wrong
     missing = _missing(expected.says, " ".join((seen.stdout + seen.stderr + seen.log).split()))
     return f"silent: nothing says {missing}" if missing else ""
+
+
+def _wrong(seen: Seen, place: int) -> str:
+    problems = (seen.failed_checks or {}).get(place, [])
+    return f"wrong outcome: {'; '.join(problems)}" if problems else ""
 
 
 def _missing(words: Sequence[str], text: str) -> list[str]:
@@ -272,13 +276,12 @@ def _child(case: Case, work: Path, root: Path) -> int:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return NOT_BUILT
     code = run_tool(case.tool, case.args, case.apart)
-    if code == 0:
-        found = {
-            place: [problem for check in expected.checks if (problem := _checked(check, folder))]
-            for place, expected in enumerate(case.expect)
-            if isinstance(expected, Works)
-        }
-        (root / "checks.json").write_text(json.dumps(found))
+    found = {
+        place: [problem for check in expected.checks if (problem := _checked(check, folder))]
+        for place, expected in enumerate(case.expect)
+        if expected.code == code
+    }
+    (root / "checks.json").write_text(json.dumps(found))
     return code
 
 

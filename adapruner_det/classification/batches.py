@@ -5,6 +5,7 @@ Shape letters: N samples, B samples of a batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import torch
@@ -61,6 +62,7 @@ class Batches:
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one alone, or resuming would differ
+            worker_init_fn=_leave_the_group,
         )
         for ids, (images, problems) in zip(batches, loader, strict=True):
             for problem in filter(None, problems):
@@ -74,6 +76,11 @@ class Batches:
         if isinstance(self._pixels, Tensor):
             return self._pixels[ids.to(self._device)]
         return torch.cat([images for _, images in self.read(split_order(ids, 256))])
+
+
+def _leave_the_group(worker: int) -> None:
+    """Keep Ctrl-C in a terminal from a worker: the main process decides when it ends."""
+    os.setsid()
 
 
 class _Files(Dataset):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from fvcore.common.config import CfgNode
-from yaml import YAMLError
+import yaml
+from fvcore.common.config import BASE_KEY, CfgNode
 
 from ..errors import DataError
 from ..selection import check_keep_ratio
+from ..settings import Range, check_settings, leaves
+from .data import SOURCES
+from .models import NAMES as MODELS
+from .models import short
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +29,50 @@ ABLATIONS = {
     "selection": ("ADAPRUNER.SELECTION_LOSS", False),
     "compression": ("ADAPRUNER.COMPRESSION_LOSS", False),
 }
+
+#: What seeds PyTorch and NumPy take.
+SEEDS = Range(0, 2**63 - 1)
+
+#: Dotted key → where its number must lie; every number of :func:`get_config` is here.
+RANGES = {
+    "DATA.SIZE": Range(1, 4096),
+    "DATA.NUM_TRAIN": Range(0),
+    "DATA.WRONG_LABELS": Range(0, 0.99),
+    "DATA.HOLDOUT": Range(0, 0.99),
+    "DATA.SEED": SEEDS,
+    "DATA.MEMORY_MB": Range(0),
+    "DATA.WORKERS": Range(0, 256),
+    "AUGMENT.CROP": Range(0, 1024),
+    "AUGMENT.CUTOUT": Range(0, 4096),
+    "MODEL.WIDTH": Range(1, 4096),
+    "SOLVER.EPOCHS": Range(1),
+    "SOLVER.BATCH_SIZE": Range(2),
+    "SOLVER.LR": Range(0),
+    "SOLVER.MOMENTUM": Range(0, 1, below=True),
+    "SOLVER.WEIGHT_DECAY": Range(0),
+    "SOLVER.CHECKPOINT_PERIOD": Range(0),
+    "ADAPRUNER.KEEP_RATIO": Range(0, 1, above=True),
+    "ADAPRUNER.WARMUP_EPOCHS": Range(0),
+    "ADAPRUNER.ALPHA_START": Range(0, 1000, above=True),
+    "ADAPRUNER.ALPHA_END": Range(0, 1000, above=True),
+    "ADAPRUNER.PAPER_SCALE": Range(0, above=True),
+    "ADAPRUNER.CLASS_BAND": Range(0, 1, below=True),
+    "SEED": SEEDS,
+}
+
+#: Dotted key → the words it may be.
+CHOICES = {
+    "DATA.NAME": tuple(SOURCES),
+    "DATA.GREY": ("refuse", "convert"),
+    "MODEL.NAME": MODELS,
+    "MODEL.STEM": ("cifar", "imagenet"),
+    "ADAPRUNER.CONTROLLER": ("dual", "paper"),
+    "ADAPRUNER.NORMALIZE": ("median", "none"),
+    "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
+}
+
+#: A yaml that is larger, or would be once its aliases are written out, is no configuration.
+MAX_BYTES, MAX_NODES = 2**20, 10_000
 
 
 def get_config() -> CfgNode:
@@ -96,12 +146,18 @@ def get_config() -> CfgNode:
     # "dual" holds the ratio with a Lagrange multiplier, "paper" is λ = s·|r − c_r|.
     pruner.CONTROLLER = "dual"
     pruner.PAPER_SCALE = 100.0
+    # Keep the kept share of every class within this band of KEEP_RATIO, 0.05 being 5 points; 0
+    # leaves the classes to the losses.
+    pruner.CLASS_BAND = 0.0
     # "none": a cross-entropy has a scale of its own, and 1 is a meaningful loss.
     pruner.NORMALIZE = "none"
     pruner.CLASSIFICATION_LOSS = True
     pruner.SELECTION_LOSS = True
     pruner.COMPRESSION_LOSS = True
+    # What image files that cannot be used do: "stop", or "skip", which leaves them out and says so.
+    pruner.ON_BAD_SAMPLE = "stop"
 
+    # cpu, cuda or cuda:<number>.
     cfg.DEVICE = "cuda"
     cfg.SEED = 0
     cfg.OUTPUT_DIR = "output/classification"
@@ -115,47 +171,101 @@ def load_config(config_file: str = "", overrides: Sequence[str] = ()) -> CfgNode
         DataError: a file or a key that is not there, or a value of the wrong type or range.
     """
     cfg = get_config()
-    if config_file and not Path(config_file).is_file():
-        raise DataError(f"there is no configuration file {Path(config_file).absolute()}")
+    if config_file:
+        _check_yaml(config_file)
     try:
         if config_file:
-            cfg.merge_from_file(config_file)
+            cfg.merge_from_file(config_file, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
-    except (KeyError, ValueError, AssertionError, YAMLError, OSError) as error:
+    except _INVALID as error:
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
-            f"{error}; overrides are pairs of KEY VALUE with keys that "
+            f"{short(error)}; overrides are pairs of KEY VALUE with keys that "
             "adapruner_det/classification/config.py has"
         ) from error
     check_config(cfg)
     return cfg
 
 
+_INVALID = (
+    *(KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError),
+    *(yaml.YAMLError, RecursionError, MemoryError, SyntaxError),
+)
+
+
 def check_config(cfg: CfgNode) -> None:
     """Raise a DataError where a value is out of its range."""
+    defaults = dict(leaves(get_config()))
+    for key, value in leaves(cfg):
+        if type(value) is not type(defaults.get(key, value)):
+            kind = type(defaults[key]).__name__
+            raise DataError(f"{key} is {value}; it must be of the type {kind}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise DataError(f"{key} is an integer of more than 64 bits; it must be below 2^63")
+        if isinstance(value, str) and "\0" in value:
+            raise DataError(f"{key} is {value!r}; it must have no null character")
     check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
-    ranges = [
-        ("SOLVER.EPOCHS", cfg.SOLVER.EPOCHS, 1, None),
-        ("SOLVER.BATCH_SIZE", cfg.SOLVER.BATCH_SIZE, 2, None),
-        ("DATA.NUM_TRAIN", cfg.DATA.NUM_TRAIN, 0, None),
-        ("DATA.WRONG_LABELS", cfg.DATA.WRONG_LABELS, 0, 0.99),
-        ("DATA.HOLDOUT", cfg.DATA.HOLDOUT, 0, 0.99),
-        ("AUGMENT.CROP", cfg.AUGMENT.CROP, 0, None),
-        ("AUGMENT.CUTOUT", cfg.AUGMENT.CUTOUT, 0, None),
-        ("ADAPRUNER.WARMUP_EPOCHS", cfg.ADAPRUNER.WARMUP_EPOCHS, 0, None),
-    ]
-    for name, value, low, high in ranges:
-        if value < low or (high is not None and value > high):
-            bounds = f"{low} or more" if high is None else f"{low} to {high}"
-            raise DataError(f"{name} is {value}; it must be {bounds}")
-    for name, value, choices in (
-        ("ADAPRUNER.CONTROLLER", cfg.ADAPRUNER.CONTROLLER, ("dual", "paper")),
-        ("ADAPRUNER.NORMALIZE", cfg.ADAPRUNER.NORMALIZE, ("median", "none")),
-        ("MODEL.STEM", cfg.MODEL.STEM, ("cifar", "imagenet")),
-        ("DATA.GREY", cfg.DATA.GREY, ("refuse", "convert")),
-    ):
-        if value not in choices:
-            raise DataError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+    check_settings(cfg, RANGES, CHOICES)
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", cfg.DEVICE, re.ASCII):
+        raise DataError(f"DEVICE is {cfg.DEVICE!r}; it must be cpu, cuda or cuda:<number>")
+    if not cfg.OUTPUT_DIR.strip():
+        raise DataError("OUTPUT_DIR is empty; it must name a folder")
+    if cfg.ADAPRUNER.CLASS_BAND and cfg.ADAPRUNER.CONTROLLER != "dual":
+        raise DataError(
+            f"ADAPRUNER.CLASS_BAND {cfg.ADAPRUNER.CLASS_BAND:g} needs ADAPRUNER.CONTROLLER dual, "
+            f"which is {cfg.ADAPRUNER.CONTROLLER!r}"
+        )
+    if cfg.MODEL.PRETRAINED and cfg.MODEL.NAME == "small":
+        raise DataError("MODEL.PRETRAINED is for ResNets; MODEL.NAME 'small' has no such weights")
+
+
+def _check_yaml(config_file: str) -> None:
+    """Check the file and those that it is based on, which are found as fvcore finds them.
+
+    Raises:
+        DataError: one that is missing, is no yaml, is based on itself, or would fill the memory.
+    """
+    pending: list[tuple[str, tuple[str, ...]]] = [(config_file, ())]
+    while pending:
+        name, above = pending.pop()
+        if not Path(name).is_file():
+            raise DataError(f"there is no configuration file {Path(name).absolute()}")
+        place = os.path.realpath(name)
+        if place in above:
+            raise DataError(f"the configuration {name} is based on itself; correct its {BASE_KEY}")
+        bases = _load_yaml(name).get(BASE_KEY, [])
+        for base in bases if isinstance(bases, list) else [bases]:
+            if not isinstance(base, str):
+                raise DataError(f"{name}: {BASE_KEY} is {base!r}; it must be a path")
+            base = os.path.join(os.path.dirname(name), os.path.expanduser(base))
+            pending.append((base, (*above, place)))
+
+
+def _load_yaml(name: str) -> dict[Any, Any]:
+    if os.path.getsize(name) > MAX_BYTES:
+        raise DataError(f"{name} is larger than {MAX_BYTES:,} bytes: it is no configuration")
+    try:
+        text = Path(name).read_text()
+        if _nodes(yaml.compose(text, Loader=yaml.SafeLoader), {}) > MAX_NODES:
+            raise DataError(f"it comes to more than {MAX_NODES:,} values")
+        found = yaml.safe_load(text)
+    except _INVALID as error:
+        raise DataError(f"the configuration {name} is not valid: {short(error)}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"the configuration {name} holds no KEY: VALUE")
+    return found
+
+
+def _nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """How many values ``node`` comes to once aliases are written out; one in itself to infinity."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        is_list = isinstance(node, yaml.SequenceNode)
+        parts = node.value if is_list else [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_nodes(part, known) for part in parts)
+    return known[id(node)]
 
 
 def ablate(cfg: CfgNode, name: str) -> None:
@@ -164,16 +274,18 @@ def ablate(cfg: CfgNode, name: str) -> None:
 
 
 def resolve_device(cfg: CfgNode) -> torch.device:
-    """``cfg.DEVICE``, or the CPU with one log line where it asks for a GPU that is not there."""
+    """``cfg.DEVICE``, or the CPU with one log line where it asks for a GPU that is not there.
+
+    Raises:
+        DataError: the number of a GPU that is not there, where others are.
+    """
     if cfg.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.info("No GPU found: DEVICE is 'cpu' in place of %r.", cfg.DEVICE)
         return torch.device("cpu")
-    return torch.device(cfg.DEVICE)
-
-
-def config_digest(cfg: CfgNode) -> str:
-    """SHA-256 of the configuration, without where its output goes. Hexadecimal."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.OUTPUT_DIR = ""
-    return hashlib.sha256(cfg.dump(sort_keys=True).encode()).hexdigest()
+    device = torch.device(cfg.DEVICE)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DataError(
+            f"DEVICE is {cfg.DEVICE!r}, but there are {torch.cuda.device_count()} GPUs, numbered "
+            "from 0"
+        )
+    return device

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,9 +14,10 @@ from fvcore.common.config import CfgNode
 from sklearn.datasets import load_digits
 
 from ..errors import DataError
-from .folder import load_folder, load_tiny_imagenet
+from .folder import load_folder
 from .image_set import ImageSet, draw, from_arrays, split_off, with_wrong_labels
 from .packed import load_packed
+from .tiny_imagenet import load_tiny_imagenet
 
 TORCHVISION = {
     "mnist": torchvision.datasets.MNIST,
@@ -22,6 +25,12 @@ TORCHVISION = {
     "cifar10": torchvision.datasets.CIFAR10,
     "cifar100": torchvision.datasets.CIFAR100,
 }
+
+#: What torchvision raises for files that are missing, torn or something else.
+UNREADABLE = (
+    *(RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError),
+    *(AssertionError, AttributeError, pickle.UnpicklingError),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ def load_data(cfg: CfgNode) -> Data:
     node = cfg.DATA
     if node.NAME not in SOURCES:
         raise DataError(f"DATA.NAME is {node.NAME!r}; it must be one of {', '.join(SOURCES)}")
-    train, test = SOURCES[node.NAME](node)
+    train, test = _read(cfg)
+    _require_alike(train, test)
     if node.NUM_TRAIN > len(train):
         raise DataError(
             f"DATA.NUM_TRAIN is {node.NUM_TRAIN}, but {train.name} has {len(train)} images"
@@ -61,7 +71,34 @@ def load_data(cfg: CfgNode) -> Data:
     return Data(train.checked(), test, wrong)
 
 
-def _digits(node: CfgNode) -> tuple[ImageSet, ImageSet]:
+def _read(cfg: CfgNode) -> tuple[ImageSet, ImageSet]:
+    """The whole training and test set; what the system refuses to read is a DataError."""
+    try:
+        return SOURCES[cfg.DATA.NAME](cfg)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # met while unpacking
+            raise
+        raise DataError(
+            f"{error.filename or cfg.DATA.ROOT} cannot be read: {error.strerror or error}; "
+            "see to DATA.ROOT"
+        ) from error
+
+
+def _require_alike(train: ImageSet, test: ImageSet) -> None:
+    """Raise a DataError unless one model can be trained on one and evaluated on the other."""
+    if len(train.class_names) < 2:
+        raise DataError(
+            f"{train.name} has one class, {train.class_names[0]}; a classifier needs two or more"
+        )
+    shapes = [tuple(images.images.shape[1:]) for images in (train, test)]
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"the images of {train.name} have the shape {shapes[0]} (channels, height, width), "
+            f"those of {test.name} {shapes[1]}; they must agree"
+        )
+
+
+def _digits(cfg: CfgNode) -> tuple[ImageSet, ImageSet]:
     """scikit-learn's 1,797 digits, 8×8; every fifth is for testing."""
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
@@ -72,13 +109,14 @@ def _digits(node: CfgNode) -> tuple[ImageSet, ImageSet]:
     return train.checked(), test.checked()
 
 
-def _torchvision(node: CfgNode) -> tuple[ImageSet, ImageSet]:
+def _torchvision(cfg: CfgNode) -> tuple[ImageSet, ImageSet]:
     """One of torchvision's, with its checksums."""
+    node = cfg.DATA
     sets = []
     for split in ("train", "test"):
         try:
             found = TORCHVISION[node.NAME](node.ROOT, split == "train", download=node.DOWNLOAD)
-        except (RuntimeError, OSError, EOFError, ValueError) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"{node.NAME} is not whole in {node.ROOT}: {error}; DATA.DOWNLOAD True fetches "
                 "it, and DATA.NAME digits needs no download"
@@ -91,15 +129,20 @@ def _torchvision(node: CfgNode) -> tuple[ImageSet, ImageSet]:
 SOURCES: dict[str, Callable[[CfgNode], tuple[ImageSet, ImageSet]]] = {
     "digits": _digits,
     **dict.fromkeys(TORCHVISION, _torchvision),
-    "tiny_imagenet": lambda node: load_tiny_imagenet(
-        node.ROOT, download=node.DOWNLOAD, memory_mb=node.MEMORY_MB, workers=node.WORKERS
+    "tiny_imagenet": lambda cfg: load_tiny_imagenet(
+        cfg.DATA.ROOT,
+        download=cfg.DATA.DOWNLOAD,
+        memory_mb=cfg.DATA.MEMORY_MB,
+        workers=cfg.DATA.WORKERS,
+        on_bad=cfg.ADAPRUNER.ON_BAD_SAMPLE,
     ),
-    "folder": lambda node: load_folder(
-        node.ROOT,
-        node.SIZE,
-        grey=node.GREY,
-        memory_mb=node.MEMORY_MB,
-        workers=node.WORKERS,
+    "folder": lambda cfg: load_folder(
+        cfg.DATA.ROOT,
+        cfg.DATA.SIZE,
+        grey=cfg.DATA.GREY,
+        memory_mb=cfg.DATA.MEMORY_MB,
+        workers=cfg.DATA.WORKERS,
+        on_bad=cfg.ADAPRUNER.ON_BAD_SAMPLE,
     ),
-    "packed": lambda node: load_packed(node.ROOT),
+    "packed": lambda cfg: load_packed(cfg.DATA.ROOT),
 }

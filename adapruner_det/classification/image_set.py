@@ -5,9 +5,11 @@ Shape letters: N samples, B samples of a batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
+import logging
+import unicodedata
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +17,12 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..selection import Selection, digest, fingerprint
+from ..selection import Selection, class_column, digest, fingerprint
+
+logger = logging.getLogger(__name__)
+
+#: Data sets that version 0.1 named after their folder.
+ONCE_NAMED_AFTER_THEIR_FOLDER = ("folder_train", "packed_train", "tiny-imagenet-200_train")
 
 
 class UnreadImages(Protocol):
@@ -28,9 +35,6 @@ class UnreadImages(Protocol):
     def __getitem__(self, ids: Tensor) -> UnreadImages:
         """The images of ``ids`` (B,), still unread."""
 
-    def contents(self) -> list[str]:
-        """Of each image what its digest is made of."""
-
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -42,6 +46,8 @@ class ImageSet:
         images: (N, C, H, W) uint8, or as many unread.
         labels: (N,) int64, places in ``class_names``.
         class_names: what the labels mean.
+        contents: of each image a digest of its file's bytes; None where it is not a file.
+        excluded: key → why, of the images that were left out because they cannot be used.
     """
 
     name: str
@@ -49,6 +55,8 @@ class ImageSet:
     images: UnreadImages | Tensor
     labels: Tensor
     class_names: Sequence[str]
+    contents: Sequence[str] | None = None
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -102,14 +110,20 @@ class ImageSet:
             keys=[self.keys[i] for i in ids.tolist()],
             images=self.images[ids],
             labels=self.labels[ids],
+            contents=None if self.contents is None else [self.contents[i] for i in ids.tolist()],
         )
 
+    @property
+    def digest_of(self) -> str:
+        """What the digests are of, as a Selection has it."""
+        return "" if self.contents is None else "bytes"
+
     def digests(self) -> np.ndarray:
-        """(N,) uint64, of each sample's class and content (its file's size where unread)."""
-        if isinstance(self.images, Tensor):
+        """(N,) uint64, of each sample's class and content: its file's bytes, or its pixels."""
+        contents = self.contents
+        if contents is None:
+            assert isinstance(self.images, Tensor)
             contents = [f"{zlib.crc32(image):08x}" for image in self.images.contiguous().numpy()]
-        else:
-            contents = self.images.contents()
         names = [self.class_names[c] for c in self.labels.tolist()]
         pairs = zip(names, contents, strict=True)
         return np.array([digest(f"{name}\n{content}") for name, content in pairs], dtype=np.uint64)
@@ -124,8 +138,66 @@ class ImageSet:
         Raises:
             DataError: a selection of other data, with the first three keys that differ.
         """
-        selection.check(self.keys, self.digests())
-        return self.subset(torch.from_numpy(np.flatnonzero(selection.columns["kept"])))
+        return self.with_keys(self.checked_selection(selection).kept_keys)
+
+    def with_keys(self, keys: Collection[str]) -> ImageSet:
+        """The samples whose key is one of ``keys``."""
+        return self._where([key in keys for key in self.keys])
+
+    def checked_selection(self, selection: Selection) -> Selection:
+        """``selection`` with this set's name, keys and classes, once it is found to be of this set.
+
+        A selection that version 0.1 made of files has digests of decoded pixels or of sizes; it is
+        known by its image ids alone, with a warning.
+
+        Raises:
+            DataError: a selection of other data.
+        """
+        if self.name in ONCE_NAMED_AFTER_THEIR_FOLDER and len(selection.datasets) == 1:
+            selection = selection.with_dataset_name(self.name)
+        mine = self._where([key not in selection.excluded for key in self.keys])
+        if len(mine) < len(self):
+            logger.warning(
+                "%d image(s) that the pruning run left out are left out here too.",
+                len(self) - len(mine),
+            )
+        by_name_alone = self.digest_of == "bytes" and not selection.digest_of
+        if by_name_alone:
+            selection = mine._with_digests_of_same_names(selection)
+        selection.check(mine.keys, mine.digests())
+        if by_name_alone:
+            logger.warning(
+                "The selection is of version 0.1, which kept no digest of the files' bytes: the "
+                "images were found by their names alone."
+            )
+        classes = class_column([label] for label in mine.labels.tolist())
+        return replace(
+            selection,
+            columns={**selection.columns, **classes},
+            class_names=tuple(self.class_names),
+        )
+
+    def _with_digests_of_same_names(self, selection: Selection) -> Selection:
+        """``selection`` with its keys in NFC, and this set's digests under the keys it shares."""
+        digests = dict(zip(self.keys, self.digests().tolist(), strict=True))
+        old = zip(selection.columns["key"].tolist(), selection.columns["digest"], strict=True)
+        pairs = [(unicodedata.normalize("NFC", key), int(value)) for key, value in old]
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])
+        columns = {name: column[order] for name, column in selection.columns.items()}
+        keys = [pairs[i][0] for i in order]
+        columns["key"] = np.array(keys)
+        columns["digest"] = np.array(
+            [digests.get(key, pairs[i][1]) for key, i in zip(keys, order, strict=True)], np.uint64
+        )
+        try:
+            return replace(selection, columns=columns)
+        except ValueError:  # two keys that are one in NFC: `check` says what differs
+            return selection
+
+    def _where(self, chosen: Sequence[bool]) -> ImageSet:
+        if all(chosen):  # spares a copy of the images
+            return self
+        return self.subset(torch.nonzero(torch.tensor(chosen, dtype=torch.bool)).flatten())
 
 
 def from_arrays(
@@ -160,7 +232,12 @@ def with_wrong_labels(images: ImageSet, share: float, seed: int) -> tuple[ImageS
 
     Returns:
         The set, and the indices of the samples whose label is now wrong, in rising order.
+
+    Raises:
+        DataError: a set of one class, which has no wrong label.
     """
+    if share and len(images.class_names) < 2:
+        raise DataError("DATA.WRONG_LABELS needs two classes or more; set it to 0")
     wrong = draw(len(images), round(share * len(images)), seed)
     rng = np.random.default_rng([seed, 1])
     shift = torch.from_numpy(rng.integers(1, len(images.class_names), len(wrong)))
@@ -170,8 +247,17 @@ def with_wrong_labels(images: ImageSet, share: float, seed: int) -> tuple[ImageS
 
 
 def split_off(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(the rest, round(share·N) samples drawn at random), for choosing hyper-parameters."""
-    held = draw(len(images), round(share * len(images)), seed)
+    """(the rest, round(share·N) samples drawn at random), for choosing hyper-parameters.
+
+    Raises:
+        DataError: a share that leaves nothing on either side.
+    """
+    count = round(share * len(images))
+    if not 0 < count < len(images):
+        raise DataError(
+            f"DATA.HOLDOUT {share:g} of {len(images)} images is {count}; both parts need images"
+        )
+    held = draw(len(images), count, seed)
     rest = torch.ones(len(images), dtype=torch.bool)
     rest[held] = False
     return images.subset(torch.nonzero(rest).flatten()), images.subset(held)

@@ -5,25 +5,32 @@ Shape letters: N samples, K kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
 from ..core import AdaPruner, Schedule, Terms
+from ..core.balance import Balance, ClassSets
 from ..errors import DataError
-from ..selection import Selection, learned_selection
-from .config import config_digest
+from ..files import write_whole
+from ..selection import Selection, learned_selection, lost_classes_line
+from ..settings import config_digest
+from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, run_folder
 from .data import Data
 from .image_set import ImageSet
-from .trainer import MODEL_FILE, Trainer
+from .models import build_model
+from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-SELECTION_FILE, RESULT_FILE = "selection.json", "result.json"
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,13 @@ class Result:
     seed: int
 
 
-def build_pruner(cfg: CfgNode, num_samples: int) -> AdaPruner:
+def build_pruner(cfg: CfgNode, num_samples: int, labels: Tensor | None = None) -> AdaPruner:
     """The mask that ``cfg.ADAPRUNER`` and ``cfg.SOLVER.EPOCHS`` describe.
+
+    Args:
+        cfg: the configuration.
+        num_samples: N.
+        labels: (N,) the class of each sample; needed where ADAPRUNER.CLASS_BAND is set.
 
     Raises:
         DataError: a run too short for its warm-up, or values of α that do not rise from above 0.
@@ -66,10 +78,16 @@ def build_pruner(cfg: CfgNode, num_samples: int) -> AdaPruner:
             f"{error} (SOLVER.EPOCHS {cfg.SOLVER.EPOCHS}, ADAPRUNER.WARMUP_EPOCHS "
             f"{node.WARMUP_EPOCHS}, ALPHA_START {node.ALPHA_START}, ALPHA_END {node.ALPHA_END})"
         ) from error
+    balance = None
+    if node.CLASS_BAND:
+        assert labels is not None
+        sets = ClassSets.from_sets(([label] for label in labels.tolist()), 1 + int(labels.max()))
+        balance = Balance(sets, node.CLASS_BAND)
     return AdaPruner(
         num_samples,
         node.KEEP_RATIO,
         schedule,
+        balance=balance,
         controller=node.CONTROLLER,
         normalize=node.NORMALIZE,
         terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
@@ -89,13 +107,21 @@ def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = T
     Raises:
         DataError: a configuration that makes no run, or what :class:`Trainer` raises.
     """
-    pruner = build_pruner(cfg, len(train))
+    pruner = build_pruner(cfg, len(train), train.labels)
     trainer = Trainer(cfg, train, pruner, label=f"prune {len(train)}")
-    if resume:
-        trainer.resume()
-    trainer.train(save=save)
+    with _folder(cfg, trainer, resume, save):
+        trainer.train(save=save)
+        selection = _selection(cfg, train, pruner)
+        if save:  # the selection first: no model is worth its loss
+            selection.save(Path(cfg.OUTPUT_DIR) / SELECTION_FILE)
+            trainer.save_model()
+    _warn_of_lost_classes(selection)
+    return selection
+
+
+def _selection(cfg: CfgNode, train: ImageSet, pruner: AdaPruner) -> Selection:
     digests = train.digests()
-    selection = learned_selection(
+    return learned_selection(
         pruner,
         keys=train.keys,
         digests=digests,
@@ -103,10 +129,29 @@ def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = T
         seed=cfg.SEED,
         config_digest=config_digest(cfg),
         libraries=["torchvision"],
+        excluded=train.excluded,
+        class_names=train.class_names,
+        classes=[[label] for label in train.labels.tolist()],
+        digest_of=train.digest_of,
     )
+
+
+def _folder(
+    cfg: CfgNode, trainer: Trainer, resume: bool, save: bool, inputs: Iterable[str | None] = ()
+) -> contextlib.AbstractContextManager[Any]:
+    """``cfg.OUTPUT_DIR`` for this run alone, at the step where it goes on."""
     if save:
-        selection.save(Path(cfg.OUTPUT_DIR) / SELECTION_FILE)
-    return selection
+        inputs = [cfg.MODEL.WEIGHTS, *inputs]
+        return run_folder(cfg.OUTPUT_DIR, trainer.resume if resume else None, inputs)
+    if resume:
+        trainer.resume()
+    return contextlib.nullcontext()
+
+
+def _warn_of_lost_classes(selection: Selection) -> None:
+    line = lost_classes_line(selection)
+    if line:
+        logger.warning("Warning: %s.", line)
 
 
 def train(
@@ -116,6 +161,7 @@ def train(
     *,
     resume: bool = False,
     save: bool = True,
+    selection_file: str | None = None,
 ) -> Result:
     """Train the plain model on what ``selection`` keeps, or on all; evaluate the last epoch.
 
@@ -125,31 +171,34 @@ def train(
         selection: of ``data.train``; any architecture may have made it.
         resume: go on from the checkpoint in ``cfg.OUTPUT_DIR``.
         save: write checkpoints, the model and ``result.json`` to ``cfg.OUTPUT_DIR``.
+        selection_file: where the selection was read from; a new run does not set it aside.
 
     Raises:
         DataError: a selection of other data, or what :class:`Trainer` raises.
     """
-    images = data.train if selection is None else data.train.kept(selection)
-    missing = [images.class_names[c] for c in images.missing_classes()]
-    if missing:
-        logger.warning("The selection keeps no image of: %s.", ", ".join(missing))
+    images = data.train
+    if selection is not None:
+        selection = images.checked_selection(selection)
+        _warn_of_lost_classes(selection)
+        images = images.with_keys(selection.kept_keys)
     trainer = Trainer(cfg, images, label=f"train {len(images)}")
-    if resume:
-        trainer.resume()
-    start = time.perf_counter()
-    trainer.train(save=save)
-    seconds = time.perf_counter() - start
-    result = Result(
-        accuracy=trainer.evaluate(data.test),
-        evaluated_on=f"{data.test.name} ({len(data.test)} images)",
-        images=len(images),
-        epochs=cfg.SOLVER.EPOCHS,
-        seconds=seconds,
-        seed=cfg.SEED,
-    )
-    if save:
-        path = Path(cfg.OUTPUT_DIR) / RESULT_FILE
-        path.write_text(json.dumps(asdict(result), indent=1) + "\n")
+    with _folder(cfg, trainer, resume, save, [selection_file]):
+        start = time.perf_counter()
+        trainer.train(save=save)
+        seconds = time.perf_counter() - start
+        if save:
+            trainer.save_model()
+        result = Result(
+            accuracy=trainer.evaluate(data.test),
+            evaluated_on=f"{data.test.name} ({len(data.test)} images)",
+            images=len(images),
+            epochs=cfg.SOLVER.EPOCHS,
+            seconds=seconds,
+            seed=cfg.SEED,
+        )
+        if save:
+            text = json.dumps(asdict(result), indent=1) + "\n"
+            write_whole(Path(cfg.OUTPUT_DIR) / RESULT_FILE, lambda file: file.write(text.encode()))
     return result
 
 
@@ -161,6 +210,7 @@ def transfer(
     selection: Selection | None = None,
     *,
     resume: bool = False,
+    selection_file: str | None = None,
 ) -> tuple[Result, Result]:
     """Pre-train on what ``selection`` keeps of ``source``, then fine-tune on all of ``target``.
 
@@ -168,8 +218,33 @@ def transfer(
 
     Returns:
         The result on the source's test set and that on the target's.
+
+    Raises:
+        DataError: models that differ in more than their head, found before the first is trained,
+            or what :func:`train` raises.
     """
-    before = train(source_cfg, source, selection, resume=resume)
+    _require_transferable(source_cfg, source.train, target_cfg, target.train)
+    before = train(source_cfg, source, selection, resume=resume, selection_file=selection_file)
     target_cfg = target_cfg.clone()
     target_cfg.MODEL.WEIGHTS = str(Path(source_cfg.OUTPUT_DIR) / MODEL_FILE)
     return before, train(target_cfg, target, resume=resume)
+
+
+def _require_transferable(
+    source_cfg: CfgNode, source: ImageSet, target_cfg: CfgNode, target: ImageSet
+) -> None:
+    shapes = []
+    for cfg, images in ((source_cfg, source), (target_cfg, target)):
+        cfg = cfg.clone()
+        cfg.MODEL.WEIGHTS, cfg.MODEL.PRETRAINED = "", False
+        with torch.device("meta"):
+            model = build_model(cfg, images.images.shape[1], len(images.class_names))
+        parts = model.state_dict().items()
+        shapes.append({key: part.shape for key, part in parts if not key.startswith("fc.")})
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"the model of the pre-training ({source_cfg.MODEL.NAME}, {source.images.shape[1]} "
+            f"channels) is not that of the fine-tuning ({target_cfg.MODEL.NAME}, "
+            f"{target.images.shape[1]} channels): MODEL.NAME, WIDTH and STEM and the channels of "
+            "the images must agree"
+        )

@@ -5,11 +5,14 @@ Shape letters: N samples, K kept, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..core.pruner import TOLERANCE
 from ..selection import Selection
 from .image_set import ImageSet
+from .listing import shown
 
 
 def class_kept_shares(selection: Selection, images: ImageSet) -> dict[str, float]:
@@ -21,7 +24,11 @@ def class_kept_shares(selection: Selection, images: ImageSet) -> dict[str, float
 
 
 def summarize(selection: Selection, images: ImageSet, seconds: float, next_step: str) -> str:
-    """Nine lines: what was kept, how well the ratio held, what went, and what to do next."""
+    """Nine lines: what was kept, how well the ratio held, what went, and what to do next.
+
+    Before the last one stands what should not be: classes without a kept image, images that were
+    left out, and images that never had a finite loss.
+    """
     columns, shares = selection.columns, class_kept_shares(selection, images)
     n, k = selection.num_samples, selection.num_kept
     dropped = np.flatnonzero(~columns["kept"].astype(bool))
@@ -33,11 +40,20 @@ def summarize(selection: Selection, images: ImageSet, seconds: float, next_step:
         ("kept", f"{k} of {n} images ({100 * k / n:.2f}%), {n - k} dropped"),
         ("data set", ", ".join(selection.datasets)),
         ("soft ratio", f"{ratio:.4f} before the cut, asked {selection.keep_ratio:g}: {held}"),
-        ("least kept class", f"{low}: {100 * shares[low]:.1f}% of its images"),
-        ("most kept class", f"{high}: {100 * shares[high]:.1f}% of its images"),
-        ("hardest dropped", ", ".join(by_loss[:-4:-1]) or "none"),
-        ("easiest dropped", ", ".join(by_loss[:3]) or "none"),
+        ("least kept class", f"{shown(low)}: {100 * shares[low]:.1f}% of its images"),
+        ("most kept class", f"{shown(high)}: {100 * shares[high]:.1f}% of its images"),
+        ("hardest dropped", _some(by_loss[::-1], count=False) or "none"),
+        ("easiest dropped", _some(by_loss, count=False) or "none"),
         ("seconds", f"{seconds:.0f}"),
+        ("NO IMAGE KEPT OF", _some(selection.lost_classes())),
+        ("left out", _some(sorted(selection.excluded))),
+        ("loss never finite", _some(selection.unseen_keys())),
         ("train on it", next_step),
     ]
-    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+    return "\n".join(f"{name:<17} {value}" for name, value in rows if value)
+
+
+def _some(names: Sequence[str], count: bool = True) -> str:
+    """The first three, and how many there are where these are not all."""
+    more = f" and {len(names) - 3} more" if count and len(names) > 3 else ""
+    return ", ".join(shown(str(name)) for name in names[:3]) + more

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,21 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..core import AdaPruner
 from ..errors import DataError
 from ..selection import fingerprint
+from ..settings import config_digest
+from ..stopping import Stopped, StopRequest
 from .augment import channel_statistics, crop_and_flip, cutout, normalise
 from .batches import Batches, split_order, steps_per_epoch
-from .config import config_digest, resolve_device
+from .checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint, save_tensors
+from .config import resolve_device
 from .image_set import ImageSet
-from .models import UNREADABLE, build_model
+from .models import UNREADABLE, build_model, short
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_FILE, MODEL_FILE = "checkpoint.pt", "model.pt"
 
 
 class Trainer:
@@ -40,6 +43,8 @@ class Trainer:
     batch of an epoch, so the mask may hear of a step's losses one step later, and at the latest
     before the epoch ends, with the same outcome; so a GPU is never waited for in mid-step.
 
+    SIGTERM and SIGINT end it after the step in hand, once that is saved.
+
     Args:
         cfg: the configuration.
         images: the N training images.
@@ -47,12 +52,17 @@ class Trainer:
         label: what the progress bar is called.
 
     Raises:
-        DataError: an unknown model, or weights that are not there.
+        DataError: an unknown model, weights that are not there, or a single image.
     """
 
     def __init__(
         self, cfg: CfgNode, images: ImageSet, pruner: AdaPruner | None = None, label: str = "train"
     ) -> None:
+        if len(images) < 2:
+            raise DataError(
+                f"there is {len(images)} image to train on; batch normalisation needs 2 or more: "
+                "keep more of them"
+            )
         self.cfg, self.pruner = cfg, pruner
         self.device = resolve_device(cfg)
         self.num_samples = len(images)
@@ -68,7 +78,8 @@ class Trainer:
         self._optimizer = _optimizer(cfg, self.model)
         self._batches = Batches(images, self.device, cfg.DATA.WORKERS)
         self._labels = images.labels.to(self.device)
-        self._data = fingerprint(images.keys, images.labels.tolist())
+        self._data = fingerprint(images.keys, images.digests().tolist())
+        self._stop = StopRequest()
         self._mean, self._std = channel_statistics(self._batches.sample(50_000))
         self._pending: tuple[Tensor, Tensor, Any] | None = None
         self._bar = tqdm(
@@ -85,26 +96,25 @@ class Trainer:
         """Of the whole run."""
         return self.cfg.SOLVER.EPOCHS * self.steps_per_epoch
 
-    @property
-    def checkpoint_path(self) -> Path:
-        """Where the run's state is saved."""
-        return Path(self.cfg.OUTPUT_DIR) / CHECKPOINT_FILE
-
     def train(self, *, save: bool = True) -> None:
         """Run to the last epoch, from wherever this stands.
 
         Args:
-            save: write checkpoints, and the model's weights at the end, to ``cfg.OUTPUT_DIR``.
+            save: write checkpoints to ``cfg.OUTPUT_DIR``.
 
         Raises:
-            DataError: losses that are no longer finite, or an image that does not decode.
+            DataError: losses that are no longer finite, an image that does not decode, or a disk
+                that takes no more.
+            Stopped: a signal asked for the end.
         """
         self._bar.update(self.step - self._bar.n)
-        while self.step < self.total_steps:
-            self._train_epoch(save)
-        self._bar.close()
-        if save:
-            _save(self.model.state_dict(), Path(self.cfg.OUTPUT_DIR) / MODEL_FILE)
+        with self._stop.listening(), logging_redirect_tqdm(), contextlib.closing(self._bar):
+            while self.step < self.total_steps:
+                self._train_epoch(save)
+
+    def save_model(self) -> None:
+        """Write the model's weights to ``cfg.OUTPUT_DIR``."""
+        save_tensors(self.model.state_dict(), Path(self.cfg.OUTPUT_DIR) / MODEL_FILE)
 
     def _train_epoch(self, save: bool) -> None:
         """The rest of the current epoch."""
@@ -114,19 +124,57 @@ class Trainer:
         period = self.cfg.SOLVER.CHECKPOINT_PERIOD
         self.model.train()
         loss_sum = torch.tensor(self.epoch_loss, device=self.device)
-        for ids, images in self._batches.read(
-            split_order(order, self.cfg.SOLVER.BATCH_SIZE)[done:]
-        ):
-            loss_sum += self._train_step(ids, images)
-            self.step += 1
-            self._bar.update()
-            if save and period and self.step % period == 0 and self.step % self.steps_per_epoch:
-                self.epoch_loss = float(loss_sum)
-                self.save_checkpoint()
+        batches = split_order(order, self.cfg.SOLVER.BATCH_SIZE)[done:]
+        # Closed at once, so that no worker outlives the loop.
+        with contextlib.closing(self._read(batches)) as read:
+            for ids, images in read:
+                loss_sum += self._train_step(ids, images)
+                self.step += 1
+                self._bar.update()
+                in_epoch = self.step % self.steps_per_epoch != 0
+                due = period and self.step % period == 0
+                if in_epoch and (due or self._stop.signum):
+                    self.epoch_loss = float(loss_sum)
+                    self._require_finite(epoch, self.epoch_loss)
+                    self._save_or_stop(save)
         self._end_epoch(epoch, float(loss_sum) / self.num_samples)
         self.epoch_loss = 0.0
+        self._save_or_stop(save)
+
+    def _read(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches; a worker that ended where it should not have is a DataError."""
+        try:
+            yield from self._batches.read(batches)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            if self._stop.signum:  # it has had the signal too
+                logger.warning("Stopped; %s", self._how_to_go_on())
+                raise Stopped(self._stop.signum) from error
+            raise DataError(
+                f"a process that decodes images has ended: {short(error)}; if memory ran out, "
+                f"lower DATA.WORKERS; {self._how_to_go_on()}"
+            ) from error
+
+    def _save_or_stop(self, save: bool) -> None:
+        """Save, and end the run where a signal has asked for it."""
         if save:
             self.save_checkpoint()
+        if not self._stop.signum:
+            return
+        name = signal.Signals(self._stop.signum).name
+        done = f"{name}: stopped after step {self.step} of {self.total_steps}"
+        if save:
+            logger.warning("%s, which is saved; %s", done, self._how_to_go_on())
+        else:
+            logger.warning("%s; nothing is saved.", done)
+        raise Stopped(self._stop.signum)
+
+    def _how_to_go_on(self) -> str:
+        return (
+            "the same command with --resume as its first option goes on from the checkpoint in "
+            f"{self.cfg.OUTPUT_DIR}"
+        )
 
     def _train_step(self, ids: Tensor, images: Tensor) -> Tensor:
         """One step of the model, and the mask's one for the step before. The sum of the losses."""
@@ -150,11 +198,7 @@ class Trainer:
         return losses.sum()
 
     def _end_epoch(self, epoch: int, mean_loss: float) -> None:
-        if not math.isfinite(mean_loss):
-            raise DataError(
-                f"the training loss is {mean_loss} in epoch {epoch + 1}: training diverged; lower "
-                f"SOLVER.LR ({self.cfg.SOLVER.LR:g})"
-            )
+        self._require_finite(epoch, mean_loss)
         shown = {"epoch": epoch + 1, "loss": f"{mean_loss:.3f}"}
         mask = ""
         if self.pruner is not None:
@@ -167,6 +211,13 @@ class Trainer:
             )
         logger.info("Epoch %d: loss %.4f%s", epoch + 1, mean_loss, mask)
         self._bar.set_postfix(shown, refresh=False)
+
+    def _require_finite(self, epoch: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DataError(
+                f"the training loss is {loss} in epoch {epoch + 1}: training diverged; lower "
+                f"SOLVER.LR ({self.cfg.SOLVER.LR:g})"
+            )
 
     def _observe_pending(self) -> None:
         """Hand the mask the losses that are still on their way to it."""
@@ -195,7 +246,11 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, images: ImageSet) -> float:
-        """Accuracy on ``images`` in percent, with the model as it is."""
+        """Accuracy on ``images`` in percent, with the model as it is.
+
+        Raises:
+            DataError: an image that does not decode, named.
+        """
         self.model.eval()
         batches = Batches(images, self.device, self.cfg.DATA.WORKERS)
         labels = images.labels.to(self.device)
@@ -211,6 +266,7 @@ class Trainer:
         state = {
             "config": config_digest(self.cfg),
             "data": self._data,
+            "threads": torch.get_num_threads(),
             "step": self.step,
             "epoch_loss": self.epoch_loss,
             "model": self.model.state_dict(),
@@ -220,27 +276,49 @@ class Trainer:
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
-        _save(state, self.checkpoint_path)
+        save_checkpoint(state, self.cfg.OUTPUT_DIR)
 
-    def resume(self) -> None:
-        """Take over the checkpoint in ``cfg.OUTPUT_DIR``; without one, start from the beginning.
+    def resume(self) -> bool:
+        """Take over the newest whole checkpoint in ``cfg.OUTPUT_DIR``.
+
+        Returns:
+            Whether there was one; without one, the run starts from the beginning.
 
         Raises:
-            DataError: a checkpoint that cannot be read, or of another configuration.
+            DataError: checkpoints that cannot be read, or of another configuration or data.
         """
-        path = self.checkpoint_path
-        if not path.is_file():
-            logger.info("There is no checkpoint at %s: starting from the beginning.", path)
-            return
+        found = load_checkpoint(self.cfg.OUTPUT_DIR)
+        if found is None:
+            logger.info(
+                "There is no checkpoint in %s: starting from the beginning.", self.cfg.OUTPUT_DIR
+            )
+            return False
+        path, state = found
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            self._take_over(path, state)
+        except DataError:
+            raise
         except UNREADABLE as error:
-            raise DataError(f"{path} cannot be read: {error}; remove it to start anew") from error
+            raise DataError(
+                f"{path} is no checkpoint of this run: {short(error)}; start anew without --resume"
+            ) from error
+        logger.info("Going on from step %d of %d, by %s.", self.step, self.total_steps, path)
+        return True
+
+    def _take_over(self, path: Path, state: dict[str, Any]) -> None:
         mine = (config_digest(self.cfg), self._data, self.pruner is None)
         if mine != (state["config"], state["data"], state["pruner"] is None):
             raise DataError(
                 f"{path} is of a run with another configuration or other data; resume with what "
                 "it was started with, or set another OUTPUT_DIR"
+            )
+        if state["threads"] != torch.get_num_threads():
+            logger.warning(
+                "The run was on %d thread(s) and goes on with %d: it may end otherwise in its last "
+                "digits; OMP_NUM_THREADS=%d keeps them alike.",
+                state["threads"],
+                torch.get_num_threads(),
+                state["threads"],
             )
         self.step, self.epoch_loss = int(state["step"]), float(state["epoch_loss"])
         self.model.load_state_dict(state["model"])
@@ -274,11 +352,3 @@ def _to_host(losses: Tensor) -> tuple[Tensor, Any]:
     arrived = torch.cuda.Event()
     arrived.record()
     return host, arrived
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    """Write beside ``path`` and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)

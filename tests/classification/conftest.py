@@ -10,3 +10,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """What is known of checked images stays within a test."""
+    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -1,11 +1,18 @@
 import gzip
 
+import numpy as np
 import pytest
 import torch
 
-from adapruner_det.classification.data import load_data
+from adapruner_det.classification.data import SOURCES, load_data
 from adapruner_det.errors import DataError
-from tests.classification.tiny import tiny_config, write_idx, write_packed
+from tests.classification.tiny import (
+    tiny_config,
+    tiny_pixels,
+    write_folder,
+    write_idx,
+    write_packed,
+)
 
 
 def test_digits_need_nothing_and_share_no_image_with_their_test():
@@ -37,10 +44,60 @@ def test_a_hold_out_comes_from_training_and_stays_clean():
     assert torch.equal(data.test.labels, everything.train.labels[places])
 
 
-def test_packed_data_are_read_by_their_folder(tmp_path):
+def test_packed_data_are_read_whatever_their_folder_is_called(tmp_path):
     write_packed(tmp_path / "small")
     data = load_data(tiny_config(DATA__NAME="packed", DATA__ROOT=str(tmp_path / "small")))
-    assert (data.train.name, len(data.train), len(data.test)) == ("small_train", 36, 12)
+    assert (data.train.name, len(data.train), len(data.test)) == ("packed_train", 36, 12)
+
+
+def test_faults_in_a_folder_are_skipped_where_the_configuration_says_so(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "train" / "red" / "x.png").write_bytes(b"no image")
+    settings = {"DATA__NAME": "folder", "DATA__ROOT": str(tmp_path), "DATA__SIZE": 8}
+    with pytest.raises(DataError, match=r"red/x\.png is not an image"):
+        load_data(tiny_config(**settings))
+    data = load_data(tiny_config(**settings, ADAPRUNER__ON_BAD_SAMPLE="skip", DATA__NUM_TRAIN=9))
+    assert len(data.train) == 9 and list(data.train.excluded) == ["folder_train/red\\x.png"]
+
+
+def other_channels(root):
+    images, labels = tiny_pixels(12)
+    for path in root.glob("test*"):
+        path.unlink()
+    write_idx(root / "test-labels-idx1-ubyte.gz", labels)
+    write_idx(root / "test-images-idx3-ubyte.gz", images[..., 0])
+
+
+def one_class(root):
+    write_idx(root / "train-labels-idx1-ubyte.gz", np.zeros(36))
+    write_idx(root / "test-labels-idx1-ubyte.gz", np.zeros(12))
+    (root / "classes.txt").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_channels, r"shape \(3, 8, 8\) .* those of packed_test \(1, 8, 8\)"),
+        (one_class, "packed_train has one class, 0; a classifier needs two"),
+    ],
+)
+def test_sets_that_no_model_serves_are_refused(tmp_path, change, message):
+    write_packed(tmp_path)
+    change(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load_data(tiny_config(DATA__NAME="packed", DATA__ROOT=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "denied", "x"), OSError(36, "too long", "x")]
+)
+def test_what_the_system_refuses_to_read_is_named(monkeypatch, error):
+    def refuse(cfg):
+        raise error
+
+    monkeypatch.setitem(SOURCES, "digits", refuse)
+    with pytest.raises(DataError, match="x cannot be read: (denied|too long)"):
+        load_data(tiny_config())
 
 
 @pytest.mark.parametrize(
@@ -51,6 +108,7 @@ def test_packed_data_are_read_by_their_folder(tmp_path):
         ({"DATA__NAME": "mnist", "DATA__ROOT": "nowhere"}, "mnist is not whole in nowhere"),
         ({"DATA__NUM_TRAIN": 9999}, "digits_train has 1438 images"),
         ({"DATA__NUM_TRAIN": 3}, "no image of"),
+        ({"DATA__HOLDOUT": 0.0001}, r"DATA\.HOLDOUT 0\.0001 of 1438 images is 0"),
     ],
 )
 def test_what_is_not_there_is_named(settings, message, tmp_path, monkeypatch):
@@ -80,6 +138,17 @@ def test_mnist_by_torchvision_is_mnist_packed(shared_data, tmp_path):
     assert torch.equal(by_torchvision.train.images, packed.train.images)
     assert torch.equal(by_torchvision.test.labels, packed.test.labels)
     assert by_torchvision.train.class_names[0] == "0 - zero"
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0\0\x08\x03", b"\0\0\x63\x03" + b"\xff" * 16])
+def test_torchvision_s_own_errors_are_one_line(tmp_path, raw):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        for name in ("images-idx3", "labels-idx1"):
+            (folder / f"{split}-{name}-ubyte").write_bytes(raw)
+    with pytest.raises(DataError, match="mnist is not whole in"):
+        load_data(tiny_config(DATA__NAME="mnist", DATA__ROOT=str(tmp_path)))
 
 
 def test_idx_labels_alone_do_not_make_a_data_set(tmp_path):

@@ -1,3 +1,4 @@
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from adapruner_det.classification.image_set import draw, from_arrays, split_off, with_wrong_labels
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
+from adapruner_det.selection import Selection
 from tests.classification.tiny import CLASSES, tiny_set
 
 
@@ -64,6 +66,81 @@ def test_exactly_the_kept_samples_remain_and_other_data_are_refused():
         images.kept(selection)
 
 
+def old_selection(images, name, ids, digests=None):
+    """As version 0.1 wrote it, of the data set ``name``."""
+    keys = sorted(f"{name}/{i}" for i in ids)
+    digests = np.arange(len(keys), dtype=np.uint64) if digests is None else digests
+    columns = {"key": np.array(keys), "digest": digests, "kept": np.arange(len(keys)) % 3 > 0}
+    return Selection("adapruner", 0.67, 0, {name: "x"}, columns)
+
+
+def of_files(images, name="folder_train"):
+    """The same set, as if it lay in files."""
+    names = ["cafe\N{COMBINING ACUTE ACCENT}", "zz"]
+    ids = [f"a\\{names[i % 2] if i > 33 else ''}{i:02d}.png" for i in range(len(images))]
+    keys = sorted(f"{name}/{unicodedata.normalize('NFC', i)}" for i in ids)
+    contents = [f"{i:016x}" for i in range(len(images))]
+    return replace(images, name=name, keys=keys, contents=contents), ids
+
+
+def test_a_selection_of_version_0_1_is_known_by_its_image_ids(caplog):
+    images, ids = of_files(tiny_set())
+    selection = old_selection(images, "k00_train", ids)
+    kept = images.kept(selection)
+    old = {unicodedata.normalize("NFC", k.partition("/")[2]) for k in selection.kept_keys}
+    assert {key.partition("/")[2] for key in kept.keys} == old
+    assert caplog.text.count("found by their names alone") == 1
+    for other in (ids[1:], [*ids, "a\\new.png"], [*ids[1:], "a\\new.png"]):
+        with pytest.raises(DataError, match="made from other data: [12] of 3[567] samples differ"):
+            images.kept(old_selection(images, "k00_train", other))
+
+
+def test_a_selection_by_the_files_bytes_is_not_known_by_names_alone(caplog):
+    images, _ = of_files(tiny_set())
+    digests = images.digests()
+    selection = replace(
+        random_selection(images.keys, digests, images.fingerprints(digests), 0.5, seed=1),
+        digest_of="bytes",
+    )
+    assert len(images.kept(selection)) == 18 and "names alone" not in caplog.text
+    other = replace(images, contents=["1" * 16, *images.contents[1:]])
+    with pytest.raises(DataError, match="1 of 36 samples differ, first folder_train/"):
+        other.kept(selection)
+
+
+def test_the_name_of_a_packed_folder_does_not_matter_and_its_pixels_do():
+    images = tiny_set(name="packed_train")
+    digests = images.digests()
+    selection = old_selection(images, "cifar10_train", [f"{i:06d}" for i in range(36)], digests)
+    assert len(images.kept(selection)) == 24
+    images.images[3, 0, 0, 0] ^= 1
+    with pytest.raises(DataError, match="1 of 36 samples differ, first packed_train/000003"):
+        images.kept(selection)
+    with pytest.raises(DataError, match="first cifar10_train/000000"):
+        tiny_set().kept(selection)  # whose name is its own
+
+
+def test_what_the_pruning_run_left_out_is_left_out_again(caplog):
+    images = tiny_set()
+    part = images.subset(torch.arange(34))
+    digests = part.digests()
+    selection = random_selection(part.keys, digests, part.fingerprints(digests), 0.5, seed=1)
+    with pytest.raises(DataError, match="2 of 34 samples differ"):
+        images.kept(selection)
+    selection = replace(selection, excluded=dict.fromkeys(images.keys[34:], "broken"))
+    assert len(images.kept(selection)) == 17
+    assert "2 image(s) that the pruning run left out are left out here too" in caplog.text
+
+
+def test_a_selection_learns_the_classes_of_this_set():
+    images = tiny_set()
+    digests = images.digests()
+    selection = random_selection(images.keys, digests, images.fingerprints(digests), 0.5, seed=1)
+    columns = {**selection.columns, "kept": (images.labels != 2).numpy()}
+    found = images.checked_selection(replace(selection, columns=columns))
+    assert found.lost_classes() == ["red"]
+
+
 def test_wrong_labels_are_exactly_so_many_and_all_wrong():
     images = tiny_set()
     noisy, wrong = with_wrong_labels(images, 0.25, seed=0)
@@ -79,6 +156,19 @@ def test_a_hold_out_and_the_rest_make_the_whole():
     rest, held = split_off(images, 0.25, seed=3)
     assert (len(rest), len(held)) == (27, 9)
     assert sorted([*rest.keys, *held.keys]) == list(images.keys)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_a_hold_out_that_leaves_nothing_on_one_side_is_refused(share):
+    with pytest.raises(DataError, match=r"DATA\.HOLDOUT .* of 36 images is"):
+        split_off(tiny_set(), share, seed=0)
+
+
+def test_one_class_has_no_wrong_labels():
+    images = replace(tiny_set(), labels=torch.zeros(36, dtype=torch.int64), class_names=["a"])
+    with pytest.raises(DataError, match="needs two classes"):
+        with_wrong_labels(images, 0.1, seed=0)
+    assert not len(with_wrong_labels(images, 0.0, seed=0)[1])
 
 
 def test_draws_are_distinct_and_nested():

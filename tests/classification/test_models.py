@@ -1,3 +1,5 @@
+import urllib.error
+
 import pytest
 import torch
 import torchvision
@@ -69,7 +71,7 @@ def test_weights_of_a_run_load_and_a_head_of_another_size_starts_anew(tmp_path):
 
 
 def test_what_does_not_fit_is_named(tmp_path):
-    with pytest.raises(DataError, match="must be small, resnet18"):
+    with pytest.raises(DataError, match="must be one of small, resnet18"):
         build_model(tiny_config(MODEL__NAME="vgg"), 3, 10)
     with pytest.raises(DataError, match="there are no weights at"):
         build_model(tiny_config(MODEL__WEIGHTS=str(tmp_path / "x.pt")), 3, 10)
@@ -80,6 +82,70 @@ def test_what_does_not_fit_is_named(tmp_path):
     path.write_bytes(b"no weights")
     with pytest.raises(DataError, match="does not hold weights of this model"):
         build_model(tiny_config(MODEL__WEIGHTS=str(path)), 3, 10)
+
+
+class Hostile:
+    def __reduce__(self):
+        return (exec, ("import pathlib; pathlib.Path('ran').touch()",))
+
+
+def flipped(path):
+    torch.save(build_model(tiny_config(), 3, 10).state_dict(), path)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def with_code(path):
+    torch.save({"fc.weight": Hostile()}, path)
+
+
+def of_nothing(path):
+    torch.save([], path)
+
+
+def with_words(path):
+    torch.save({"fc.weight": "a", "fc.bias": "b"}, path)
+
+
+def diverged(path):
+    state = build_model(tiny_config(), 3, 10).state_dict()
+    state["0.weight"][0] = float("nan")
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (flipped, "it is damaged"),
+        (with_code, "it holds Python objects, which are not read"),
+        (of_nothing, "does not hold weights of this model"),
+        (with_words, "does not hold weights of this model"),
+        (diverged, "holds weights that are NaN or infinite"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_one_line_and_run_no_code(
+    tmp_path, write, message, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.pt"
+    write(path)
+    with pytest.raises(DataError, match=message) as error:
+        build_model(tiny_config(MODEL__WEIGHTS=str(path)), 3, 10)
+    assert str(path) in str(error.value) and len(str(error.value)) < 500
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_one_line(monkeypatch):
+    def offline(*args, **kwargs):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
+    monkeypatch.setattr(torch.hub.os, "makedirs", lambda *args, **kwargs: None)
+    cfg = tiny_config(MODEL__NAME="resnet18", MODEL__PRETRAINED=True)
+    with pytest.raises(DataError, match=r"resnet18.*\.pth cannot be fetched: .*no route"):
+        build_model(cfg, 3, 10)
 
 
 def test_the_table_of_resnets_is_what_can_be_built():

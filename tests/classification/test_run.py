@@ -13,7 +13,7 @@ from adapruner_det.classification.trainer import Trainer
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
 from adapruner_det.selection import Selection
-from tests.classification.tiny import same_state, tiny_config, tiny_set
+from tests.classification.tiny import CLASSES, same_state, tiny_config, tiny_set, write_folder
 
 
 def tiny_data():
@@ -27,8 +27,11 @@ def test_pruning_writes_the_selection_that_detection_writes_too(tmp_path):
     assert (read.method, read.keep_ratio, read.seed, read.num_kept) == ("adapruner", 0.75, 3, 27)
     assert read.kept_keys == made.kept_keys and list(read.datasets) == ["tiny_train"]
     assert set(read.columns) == {
-        *("key", "digest", "kept", "logit", "last_loss", "mean_loss", "times_seen")
+        *("key", "digest", "kept", "logit", "last_loss", "mean_loss", "times_seen", "classes")
     }
+    assert read.columns["classes"].tolist() == ["0", "1", "2"] * 12
+    assert (read.digest_of, read.num_threads, list(read.class_names)) == ("", 1, CLASSES)
+    assert not read.excluded
     assert set(read.versions) == {"adapruner-det", "torch", "numpy", "torchvision"}
     assert read.cut(0.5).kept_keys < read.kept_keys
     assert (tmp_path / "model.pt").is_file()
@@ -85,7 +88,98 @@ def test_a_class_that_a_selection_loses_is_named(caplog):
     columns = {"key": np.array(data.train.keys), "digest": digests, "kept": kept}
     selection = Selection("none", 0.67, 0, data.train.fingerprints(digests), columns)
     train(tiny_config(SOLVER__EPOCHS=1), data, selection, save=False)
-    assert "no image of: red" in caplog.text
+    assert "the selection keeps no image of 1 class(es): red;" in caplog.text
+
+
+def test_a_selection_of_files_says_what_was_left_out_and_serves_other_sizes(tmp_path):
+    write_folder(tmp_path / "one", per_class=12)
+    (tmp_path / "one" / "train" / "red" / "x.png").write_bytes(b"no image")
+    settings = {
+        "DATA__NAME": "folder",
+        "OUTPUT_DIR": str(tmp_path / "out"),
+        "ADAPRUNER__ON_BAD_SAMPLE": "skip",
+        "ADAPRUNER__KEEP_RATIO": 0.75,
+        "SOLVER__EPOCHS": 2,
+    }
+    cfg = tiny_config(**settings, DATA__ROOT=str(tmp_path / "one"), DATA__SIZE=6)
+    prune(cfg, load_data(cfg).train)
+    selection = Selection.load(tmp_path / "out" / "selection.json")
+    assert selection.excluded == {"folder_train/red\\x.png": "is not an image that Pillow knows"}
+    assert selection.digest_of == "bytes" and list(selection.datasets) == ["folder_train"]
+    (tmp_path / "one").rename(tmp_path / "two")
+    for options in ({"DATA__SIZE": 12}, {"DATA__SIZE": 6, "DATA__MEMORY_MB": 0}):
+        cfg = tiny_config(**settings, **options, DATA__ROOT=str(tmp_path / "two"))
+        assert train(cfg, load_data(cfg), selection, save=False).images == 27
+
+
+def test_a_class_band_keeps_every_class_near_the_ratio(tmp_path, caplog):
+    images = tiny_set(120)
+    images.labels[:] = torch.tensor([0] * 90 + [1] * 20 + [2] * 10)  # faults of two classes
+    settings = {"ADAPRUNER__KEEP_RATIO": 0.6, "SOLVER__EPOCHS": 6}
+    shares = []
+    for band in (0.0, 0.05):
+        cfg = tiny_config(**settings, ADAPRUNER__CLASS_BAND=band)
+        selection = prune(cfg, images, save=False)
+        assert selection.num_kept == 72
+        kept = selection.columns["kept"].astype(bool)
+        shares.append([kept[images.labels.numpy() == c].mean() for c in range(3)])
+    assert max(abs(share - 0.6) for share in shares[0]) > 0.1  # without it they are not
+    assert all(abs(share - 0.6) <= 0.1 for share in shares[1])
+
+
+def test_the_selection_is_there_though_the_model_cannot_be_written(tmp_path, monkeypatch):
+    def full(self):
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr(Trainer, "save_model", full)
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), ADAPRUNER__KEEP_RATIO=0.75)
+    with pytest.raises(DataError):
+        prune(cfg, tiny_set())
+    assert Selection.load(tmp_path / "selection.json").num_kept == 27
+
+
+def test_weights_of_another_model_are_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"no weights")
+    out = tmp_path / "out"
+    for weights in (tmp_path / "model.pt", tmp_path / "gone.pt"):
+        cfg = tiny_config(OUTPUT_DIR=str(out), MODEL__WEIGHTS=str(weights))
+        for run in (
+            lambda cfg=cfg: prune(cfg, tiny_set()),
+            lambda cfg=cfg: train(cfg, tiny_data()),
+        ):
+            with pytest.raises(DataError, match=weights.name):
+                run()
+    assert not out.exists()
+
+
+def test_a_new_run_sets_the_old_one_aside_but_never_what_it_reads(tmp_path):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=2, ADAPRUNER__KEEP_RATIO=0.75)
+    selection = prune(cfg, tiny_set())
+    before = sorted(tmp_path.iterdir())
+    file = str(tmp_path / "selection.json")
+    with pytest.raises(DataError, match=r"selection\.json lies in OUTPUT_DIR"):
+        train(cfg, tiny_data(), selection, selection_file=file)
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model.pt")
+    with pytest.raises(DataError, match=r"model\.pt lies in OUTPUT_DIR"):
+        prune(cfg, tiny_set())
+    assert sorted(tmp_path.iterdir()) == before
+    cfg.MODEL.WEIGHTS = ""
+    with pytest.raises(DataError, match="another configuration or other data"):
+        train(cfg, tiny_data(), resume=True)  # a pruning run is not gone on with as a plain one
+    cfg.SEED = 1
+    prune(cfg, tiny_set())
+    assert {path.name for path in (tmp_path / "old-1").iterdir()} >= {"selection.json", "model.pt"}
+    assert Selection.load(file).seed == 1
+
+
+def test_models_that_transfer_nothing_are_refused_before_the_first_is_trained(tmp_path):
+    grey = load_data(tiny_config(DATA__NUM_TRAIN=100))
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "out"))
+    wide = tiny_config(OUTPUT_DIR=str(tmp_path / "out"), MODEL__WIDTH=8)
+    for target_cfg, target in ((cfg, grey), (wide, tiny_data())):
+        with pytest.raises(DataError, match="the model of the pre-training"):
+            transfer(cfg, tiny_data(), target_cfg, target)
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_labels_go_first_when_the_model_has_learnt_the_right_ones():

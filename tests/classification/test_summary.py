@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,3 +26,16 @@ def test_the_summary_says_what_was_kept(ratio, kept):
     assert kept in text and text.endswith("do this") and len(text.splitlines()) == 9
     dropped = set(images.keys) - selection.kept_keys
     assert any(key in text for key in dropped) or not dropped
+
+
+def test_what_should_not_be_is_in_the_summary():
+    images = tiny_set()
+    selection = prune(tiny_config(ADAPRUNER__KEEP_RATIO=0.75), images, save=False)
+    columns = {**selection.columns, "kept": (images.labels != 2).numpy()}
+    columns["times_seen"] = np.where(np.arange(36) < 5, 0, columns["times_seen"])
+    faulty = replace(selection, columns=columns, excluded={"tiny_train/x\n": "is broken"})
+    lines = summarize(faulty, images, 1.0, "do this").splitlines()
+    assert len(lines) == 12 and lines[-1].endswith("do this")
+    assert "NO IMAGE KEPT OF  red" in lines and "left out          'tiny_train/x\\n'" in lines
+    shown = ", ".join(images.keys[:3])
+    assert f"loss never finite {shown} and 2 more" in lines

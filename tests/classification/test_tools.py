@@ -1,3 +1,4 @@
+import filecmp
 import os
 import runpy
 import shlex
@@ -13,8 +14,10 @@ import torch
 from adapruner_det.classification.config import load_config
 from adapruner_det.classification.data import load_data
 from adapruner_det.classification.run import prune
+from adapruner_det.classification.trainer import Trainer
+from adapruner_det.files import locked
 from adapruner_det.selection import Selection
-from tests.classification.tiny import same_state, write_packed
+from tests.classification.tiny import write_folder, write_packed
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["MODEL.WIDTH", "4", "DATA.NUM_TRAIN", "300", "SOLVER.EPOCHS", "3"]
@@ -41,12 +44,16 @@ def run(monkeypatch, capsys):
     return call
 
 
+def next_command(text):
+    """What the summary says to do next."""
+    return text.strip().splitlines()[-1].removeprefix("train on it").strip()
+
+
 def test_prune_then_train_on_the_kept_part(tmp_path, run):
     out = tmp_path / "out"
     status, text, _ = run("prune_cls.py", *QUICK, "OUTPUT_DIR", out, "ADAPRUNER.KEEP_RATIO", "0.8")
     assert status == 0 and "240 of 300 images (80.00%)" in text
-    advice = text.strip().splitlines()[-1].removeprefix("train on it")
-    tool, *args = shlex.split(advice)
+    _, tool, *args = shlex.split(next_command(text))
     status, text, _ = run(Path(tool).name, *args)
     assert status == 0 and "after 3 epochs of 240 images" in text
     assert (tmp_path / "out_kept" / "result.json").is_file()
@@ -56,6 +63,30 @@ def test_prune_then_train_on_the_kept_part(tmp_path, run):
     ]
     status, text, _ = run("train_cls.py", *args)
     assert status == 0 and "after 3 epochs of 150 images" in text
+
+
+def test_the_next_command_works_word_for_word_where_the_first_was_given(tmp_path, run, monkeypatch):
+    """From a folder with a blank, with relative paths, an ablation and a file left out."""
+    here = tmp_path / "my work"
+    write_folder(here / "it's data", per_class=12)
+    (here / "it's data" / "train" / "red" / "x.png").write_bytes(b"no image")
+    (here / "my.yaml").write_text(
+        'DATA: {NAME: folder, ROOT: "it\'s data", SIZE: 8}\nMODEL: {NAME: small, WIDTH: 4}\n'
+        "SOLVER: {EPOCHS: 2, BATCH_SIZE: 8}\nDEVICE: cpu\n"
+    )
+    monkeypatch.chdir(here)
+    status, text, _ = run(
+        *("prune_cls.py", "--config-file", "my.yaml", "--without", "warmup"),
+        *("ADAPRUNER.ON_BAD_SAMPLE", "skip", "OUTPUT_DIR", "out of it", "DATA.SIZE", "6"),
+    )
+    assert status == 0 and "left out          folder_train/red\\x.png" in text
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        next_command(text), shell=True, cwd=here, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "after 2 epochs of 32 images" in done.stdout
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    assert (here / "out of it_kept" / "result.json").is_file()
 
 
 @pytest.mark.parametrize("flag", [[], ["--without", "warmup"]])
@@ -87,14 +118,33 @@ def test_killed_in_mid_run_it_resumes_to_the_same_end(tmp_path, run):
     assert status == 0
     cfg = load_config(str(ROOT / "configs" / "classification" / "digits.yaml"), settings)
     cfg.OUTPUT_DIR = str(tmp_path / "whole")
-    whole = prune(cfg, load_data(cfg).train)
-    killed = Selection.load(tmp_path / "killed" / "selection.json")
-    for name, column in whole.columns.items():
-        assert column.tolist() == killed.columns[name].tolist()
-    models = [
-        torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "killed")
-    ]
-    assert same_state(*models)
+    prune(cfg, load_data(cfg).train)
+    for name in ("selection.json", "selection.npz", "model.pt"):
+        assert filecmp.cmp(tmp_path / "whole" / name, tmp_path / "killed" / name, shallow=False)
+
+
+def test_a_signal_ends_a_tool_with_its_own_code_and_one_line(tmp_path, run, monkeypatch, caplog):
+    args = [*QUICK, "OUTPUT_DIR", tmp_path / "out"]
+    own = Trainer._train_step
+
+    def train_step(self, ids, images):
+        if self.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return own(self, ids, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", train_step)
+        assert run("prune_cls.py", *args)[0] == 143
+    assert "stopped after step 7 of 15" in caplog.messages[-1]
+    assert run("prune_cls.py", "--resume", *args)[0] == 0
+    assert Selection.load(tmp_path / "out" / "selection.json").num_kept == 270
+
+
+def test_a_second_run_in_a_folder_is_one_line(tmp_path, run):
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"):
+        status, _, errors = run("prune_cls.py", *QUICK, "OUTPUT_DIR", tmp_path / "out")
+    assert status == 2 and "error: another run is writing to" in errors
 
 
 def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
@@ -111,7 +161,7 @@ def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
         *("transfer_cls.py", "--config-file", settings[0], "--target-config-file", settings[1]),
         *("OUTPUT_DIR", tmp_path / "out"),
     )
-    assert status == 0 and "target: " in text and "on b_test (12 images)" in text
+    assert status == 0 and "target: " in text and "on packed_test (12 images)" in text
 
 
 @pytest.mark.parametrize(
@@ -120,12 +170,19 @@ def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
         ("prune_cls.py", ["ADAPRUNER.KEEP_RATIO", "1.5"], "keep ratio is 1.5"),
         ("prune_cls.py", ["ADAPRUNER.WARMUP_EPOCHS", "20"], "0 epochs left after warm-up"),
         ("prune_cls.py", ["DATA.NAME", "packed", "DATA.ROOT", "gone"], "there is no folder"),
+        ("prune_cls.py", ["OUTPUT_DIR", "/proc/no"], "OUTPUT_DIR '/proc/no' cannot be written to"),
+        ("prune_cls.py", ["MODEL.WIDTH", "many"], "is not valid"),
+        ("prune_cls.py", ["SEED", "1", "--resume"], "odd length"),
+        ("prune_cls.py", ["MODEL.WEIGHTS", "gone.pt"], "there are no weights at gone.pt"),
+        ("prune_cls.py", ["--config-file", "gone.yaml"], "there is no configuration file"),
         ("train_cls.py", ["--selection", "gone.json"], "there is no selection at gone.json"),
+        ("train_cls.py", ["--keep-ratio", "0.5"], "give one with --selection"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, tool, args, message, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, errors = run(tool, *args, "OUTPUT_DIR", "out")
+    output = () if "OUTPUT_DIR" in args or "--resume" in args else ("OUTPUT_DIR", "out")
+    status, _, errors = run(tool, *args, *output)
     assert status == 2
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and message in lines[0]

@@ -1,4 +1,7 @@
 import math
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from adapruner_det.classification.models import build_model
 from adapruner_det.classification.run import build_pruner
 from adapruner_det.classification.trainer import Trainer, cosine
 from adapruner_det.errors import DataError
+from adapruner_det.stopping import Stopped
 from tests.classification.tiny import same_state, tiny_config, tiny_set, write_folder
 
 
@@ -93,18 +97,18 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, stop_afte
     def make():
         return Trainer(cfg, images, build_pruner(cfg, 36) if pruning else None)
 
-    class Stopped(Exception):
+    class Killed(Exception):
         pass
 
     def stop():
         Trainer.save_checkpoint(stopped)
         if stopped.step == stop_after:
-            raise Stopped
+            raise Killed
 
     whole, stopped, resumed = make(), make(), make()
     whole.train(save=False)
     stopped.save_checkpoint = stop
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         stopped.train()
     torch.manual_seed(99)  # another process has another random state
     resumed.resume()
@@ -115,24 +119,119 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, stop_afte
         assert same_state(whole.pruner.state_dict(), resumed.pruner.state_dict())
 
 
+def signal_at(monkeypatch, step, signum):
+    """Send this process a signal in the midst of a step, as a shell or a scheduler does."""
+    own = Trainer._train_step
+
+    def train_step(self, ids, images):
+        losses = own(self, ids, images)
+        if self.step + 1 == step:
+            os.kill(os.getpid(), signum)
+        return losses
+
+    monkeypatch.setattr(Trainer, "_train_step", train_step)
+
+
+@pytest.mark.parametrize(
+    ("step", "signum", "workers"),
+    [(3, signal.SIGTERM, 0), (5, signal.SIGINT, 0), (15, signal.SIGTERM, 0), (4, signal.SIGINT, 2)],
+)
+def test_a_signal_ends_the_run_after_its_step_and_it_goes_on_bit_for_bit(
+    tmp_path, monkeypatch, caplog, step, signum, workers
+):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "out"), SOLVER__EPOCHS=3, DATA__WORKERS=workers)
+    images = tiny_set()
+    if workers:
+        images, _ = load_folder(write_folder(tmp_path / "files", per_class=12), 8, memory_mb=0)
+    whole = Trainer(cfg, images, build_pruner(cfg, 36))
+    whole.train(save=False)
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with monkeypatch.context() as patch:
+        signal_at(patch, step, signum)
+        with pytest.raises(Stopped) as stop:
+            Trainer(cfg, images, build_pruner(cfg, 36)).train()
+    assert stop.value.code == 128 + signum
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    lines = [text for text in caplog.messages if "stopped after step" in text]
+    assert len(lines) == 1 and f"stopped after step {step} of 15, which is saved" in lines[0]
+    assert "--resume as its first option" in lines[0] and "out" in lines[0]
+    assert not multiprocessing.active_children()
+    resumed = Trainer(cfg, images, build_pruner(cfg, 36))
+    assert resumed.resume() and resumed.step == step
+    resumed.train()
+    assert same_state(whole.model.state_dict(), resumed.model.state_dict())
+    assert same_state(whole.pruner.state_dict(), resumed.pruner.state_dict())
+
+
+def test_a_run_that_saves_nothing_says_so_when_it_is_stopped(monkeypatch, caplog, tmp_path):
+    signal_at(monkeypatch, 2, signal.SIGTERM)
+    with pytest.raises(Stopped):
+        Trainer(tiny_config(OUTPUT_DIR=str(tmp_path)), tiny_set()).train(save=False)
+    assert "after step 2 of 20; nothing is saved." in caplog.text and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("signum", [0, signal.SIGTERM])
+def test_a_worker_that_is_killed_ends_the_run_with_one_line(tmp_path, monkeypatch, caplog, signum):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "out"), DATA__WORKERS=1)
+    images, _ = load_folder(write_folder(tmp_path / "files", per_class=12), 8, memory_mb=0)
+    trainer = Trainer(cfg, images)
+
+    def killed(batches):
+        trainer._stop.signum = signum
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        yield
+
+    monkeypatch.setattr(trainer._batches, "read", killed)
+    with pytest.raises(Stopped if signum else DataError, match="" if signum else "pid 7.*--resume"):
+        trainer.train()
+    assert "Stopped; the same command" in caplog.text if signum else True
+
+
+def test_the_newest_whole_checkpoint_is_taken_and_another_number_of_threads_said(tmp_path, caplog):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=3)
+    whole = Trainer(cfg, tiny_set())
+    whole.train()
+    torn = tmp_path / "checkpoint.pt"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    torch.set_num_threads(2)
+    resumed = Trainer(cfg, tiny_set())
+    assert resumed.resume() and resumed.step == 10
+    assert "it is damaged; going on from" in caplog.text
+    assert "The run was on 1 thread(s) and goes on with 2" in caplog.text
+    torch.set_num_threads(1)
+    resumed.train()
+    assert same_state(whole.model.state_dict(), resumed.model.state_dict())
+
+
 def test_resuming_without_a_checkpoint_starts_from_the_beginning(tmp_path, caplog):
     trainer = Trainer(tiny_config(OUTPUT_DIR=str(tmp_path)), tiny_set())
     with caplog.at_level("INFO"):
-        trainer.resume()
+        assert not trainer.resume()
     assert trainer.step == 0 and "starting from the beginning" in caplog.text
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=1)
     Trainer(cfg, tiny_set().subset(torch.arange(33))).train()
+    other_pixels = tiny_set().subset(torch.arange(33))
+    other_pixels.images[7, 0, 0, 0] ^= 1
     other = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=2)
     for trainer in (
         Trainer(other, tiny_set().subset(torch.arange(33))),
         Trainer(cfg, tiny_set().subset(torch.arange(1, 34))),
+        Trainer(cfg, other_pixels),
         Trainer(cfg, tiny_set().subset(torch.arange(33)), build_pruner(other, 33)),
     ):
         with pytest.raises(DataError, match="another configuration or other data"):
             trainer.resume()
+    cfg.DATA.WORKERS, cfg.DATA.MEMORY_MB, cfg.OUTPUT_DIR = 3, 1, f"{tmp_path}/."
+    assert Trainer(cfg, tiny_set().subset(torch.arange(33))).resume()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for key in ("optimizer", "model", "threads"):
+        torch.save({**state, key: 3}, tmp_path / "checkpoint.pt")
+        if key != "threads":
+            with pytest.raises(DataError, match="is no checkpoint of this run"):
+                Trainer(cfg, tiny_set().subset(torch.arange(33))).resume()
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
     with pytest.raises(DataError, match=r"checkpoint\.pt cannot be read"):
         Trainer(cfg, tiny_set()).resume()
@@ -143,6 +242,25 @@ def test_training_that_diverges_says_so(tmp_path):
     with pytest.raises(DataError, match=r"training diverged; lower SOLVER\.LR"):
         Trainer(cfg, tiny_set()).train()
     assert not (tmp_path / "out" / "model.pt").exists()
+
+
+def test_a_checkpoint_never_holds_a_run_that_has_diverged(tmp_path, monkeypatch):
+    cfg = bare_config(SOLVER__CHECKPOINT_PERIOD=1, OUTPUT_DIR=str(tmp_path))
+    own = Trainer._train_step
+
+    def train_step(self, ids, images):
+        losses = own(self, ids, images)
+        return losses * float("nan") if self.step == 3 else losses
+
+    monkeypatch.setattr(Trainer, "_train_step", train_step)
+    with pytest.raises(DataError, match="in epoch 1: training diverged"):
+        Trainer(cfg, tiny_set()).train()
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(DataError, match="there is 1 image to train on"):
+        Trainer(tiny_config(), tiny_set().subset(torch.tensor([0])))
 
 
 def test_bf16_and_a_compiled_model_learn_too(monkeypatch):

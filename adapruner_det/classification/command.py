@@ -1,0 +1,118 @@
+"""What the classification tools share: how they begin, end, and name the next command.
+
+Importing it silences what libraries say of themselves, so that a tool's own lines come first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ..errors import DataError, one_line, reported
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_CONFIG = str(ROOT / "configs" / "classification" / "digits.yaml")
+
+
+def silence_libraries() -> None:
+    """Let no library's warning stand before a tool's own lines."""
+    warnings.filterwarnings("ignore", message=r".*torch\.jit\.")
+    warnings.filterwarnings("ignore", module=r"(torch|torchvision|fvcore|iopath|sklearn)(\.|$)")
+
+
+silence_libraries()  # at once: libraries warn as they are imported
+
+
+def parser(description: str | None, *, config: bool = True) -> argparse.ArgumentParser:
+    """A tool's arguments: its ``--config-file`` if asked for, ``--resume`` and overrides.
+
+    The overrides take the rest of the line, so further options are to be added to the result.
+    """
+    found = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if config:
+        found.add_argument("--config-file", default=DEFAULT_CONFIG, help="default: %(default)s")
+    found.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR's checkpoint")
+    found.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides")
+    return found
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Log to stderr, and end with one line and exit code 2 for what is the user's to mend.
+
+    Ctrl-C outside of training, which saves first, ends with one line and 130.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name may have what a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        with reported(), _memory_reported():
+            yield
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "SIGINT: stopped outside of training; what is saved stays, and the same command with "
+            "--resume as its first option goes on from there\n"
+        )
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def _memory_reported() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
+            "allocate memory" not in str(error) and "out of memory" not in str(error)
+        ):
+            raise
+        raise DataError(
+            f"memory ran out: {one_line(error)[:150]}; lower SOLVER.BATCH_SIZE, DATA.SIZE, "
+            "DATA.MEMORY_MB or MODEL.WIDTH"
+        ) from error
+
+
+def train_command(
+    config_file: str, selection: str | Path, opts: Sequence[str], output_dir: str
+) -> str:
+    """What trains on ``selection``, as it can be given where this tool was called.
+
+    Args:
+        config_file: of the pruning run.
+        selection: its selection.
+        opts: its overrides.
+        output_dir: where it wrote; the training writes beside it.
+    """
+    tool = os.path.join(os.path.dirname(sys.argv[0]), "train_cls.py")
+    words = [_python(), tool, "--config-file", config_file, "--selection", str(selection)]
+    return shlex.join([*words, *_without_output_dir(opts), "OUTPUT_DIR", beside(output_dir)])
+
+
+def beside(folder: str) -> str:
+    """Another folder, next to ``folder`` and named after it."""
+    path = os.path.normpath(folder)
+    inside = os.path.basename(path) in ("", ".", "..")
+    return os.path.join(path, "kept") if inside else f"{path}_kept"
+
+
+def _without_output_dir(opts: Sequence[str]) -> list[str]:
+    pairs = zip(opts[::2], opts[1::2], strict=False)
+    return [word for pair in pairs if pair[0] != "OUTPUT_DIR" for word in pair]
+
+
+def _python() -> str:
+    """``python`` where that is this interpreter, else its path."""
+    found = shutil.which("python")
+    same = found is not None and os.path.abspath(found) == os.path.abspath(sys.executable)
+    return "python" if same else sys.executable

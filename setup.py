@@ -8,8 +8,8 @@ README = Path(__file__).with_name("README.md")
 
 # Imported by adapruner_det itself.
 OWN = [
-    "torch>=2.4",
-    "torchvision>=0.19",
+    "torch>=2.6",
+    "torchvision>=0.21",
     "numpy>=2.0",
     "Pillow>=10.0",
     "scikit-learn>=1.4",

@@ -190,6 +190,8 @@ def _note(image: Image.Image) -> str:
     return ""
 
 
+_CHUNK = 500  # paths of one question to the cache; SQLite takes at least 999
+
 _Stamp = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 
 
@@ -210,14 +212,17 @@ def _cached(stamps: dict[str, _Stamp | None]) -> dict[str, ImageFacts]:
     if not cache_file().is_file():
         return {}
     found = {}
+    paths = {_cache_key(path): path for path in stamps}
+    keys = list(paths)
     try:
         with closing(_connection()) as connection:
-            for path, stamp in stamps.items():
-                row = connection.execute(
-                    "SELECT * FROM images_1 WHERE path = ?", (_cache_key(path),)
-                ).fetchone()
-                if row is not None and stamp == (row[1], row[2]):
-                    found[path] = ImageFacts(*row[3:])
+            for start in range(0, len(keys), _CHUNK):
+                chunk = keys[start : start + _CHUNK]
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT * FROM images_1 WHERE path IN ({marks})"
+                for key, size, time, *facts in connection.execute(query, chunk):
+                    if stamps[paths[key]] == (size, time):
+                        found[paths[key]] = ImageFacts(*facts)
     except (sqlite3.Error, OSError) as error:
         logger.debug("The cache of checked images is not read: %s", error)
     return found

@@ -8,6 +8,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Keep what tests find of images out of the user's cache, also in processes they start."""
+    os.environ["ADAPRUNER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def shared_data(request):
     """The folder of real data, or the sub-folder that an indirect parameter names.

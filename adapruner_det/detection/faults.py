@@ -28,6 +28,8 @@ NO_AREA = "without area"
 OUTSIDE = "wholly outside their image"
 BEYOND = "reaching beyond their image, where they are cut off"
 
+_WITH_SIDES = (BoxMode.XYWH_ABS, BoxMode.XYWH_REL)
+
 #: The kinds with which a box cannot be trained on.
 UNUSABLE = (NOT_FINITE, NO_AREA, OUTSIDE)
 
@@ -62,14 +64,13 @@ def box_problem(annotation: dict[str, Any], height: int, width: int) -> str:
     Rotated boxes, of five numbers, are not looked at.
     """
     box = annotation["bbox"]
-    if not all(map(math.isfinite, box)):
+    if not math.isfinite(sum(box)):  # of numbers that are not finite no sum is
         return NOT_FINITE
     if len(box) != 4:
         return ""
-    if annotation.get("bbox_mode", BoxMode.XYXY_ABS) in (BoxMode.XYWH_ABS, BoxMode.XYWH_REL):
-        x0, y0, x1, y1 = box[0], box[1], box[0] + box[2], box[1] + box[3]
-    else:
-        x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = box
+    if annotation.get("bbox_mode") in _WITH_SIDES:
+        x1, y1 = x0 + x1, y0 + y1
     if x1 <= x0 or y1 <= y0:
         return NO_AREA
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:

@@ -143,9 +143,9 @@ def find_class_names(root: Path) -> list[str]:
     """
     names: set[str] = set()
     error: DataError | None = None
-    for file in sorted((root / "Annotations").glob("**/*.xml")):
+    for stem in _stems(root / "Annotations").values():
         try:
-            names.update(box.name for box in _parse(file).boxes)
+            names.update(box.name for box in _parse(_annotation_file(root, stem)).boxes)
         except DataError as found:  # of a sample, if one of the split
             error = error or found
     if not names:
@@ -235,11 +235,11 @@ class _Folder:
             "annotations": [self._object(box, file) for box in annotation.boxes],
         }
 
-    def annotation_file(self, image_id: str) -> Path:
+    def annotation_file(self, image_id: str) -> str:
         """The XML of an image that has one."""
-        return self._root / "Annotations" / f"{self._annotations[_normal(image_id)]}.xml"
+        return _annotation_file(self._root, self._annotations[_normal(image_id)])
 
-    def _object(self, box: _Box, file: Path) -> dict[str, Any]:
+    def _object(self, box: _Box, file: str) -> dict[str, Any]:
         if box.name not in self._category:
             raise DataError(
                 f"{file} has the class {box.name!r}, which is not among {list(self._category)} "
@@ -273,6 +273,10 @@ def _require_layout(root: Path, split: str) -> None:
 
 def _split_file(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def _annotation_file(root: Path, stem: str) -> str:
+    return f"{root}/Annotations/{stem}.xml"  # a Path for each of many files takes its time
 
 
 def _split_row(line: str, known: dict[str, str]) -> tuple[str, str]:
@@ -328,7 +332,7 @@ def _image_files(folder: Path) -> dict[str, str]:
             spare.append(name)
             if found[_normal(stem)][0] <= rank:
                 continue
-        found[_normal(stem)] = rank, str(folder / name)
+        found[_normal(stem)] = rank, f"{folder}/{name}"
     if spare:
         logger.warning(
             "%s: %d id(s) have images in several formats, of which one is read, as of %s",
@@ -345,16 +349,15 @@ _Stamp = tuple[int, int]  # size in bytes, time of the last change in nanosecond
 _parsed: dict[str, tuple[_Stamp, _Annotation]] = {}
 
 
-def _parse(file: Path) -> _Annotation:
-    path = str(file)
+def _parse(file: str) -> _Annotation:
     try:
-        status = os.stat(path)
+        status = os.stat(file)
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
             raise DataError(f"the annotation {file} is not a regular file")
         stamp = status.st_size, status.st_mtime_ns
-        if path not in _parsed or _parsed[path][0] != stamp:
-            _parsed[path] = stamp, _annotation(_root_element(path), file)
-        return _parsed[path][1]
+        if file not in _parsed or _parsed[file][0] != stamp:
+            _parsed[file] = stamp, _annotation(_root_element(file), file)
+        return _parsed[file][1]
     except (ET.ParseError, ValueError, LookupError, OSError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -363,7 +366,8 @@ def _parse(file: Path) -> _Annotation:
 
 def _root_element(path: str) -> ET.Element:
     """The parsed file, without namespaces."""
-    text = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        text = file.read()
     if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
         raise DataError(f"the annotation {path} defines entities, which are not read")
     root = ET.fromstring(text)
@@ -373,7 +377,7 @@ def _root_element(path: str) -> ET.Element:
     return root
 
 
-def _annotation(tree: ET.Element, file: Path) -> _Annotation:
+def _annotation(tree: ET.Element, file: str) -> _Annotation:
     boxes = [box for obj in tree.iter("object") for box in _boxes(obj, file)]
     return _Annotation(*_stated_size(tree), boxes)
 
@@ -388,7 +392,7 @@ def _stated_size(tree: ET.Element) -> tuple[int, int]:
     return size if min(size) > 0 else (0, 0)
 
 
-def _boxes(obj: ET.Element, file: Path) -> list[_Box]:
+def _boxes(obj: ET.Element, file: str) -> list[_Box]:
     """The boxes of an object: one, or all that a tool has put under one name.
 
     Those of its parts, as VOC has them for people, are not among them.

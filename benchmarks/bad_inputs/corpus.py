@@ -16,6 +16,13 @@ MODULES = (
     "config_files",
     "command_lines",
     "lazy",
+    "runs",
+    "places",
+    "weights",
+    "selections",
+    "cuts",
+    "cls_data",
+    "cls_runs",
 )
 
 

@@ -211,11 +211,15 @@ def _ended(running: dict[int, tuple[Case, float]], timeout: float) -> tuple[int,
         time.sleep(0.01)
 
 
-def fork(work: Callable[[Path], int], root: Path) -> int:
-    """Run ``work(root)`` in a child in a process group of its own, its output in files. The pid."""
-    shutil.rmtree(root, ignore_errors=True)
+def fork(work: Callable[[Path], int], root: Path, fresh: bool = True) -> int:
+    """Run ``work(root)`` in a child in a process group of its own, its output in files. The pid.
+
+    The child is in ``root/in``, empty if ``fresh``.
+    """
+    if fresh:
+        shutil.rmtree(root, ignore_errors=True)
     for name in ("in", "home", "cache"):
-        (root / name).mkdir(parents=True)
+        (root / name).mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -253,7 +257,9 @@ def _lead_group(pid: int) -> None:
 
 def _redirect(root: Path) -> None:
     for number, path in ((0, "/dev/null"), (1, root / "stdout"), (2, root / "stderr")):
-        handle = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT)
+        handle = os.open(
+            path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        )
         os.dup2(handle, number)
         os.close(handle)
     # Detectron2 and tqdm ask these whether they are a terminal.

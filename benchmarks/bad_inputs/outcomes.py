@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,18 @@ def result_images(count: int) -> Check:
         return "" if found == count else f"trained on {found} images, not {count}"
 
     return check
+
+
+def whole_zips(folder: Path) -> str:
+    """Every checkpoint in ``out`` is whole, and nothing half-written is left."""
+    torn = [p.name for p in (folder / OUT).glob("*.pt*") if not _is_whole(p)]
+    left = [p.name for p in (folder / OUT).glob(".*") if p.name != ".lock"]
+    return f"torn or left over: {torn + left}" if torn or left else ""
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except zipfile.BadZipFile:
+        return False

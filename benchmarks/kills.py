@@ -140,10 +140,11 @@ def try_task(task: str, kills: int, work: Path, rng: random.Random) -> tuple[lis
             root = work / f"chain{len(chains)}" / "run"
             chains.append(chain(root, task, whole / "in" / toys.OUT, seconds, left, rng))
             bar.update(chains[-1].kills)
-            if chains[-1].kills == 0:  # ended before its moment came
-                chains.pop()
-            elif not chains[-1].differ:
+            if not (chains[-1].differ or chains[-1].codes):
                 shutil.rmtree(root.parent)
+            if chains[-1].kills == 0:  # it ended before its moment came
+                shutil.rmtree(root.parent, ignore_errors=True)
+                chains.pop()
     return chains, seconds
 
 

@@ -6,6 +6,7 @@ Shape letters: N samples.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -214,6 +215,9 @@ def _sample_problem(sample: dict[str, Any], place: int) -> str:
     if missing:
         return f"sample {place} has no {' and no '.join(missing)}: every sample needs both"
     who = f"image {sample['image_id']!r} ({sample['file_name']})"
+    for side in ("height", "width"):
+        if sample.get(side) is not None and not _is_number(sample[side], finite=True):
+            return f"{who} has the {side} {sample[side]!r}: it must be a number of pixels"
     annotations = sample.get("annotations", ())
     if not isinstance(annotations, (list, tuple)):
         return f"{who} has annotations that are no list"
@@ -233,7 +237,17 @@ def _is_box(box: Any) -> bool:
     """Whether it is 4 numbers, or the 5 of a rotated box; they may be NaN."""
     if isinstance(box, (str, bytes)) or not hasattr(box, "__len__") or len(box) not in (4, 5):
         return False
-    return all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in box)
+    return all(map(_is_number, box))
+
+
+def _is_number(value: Any, finite: bool = False) -> bool:
+    """Whether it is one that a float can hold, and, if so asked, no NaN and not infinite."""
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) or not finite
+    except (OverflowError, TypeError):  # beyond all floats, or complex
+        return False
 
 
 def _is_whole(value: Any) -> bool:

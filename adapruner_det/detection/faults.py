@@ -64,7 +64,10 @@ def box_problem(annotation: dict[str, Any], height: int, width: int) -> str:
     Rotated boxes, of five numbers, are not looked at.
     """
     box = annotation["bbox"]
-    if not math.isfinite(sum(box)):  # of numbers that are not finite no sum is
+    try:
+        if not math.isfinite(sum(box)):  # of numbers that are not finite no sum is
+            return NOT_FINITE
+    except OverflowError:  # a whole number beyond all floats
         return NOT_FINITE
     if len(box) != 4:
         return ""

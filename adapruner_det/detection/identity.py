@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any
+
+import numpy as np
 
 from ..images import ImageFacts, check_images
 from ..selection import digest
@@ -22,17 +25,24 @@ def sample_digest(sample: dict[str, Any]) -> int:
     Crowd boxes and boxes that cannot be trained on count as well.
     """
     annotations = [*sample.get("annotations", ()), *sample.get("unusable_annotations", ())]
-    objects = sorted(
-        [int(a["category_id"]), *(round(float(v), 3) for v in a["bbox"])] for a in annotations
-    )
-    crowds = sorted(
-        [int(a["category_id"]), *(round(float(v), 3) for v in a["bbox"])]
-        for a in annotations
-        if a.get("iscrowd")
-    )
+    crowds = _rows([a for a in annotations if a.get("iscrowd")])
     name = os.path.basename(sample["file_name"])
-    content = [name, sample.get("height"), sample.get("width"), objects]
+    size = [_whole(sample.get(side)) for side in ("height", "width")]
+    content = [name, *size, _rows(annotations)]
     return digest(json.dumps(content + [crowds] if crowds else content))
+
+
+def _rows(annotations: list[dict[str, Any]]) -> list[list[float]]:
+    """Class and box of each annotation, in an order of their own."""
+    rows = [[int(a["category_id"]), *(round(float(v), 3) for v in a["bbox"])] for a in annotations]
+    if math.isnan(sum(map(sum, rows))):  # NaN is neither less nor more than a number
+        return sorted(rows, key=lambda row: [(v != v, 0 if v != v else v) for v in row])
+    return sorted(rows)
+
+
+def _whole(size: Any) -> Any:
+    """A size as a plain whole number, whatever kind of number a data set has; None stays."""
+    return int(size) if isinstance(size, (int, float, np.number)) else size
 
 
 def with_sizes(dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:

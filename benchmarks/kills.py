@@ -4,9 +4,9 @@
     python benchmarks/kills.py --kills 20 --write    # and writes results/kills.md
 
 A run is killed at a moment drawn from the time that a whole run takes, resumed with --resume, which
-is killed too as often as a coin says, and so on until one is done. selection.json, selection.npz
-and the final weights must then be those of the uninterrupted run, byte for byte. Steps are short
-and checkpoints large beside them, so many a kill falls into the writing of one.
+is killed too as often as a coin says, and so on until one is done. About half of the kills wait
+from their moment on for a file that is half-written. selection.json, selection.npz and the final
+weights must then be those of the uninterrupted run, byte for byte.
 """
 
 from __future__ import annotations
@@ -79,8 +79,20 @@ class Chain:
     differ: list[str] = field(default_factory=list)
 
 
-def run_part(root: Path, tool: str, resume: bool, kill_after: float | None) -> int | None:
-    """One process of a run in ``root``: its exit code, or None if it was killed."""
+def half_written(root: Path) -> bool:
+    """Whether a file of the run in ``root`` is being written."""
+    out = root / "in" / toys.OUT
+    return any(out.glob(".*~")) or any(out.glob("*.part*"))
+
+
+def run_part(
+    root: Path, tool: str, resume: bool, kill_after: float | None, in_write: bool = False
+) -> int | None:
+    """One process of a run in ``root``: its exit code, or None if it was killed.
+
+    With ``in_write`` it is killed at the first moment after ``kill_after`` that finds a file
+    half-written.
+    """
     args = (*(("--resume",) if resume else ()), *CONFIG)
     pid = fork(lambda _: run_tool(tool, args), root, fresh=False)
     start = time.monotonic()
@@ -88,7 +100,8 @@ def run_part(root: Path, tool: str, resume: bool, kill_after: float | None) -> i
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
-        if kill_after is not None and time.monotonic() - start >= kill_after:
+        due = kill_after is not None and time.monotonic() - start >= kill_after
+        if due and (not in_write or half_written(root)):
             os.killpg(pid, signal.SIGKILL)
             status = os.waitpid(pid, 0)[1]
             code = os.waitstatus_to_exitcode(status)
@@ -110,10 +123,11 @@ def chain(
     prepared(root, task)
     while True:
         again = made.kills == 0 or (made.kills < left and rng.random() < 0.5)
-        code = run_part(root, tool, made.kills > 0, rng.uniform(0, seconds) if again else None)
+        moment = rng.uniform(0, seconds) if again else None
+        code = run_part(root, tool, made.kills > 0, moment, in_write=rng.random() < 0.5)
         if code is None:
             made.kills += 1
-            made.writing += any(out.glob(".*~")) or any(out.glob("*.part*"))
+            made.writing += half_written(root)
             continue
         if code:
             made.codes.append(code)

@@ -175,7 +175,7 @@ def _kept() -> list[Case]:
             lambda folder: toys.picture(12).save(folder / f"{DATA}/images/{BAD}.png"),
             "train_pruned.py",
             train,
-            either(refused("toy_train", "4"), works(says=("im03",)), works()),
+            either(refused("toy_train", "4"), works(says=("im03",))),
         ),
         case(
             "kept-split-class-renamed",

@@ -23,11 +23,11 @@ SPOILT: dict[str, tuple[str | bytes, tuple[Expectation, ...]]] = {
     "list-for-number": ("ADAPRUNER: {KEEP_RATIO: [0.9]}\n", refused("KEEP_RATIO")),
     "node-for-number": ("ADAPRUNER: {KEEP_RATIO: {A: 1}}\n", refused("KEEP_RATIO")),
     "null-for-number": ("ADAPRUNER: {KEEP_RATIO: null}\n", refused("KEEP_RATIO")),
-    "nan": ("ADAPRUNER: {KEEP_RATIO: .nan}\n", refused("KEEP_RATIO")),
+    "nan": ("ADAPRUNER: {KEEP_RATIO: .nan}\n", refused("KEEP_RATIO|keep ratio")),
     "infinite": ("ADAPRUNER: {ALPHA_END: .inf}\n", refused("ALPHA_END")),
     "date-for-number": ("ADAPRUNER: {KEEP_RATIO: 2024-01-01}\n", refused("KEEP_RATIO")),
     "words-for-number": ("ADAPRUNER: {KEEP_RATIO: most of it}\n", refused("KEEP_RATIO")),
-    "key-a-number": ("7: 8\n", refused("7")),
+    "key-a-number": ("7: 8\n", refused("config.yaml")),
     "key-twice": (
         "ADAPRUNER: {KEEP_RATIO: 0.9}\nADAPRUNER: {KEEP_RATIO: 0.5}\n",
         refused("ADAPRUNER"),
@@ -66,7 +66,7 @@ TEXTS: dict[str, tuple[str | bytes, tuple[Expectation, ...]]] = {
     "base-a-folder": (f"_BASE_: {DATA}\n", refused(DATA)),
     "base-a-number": ("_BASE_: 7\n", refused("_BASE_|config.yaml")),
     "base-null": ("_BASE_:\n", either(refused("_BASE_|config.yaml"), refused("DATASETS"), works())),
-    "base-on-the-web": ("_BASE_: http://127.0.0.1:9/base.yaml\n", refused("127.0.0.1")),
+    "base-on-the-web": ("_BASE_: http://127.0.0.1:9/base.yaml\n", refused("config.yaml|127.0.0.1")),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +25,11 @@ def mounted(*options: str, fill: bool = False) -> Callable[[Path], None]:
         command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(place)]
         subprocess.run(command, check=True, capture_output=True)
         if fill:
-            with (place / "filler").open("wb") as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                        file.flush()
-                except OSError:
-                    pass
+            handle = os.open(place / "filler", os.O_WRONLY | os.O_CREAT)
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(handle, bytes(4096))
+            os.close(handle)
 
     return build
 

@@ -10,12 +10,19 @@ VALUES = "settings out of range"
 CONFIG = ("--config-file", "config.yaml")
 
 #: How a line may name a key besides by its name.
-ALIASES = {"KEEP_RATIO": "keep ratio", "ALPHA_START": "α", "ALPHA_END": "α", "CLASS_BAND": "band"}
+ALIASES = {
+    "KEEP_RATIO": "keep ratio",
+    "ALPHA_START": "α",
+    "ALPHA_END": "α",
+    "CLASS_BAND": "band",
+    "META_ARCHITECTURE": "META_ARCH",
+    "ANCHORS": "ANCHOR",
+}
 
 #: Key → values that are refused by its name.
 DETECTION: dict[str, tuple[str, ...]] = {
     "ADAPRUNER.KEEP_RATIO": ("0", "-0.5", "1.5", "90", "nan", "inf", "0,9", "[0.9]", "most"),
-    "ADAPRUNER.WARMUP_EPOCHS": ("-1", "1.5", "1000000000"),
+    "ADAPRUNER.WARMUP_EPOCHS": ("-2", "1.5", "1000000000"),
     "ADAPRUNER.ALPHA_START": ("0", "-1", "nan"),
     "ADAPRUNER.ALPHA_END": ("0.01", "inf", "nan"),
     "ADAPRUNER.PAPER_SCALE": ("-1", "nan"),

@@ -29,6 +29,7 @@ def slow_mean(boxes, found):
     return sum(max(slow_iou(box, anchor) for anchor in found) for box in boxes) / len(boxes)
 
 
+@settings(deadline=None)
 @given(shapes(), shapes())
 def test_iou_is_that_of_centred_boxes(boxes, found):
     table = shape_iou(boxes, found)
@@ -36,6 +37,7 @@ def test_iou_is_that_of_centred_boxes(boxes, found):
     np.testing.assert_allclose(table, slow, rtol=1e-9)
 
 
+@settings(deadline=None)
 @given(shapes(), shapes())
 def test_mean_is_over_the_boxes_of_their_best_anchor(boxes, found):
     assert mean_best_iou(boxes, found) == pytest.approx(slow_mean(boxes, found))
@@ -82,6 +84,15 @@ def test_clusters_that_lie_apart_are_found():
     centres = np.array([[12, 40], [80, 30], [60, 60], [100, 300], [350, 200]])
     boxes = np.concatenate([c * rng.uniform(0.95, 1.05, (40, 2)) for c in centres])
     np.testing.assert_allclose(cluster(boxes, 5), centres, rtol=0.02)
+
+
+def test_a_bad_beginning_is_not_the_end():
+    """A single restart leaves one of these ten clusters without an anchor: 0.90."""
+    rng = np.random.default_rng(5)
+    sides = 6 * 1.6 ** np.arange(10)
+    centres = np.stack([rng.permutation(sides), rng.permutation(sides)], 1)
+    boxes = np.concatenate([c * rng.uniform(0.97, 1.03, (9, 2)) for c in centres])
+    assert mean_best_iou(boxes, cluster(boxes, 10)) > 0.96
 
 
 def test_distance_is_by_overlap_and_not_by_pixels():

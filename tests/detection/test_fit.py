@@ -10,7 +10,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from detectron2.utils.events import EventStorage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapruner_det import add_adapruner_config
@@ -71,6 +71,7 @@ def anchors_of(dicts, *options, **more):
 # The schedule.
 
 
+@settings(deadline=None)
 @given(
     images=st.integers(1, 5000),
     batch=st.integers(1, 64),
@@ -299,8 +300,14 @@ def test_as_many_ratios_as_there_were():
     dicts = [image((10, 30)), image((30, 30)), image((30, 10))]
     assert grid("faster_rcnn_fpn", dicts)[1] == [[0.33, 1.0, 3.0]]
     assert grid("faster_rcnn_fpn", [image((30, 30))])[1] == [[0.5, 1.0, 2.0]]
-    one = ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[1.0]]]
+    two = ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[1.0, 2.0]]]
+    of_all_sizes = [image((s, s), (s, 3 * s), width=999, height=999) for s in (10, 50, 250, 333)]
+    assert grid("faster_rcnn_fpn", of_all_sizes, *two)[1] == [[1.0, 3.0]]
+    one = ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[1.0]], "INPUT.MIN_SIZE_TRAIN", (0,)]
     assert grid("faster_rcnn_fpn", [image((20, 40))], *one)[1] == [[2.0]]
+    found = propose_anchors(config(*ALL["faster_rcnn_c4"], *one), [image((20, 40))])
+    assert found.iou == pytest.approx(1, abs=0.01)
+    assert found.iou_before == pytest.approx(20 * 20 / (20 * 40), abs=0.2)  # 8, 16 and 32 square
 
 
 def test_a_detector_whose_anchors_are_not_known_is_refused():

@@ -25,8 +25,16 @@ from detectron2.data.build import (
 
 from ..errors import DataError
 from ..selection import Selection, fingerprint
-from .checks import CheckedSet, checked_set, class_names, fault_key, read_dataset, read_with_faults
-from .faults import has_object, raise_faults
+from .checks import (
+    CheckedSet,
+    checked_set,
+    class_names,
+    fault_key,
+    read_dataset,
+    read_with_faults,
+    set_apart_from_files,
+)
+from .faults import BoxCounts, Fault, has_object, raise_faults
 from .identity import sample_digest, sample_key, with_sizes
 
 logger = logging.getLogger(__name__)
@@ -162,9 +170,10 @@ def register_kept(selection: Selection) -> list[str]:
 
 
 def _metadata_of_part(base: str) -> dict[str, Any]:
-    """What holds for a part of ``base`` too: not its annotation file, which has all images."""
-    metadata = MetadataCatalog.get(base).as_dict()
-    return {k: v for k, v in metadata.items() if k not in ("name", "json_file")}
+    """What holds for a part of ``base`` too."""
+    metadata = {k: v for k, v in MetadataCatalog.get(base).as_dict().items() if k != "name"}
+    set_apart_from_files(metadata)
+    return metadata
 
 
 class _KeptPart:
@@ -197,9 +206,15 @@ class _KeptPart:
         found, faults = read_with_faults(self._base)
         excluded = self._selection.excluded
         raise_faults([f for f in faults if fault_key(self._base, f) not in excluded])
-        dicts = {sample_key(self._base, d): d for d in with_sizes(found)}
+        boxes = BoxCounts()  # pruning has said what is wrong with them
+        sound = [boxes.sort_out(d, d["file_name"]) for d in with_sizes(found)]
+        dicts = {sample_key(self._base, d): d for d in sound}
         self._check(dicts)
         return [d for key, d in dicts.items() if key in self._kept]
+
+    def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
+        """As for every reader of this project; what is faulty here has been left out, or raises."""
+        return self(), []
 
     def _check(self, dicts: dict[str, dict[str, Any]]) -> None:
         """Compare with what was selected from.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
@@ -70,9 +72,15 @@ class WholeCheckpointer(DetectionCheckpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith((".pkl", ".pyth")):
             require_trusted(filename, self._trust_pickle)
-            return super()._load_file(filename)
-        loaded = load_pth(filename)
-        return loaded if "model" in loaded else {"model": loaded}
+            try:
+                return _checked(super()._load_file(filename), filename)
+            except DataError:
+                raise
+            except Exception as error:  # of many kinds, for a file that is something else
+                raise DataError(
+                    f"{filename} does not hold weights that can be loaded: {one_line(error)[:200]}"
+                ) from error
+        return load_weights(filename)
 
 
 def newest_whole(folder: str | Path) -> Path | None:
@@ -145,6 +153,32 @@ def load_pth(path: str | Path) -> dict[str, Any]:
     return loaded
 
 
+def load_weights(path: str | Path) -> dict[str, Any]:
+    """As :func:`load_pth`, the weights under ``model``, where they may be all that there is.
+
+    Raises:
+        DataError: a file that does not hold such, or is damaged.
+    """
+    if zipfile.is_zipfile(path) and not is_whole_zip(path):
+        raise DataError(f"{path} is damaged: its checksums are wrong; get it anew")
+    return _checked(load_pth(path), path)
+
+
+def _checked(loaded: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    if "model" not in loaded:
+        loaded = {"model": loaded}
+    weights = loaded["model"]
+    if not isinstance(weights, dict):
+        raise DataError(f"{path} does not hold weights: 'model' is a {type(weights).__name__}")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, (torch.Tensor, np.ndarray)):
+            raise DataError(
+                f"{path} does not hold weights: {name!r} is a {type(value).__name__}; they stand "
+                "under 'model', or by themselves"
+            )
+    return loaded
+
+
 def require_trusted(weights: str, trust_pickle: bool) -> None:
     """Raise a DataError for a ``.pkl`` (or ``.pyth``) unless pickles are trusted."""
     if weights.endswith((".pkl", ".pyth")) and not trust_pickle:
@@ -168,7 +202,7 @@ def check_weights(cfg: CfgNode, trust_pickle: bool = False) -> None:
     if not os.path.isfile(weights):
         raise DataError(f"there are no weights at MODEL.WEIGHTS {os.path.abspath(weights)}")
     if not weights.endswith((".pkl", ".pyth")):
-        load_pth(weights)
+        load_weights(weights)
 
 
 def require_same_run(checkpoint: str | Path, identity: dict[str, Any]) -> None:
@@ -178,14 +212,16 @@ def require_same_run(checkpoint: str | Path, identity: dict[str, Any]) -> None:
         checkpoint: a .pth that a run of this project wrote.
         identity: what :class:`run_state.RunState` saves.
     """
-    hooks = (load_pth(checkpoint).get("trainer") or {}).get("hooks") or {}
-    compare_runs(str(checkpoint), hooks.get("RunState"), identity)
+    state: Any = load_pth(checkpoint)
+    for part in ("trainer", "hooks", "RunState"):
+        state = state.get(part) if isinstance(state, dict) else None
+    compare_runs(str(checkpoint), state, identity)
 
 
-def compare_runs(checkpoint: str, saved: dict[str, Any] | None, mine: dict[str, Any]) -> None:
+def compare_runs(checkpoint: str, saved: Any, mine: dict[str, Any]) -> None:
     """Raise a DataError unless what a checkpoint has ``saved`` of its run is ``mine``."""
     advice = "resume with what the run was started with, or set another OUTPUT_DIR"
-    if saved is None:
+    if not isinstance(saved, dict) or mine.keys() - saved.keys():
         raise DataError(f"{checkpoint} is not of a run of this program; {advice}")
     for name, what in (
         ("kind", "another kind of run (pruning, or training on what was kept)"),

@@ -18,9 +18,9 @@ from torch import nn
 
 from ..errors import DataError
 from ..images import ImageFacts, check_images
-from .faults import BoxCounts, Fault, raise_faults
-from .identity import sample_key
-from .voc_folder import read_voc_folder
+from .faults import UNUSABLE, BoxCounts, Fault, raise_faults
+from .identity import sample_key, with_sizes
+from .voc_folder import VOCFolder, read_voc_folder
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +42,13 @@ class CheckedSet:
 
 
 @dataclass(frozen=True)
-class WithoutExcluded:
-    """A data set without its faulty samples, as DatasetCatalog calls it.
+class UsablePart:
+    """A data set without its faulty samples and unusable boxes, as DatasetCatalog calls it.
 
     Attributes:
         name: of the data set.
         reader: reads it with them.
-        excluded: key → why it is left out.
+        excluded: key → why a sample is left out.
     """
 
     name: str
@@ -63,8 +63,10 @@ class WithoutExcluded:
     def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
         """The samples that stay, and those that have become faulty since."""
         dicts, faults = _read(self.name, self.reader)
+        dicts = with_sizes([d for d in dicts if sample_key(self.name, d) not in self.excluded])
+        boxes = BoxCounts()  # the check has said what they are
         return (
-            [d for d in dicts if sample_key(self.name, d) not in self.excluded],
+            [boxes.sort_out(d, d["file_name"]) for d in dicts],
             [f for f in faults if fault_key(self.name, f) not in self.excluded],
         )
 
@@ -72,7 +74,7 @@ class WithoutExcluded:
 def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
     """Read a registered data set and look at all its samples and their image files.
 
-    Where samples are left out, DatasetCatalog has the data set without them from then on.
+    Where samples or boxes are left out, DatasetCatalog has the data set without them from then on.
 
     Args:
         name: of the data set.
@@ -83,7 +85,7 @@ def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
     """
     dicts, faults = find_faults(name)
     reader = DatasetCatalog[name]
-    excluded = dict(reader.excluded) if isinstance(reader, WithoutExcluded) else {}
+    excluded = dict(reader.excluded) if isinstance(reader, UsablePart) else {}
     if faults and on_bad_sample == "skip":
         excluded |= {fault_key(name, f): f.problem for f in faults}
         logger.warning(
@@ -93,12 +95,13 @@ def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
             len(faults) + len(dicts),
             faults[0].problem,
         )
-        _leave_out(name, excluded)
     else:
         raise_faults(faults)
     boxes = BoxCounts()
     dicts = [boxes.sort_out(d, d["file_name"]) for d in dicts]
     boxes.warn(name)
+    if faults or boxes.counts.keys() & set(UNUSABLE):
+        _leave_out(name, excluded)
     _warn_of_similar_classes(name)
     return CheckedSet(dicts, excluded)
 
@@ -261,7 +264,7 @@ def _image_problem(sample: dict[str, Any], facts: ImageFacts) -> str:
     stated = sample.get("height") or facts.height, sample.get("width") or facts.width
     if tuple(map(int, stated)) != (facts.height, facts.width):
         turned = tuple(map(int, stated)) == (facts.width, facts.height)
-        hint = ", before its EXIF orientation turns it" if turned else ""
+        hint = ", with its sides in turn, as an EXIF orientation does" if turned else ""
         return (
             f"is {facts.width}×{facts.height} pixels, but annotated as "
             f"{int(stated[1])}×{int(stated[0])}{hint}: its boxes are of another picture"
@@ -304,9 +307,20 @@ def _warn_of_similar_classes(name: str) -> None:
 
 
 def _leave_out(name: str, excluded: Mapping[str, str]) -> None:
-    reader = DatasetCatalog[name]
-    whole = reader.reader if isinstance(reader, WithoutExcluded) else reader
+    reader, metadata = DatasetCatalog[name], vars(MetadataCatalog.get(name))
+    whole = reader.reader if isinstance(reader, UsablePart) else reader
+    if metadata.get("evaluator_type") == "pascal_voc" and metadata.get("dirname"):
+        whole = VOCFolder(metadata["dirname"], metadata["split"], tuple(metadata["thing_classes"]))
     DatasetCatalog.remove(name)
-    DatasetCatalog.register(name, WithoutExcluded(name, whole, excluded))
-    # Its annotation file still has them: an evaluator that read it would count them as missed.
-    vars(MetadataCatalog.get(name)).pop("json_file", None)
+    DatasetCatalog.register(name, UsablePart(name, whole, excluded))
+    set_apart_from_files(metadata)
+
+
+def set_apart_from_files(metadata: dict[str, Any]) -> None:
+    """Make the metadata of a data set those of a part of it, which is evaluated from its dicts.
+
+    The files of the whole have more than the part, which an evaluator would count as missed.
+    """
+    metadata.pop("json_file", None)
+    if metadata.get("evaluator_type") == "pascal_voc":
+        metadata["evaluator_type"] = "voc_folder"

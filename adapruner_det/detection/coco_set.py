@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import reprlib
 from collections import Counter, defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from pycocotools import mask as coco_mask
 
 from ..errors import DataError
 from .faults import Fault, raise_faults
+from .identity import with_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,8 @@ class COCOSet:
         Raises:
             DataError: a file that is not in COCO's format.
         """
-        return _dicts(_content(self.json_file), self.image_root)
+        dicts, faults = _dicts(_content(self.json_file), self.image_root)
+        return with_sizes(dicts), faults
 
 
 def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) -> None:
@@ -64,7 +69,8 @@ def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) 
     entry = COCOSet(json_file, image_root)
     content = _content(json_file)
     if name in DatasetCatalog.list():
-        if DatasetCatalog[name] == entry:
+        found = DatasetCatalog[name]
+        if entry in (found, getattr(found, "reader", None)):  # the check may have wrapped it
             return
         raise DataError(f"the name {name!r} belongs to another data set; choose another name")
     DatasetCatalog.register(name, entry)
@@ -74,9 +80,18 @@ def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) 
         "image_root": image_root,
         "evaluator_type": "coco",
     }
-    if all("area" in a for own in content.annotations.values() for a in own):
-        metadata["json_file"] = json_file  # pycocotools needs the areas; else they are computed
+    if _is_for_pycocotools(content):  # else an evaluator makes a file of its own from the dicts
+        metadata["json_file"] = json_file
     MetadataCatalog.get(name).set(**metadata)
+
+
+def _is_for_pycocotools(content: _Content) -> bool:
+    """Whether pycocotools evaluates by the file rightly: it takes the id 0 for no match, say."""
+    return all(_whole(i.get(side)) for i in content.images for side in ("height", "width")) and all(
+        isinstance(a["id"], int) and a["id"] > 0 and "iscrowd" in a and _is_number(a.get("area"))
+        for own in content.annotations.values()
+        for a in own
+    )
 
 
 @dataclass(frozen=True)
@@ -128,18 +143,22 @@ def _checked(data: Any, file: str) -> _Content:
     annotations = defaultdict(list)
     known = {image["id"] for image in images}
     for a in data["annotations"]:
-        if a.get("image_id") not in known:
+        if not _is_among(a.get("image_id"), known):
             raise DataError(
                 f"{file}: the annotation {a['id']} is of image {a.get('image_id')!r}, "
                 "which is not there; add the image or remove the annotation"
             )
-        if a.get("category_id") not in class_of:
+        if not _is_among(a.get("category_id"), class_of):
             raise DataError(
                 f"{file}: the annotation {a['id']} of image {a['image_id']} has the category "
                 f"{a.get('category_id')!r}, which is not among {list(class_of)[:20]}"
             )
         annotations[a["image_id"]].append(a)
     return _Content(file, images, annotations, class_of, tuple(c["name"] for c in categories))
+
+
+def _is_among(value: Any, known: Container[Any]) -> bool:
+    return isinstance(value, (int, float, str)) and value in known
 
 
 def _require_ids(rows: list[dict[str, Any]], part: str, file: str) -> None:
@@ -199,14 +218,14 @@ def _object(annotation: dict[str, Any], content: _Content) -> dict[str, Any]:
     obj = {key: annotation[key] for key in _KEYS if key in annotation}
     obj["bbox_mode"] = BoxMode.XYWH_ABS
     obj["category_id"] = content.class_of[annotation["category_id"]]
+    if isinstance(obj.get("bbox"), list):
+        obj["bbox"] = obj["bbox"][:]  # the caller's own: the file's content stays in memory
     try:
         if segmentation := _segmentation(annotation.get("segmentation")):
             obj["segmentation"] = segmentation
         if annotation.get("keypoints"):
-            # COCO's are pixel indices, Detectron2's are coordinates.
-            points = annotation["keypoints"]
-            obj["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(points)]
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+            obj["keypoints"] = _keypoints(annotation["keypoints"])
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise DataError(
             f"has a mask or keypoints that do not parse in annotation {annotation['id']}: {error}"
         ) from error
@@ -216,7 +235,42 @@ def _object(annotation: dict[str, Any], content: _Content) -> dict[str, Any]:
 def _segmentation(given: Any) -> Any:
     """Polygons of at least three corners, or a compressed RLE."""
     if isinstance(given, dict):
-        if isinstance(given["counts"], list):
-            return coco_mask.frPyObjects(given, *given["size"])
-        return given
+        return _rle(given["counts"], *given["size"])
+    if isinstance(given, (str, bool, int, float)):
+        raise ValueError(f"{given!r} is no list of polygons")
+    for polygon in given or ():
+        _require_numbers(polygon)
     return [p for p in given or () if len(p) % 2 == 0 and len(p) >= 6]
+
+
+def _rle(counts: Any, height: int, width: int) -> dict[str, Any]:
+    if not (_whole(height) and _whole(width)):
+        raise ValueError(f"a mask of {height!r}×{width!r} pixels")
+    if not isinstance(counts, list):
+        if not isinstance(counts, str):
+            raise ValueError(f"counts of the type {type(counts).__name__}")
+        return {"size": [height, width], "counts": counts}
+    if set(map(type, counts)) - {int} or min(counts) < 0 or sum(counts) != height * width:
+        raise ValueError(f"counts that do not make a mask of {height}×{width} pixels")
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def _keypoints(given: list[float]) -> list[float]:
+    """COCO's are pixel indices, Detectron2's are coordinates; every third number is a flag."""
+    _require_numbers(given)
+    if len(given) % 3:
+        raise ValueError(f"{len(given)} numbers, which are not three a point")
+    return [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(given)]
+
+
+def _require_numbers(values: list[Any]) -> None:
+    """Raise a ValueError unless it is a list of finite numbers."""
+    # Some files have millions of them, so no loop over single ones.
+    if not isinstance(values, list) or set(map(type, values)) - {int, float}:
+        raise ValueError(f"{reprlib.repr(values)} is no list of numbers")
+    if not math.isfinite(sum(values)):
+        raise ValueError("a number that is not finite")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

@@ -6,6 +6,7 @@ Shape letters: D detections of one class, G ground truths of one image and class
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import convert_to_coco_json
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
 from detectron2.evaluation.pascal_voc_evaluation import voc_ap
 from detectron2.utils import comm
@@ -153,6 +155,10 @@ def _pascal_voc(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
 def _coco(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
     from detectron2 import _C  # a stub where Detectron2 was built without its compiled ops
 
+    if MetadataCatalog.get(name).get("json_file") is None:
+        # Detectron2 would take the file that an earlier run has left, whatever the data are now.
+        file = os.path.join(folder, f"{name}_coco_format.json")
+        convert_to_coco_json(name, file, allow_cached=False)
     return COCOEvaluator(name, output_dir=folder, use_fast_impl=hasattr(_C, "COCOevalAccumulate"))
 
 

@@ -14,7 +14,8 @@ MODEL.YOLO.INPUT_SIZE. INPUT.MIN_SIZE_TRAIN (0,) and MIN_SIZE_TEST 0 spare a sec
 
 Anchors are in pixels of the network input and are never rescaled, as in darknet: at a larger S the
 same object is larger and may belong to a larger anchor. Who trains at an INPUT_SIZE far from 416
-should give anchors for it (the default ones times INPUT_SIZE / 416, or a clustering of the data).
+should give anchors for it: the default ones times INPUT_SIZE / 416, or, better, those that
+ADAPRUNER.AUTO_ANCHORS computes from the boxes.
 """
 
 import math
@@ -30,6 +31,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from ..errors import DataError
 from .darknet import conv_norm_leaky, scale_channels
 from .yolo_loss import STRIDES, Layout, decode, make_layout, yolo_losses
 
@@ -157,6 +159,13 @@ class YOLOv3Tiny(DenseDetector):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         yolo = cfg.MODEL.YOLO
+        if "ADAPRUNER" in cfg and cfg.ADAPRUNER.AUTO_ANCHORS:
+            # Weights that were trained with anchors from the data detect nonsense with others.
+            raise DataError(
+                "the anchors are to be computed from the training data (ADAPRUNER.AUTO_ANCHORS), "
+                "which building a detector does not do; use the config.yaml in the OUTPUT_DIR of "
+                "the run that trained it, which says them"
+            )
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,

@@ -4,6 +4,8 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 
+from adapruner_det import add_adapruner_config
+from adapruner_det.errors import DataError
 from adapruner_det.modeling import add_yolo_config
 from adapruner_det.modeling.yolov3_tiny import multiscale_sizes
 
@@ -201,6 +203,16 @@ def test_autocast_keeps_losses_in_float32():
 def test_refuses_bad_config_and_names_the_cure(opts, message):
     with pytest.raises(ValueError, match=message):
         build(*opts)
+
+
+def test_anchors_that_wait_for_data_are_not_taken_for_the_default_ones():
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    cfg.merge_from_list([*DARKNET, "ADAPRUNER.AUTO_ANCHORS", True])
+    with pytest.raises(DataError, match="config.yaml in the OUTPUT_DIR"):
+        build_model(cfg)
+    cfg.ADAPRUNER.AUTO_ANCHORS = False
+    build_model(cfg)
 
 
 def test_refuses_unknown_classes_and_missing_ground_truth():

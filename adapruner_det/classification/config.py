@@ -257,14 +257,26 @@ def _load_yaml(name: str) -> dict[Any, Any]:
 
 
 def _nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
-    """How many values ``node`` comes to once aliases are written out; one in itself to infinity."""
+    """How many values ``node`` comes to once aliases are written out; one in itself to infinity.
+
+    Raises:
+        DataError: a key that is there twice, of which yaml would take the last.
+    """
     if not isinstance(node, yaml.CollectionNode):
         return 1
-    if id(node) not in known:
-        known[id(node)] = float("inf")
-        is_list = isinstance(node, yaml.SequenceNode)
-        parts = node.value if is_list else [part for pair in node.value for part in pair]
-        known[id(node)] = 1 + sum(_nodes(part, known) for part in parts)
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = float("inf")
+    parts = node.value
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise DataError(f"line {line} has {key.value} a second time; remove one of them")
+            seen.add(key.value)
+        parts = [part for pair in node.value for part in pair]
+    known[id(node)] = 1 + sum(_nodes(part, known) for part in parts)
     return known[id(node)]
 
 

@@ -142,13 +142,15 @@ def _images_below(folder: str, found: Listing) -> Iterator[str]:
         for entry in _entries(here):
             if _is_hidden(entry.name):
                 _pass_over(found, _HIDDEN, entry.path)
-            elif is_image(entry.name):
+            elif not _is_folder(entry) and is_image(entry.name):
                 yield entry.path
             elif not _is_folder(entry):
                 _pass_over(found, _OTHER, entry.path)
             elif _identity(entry.path) in above:
                 _pass_over(found, _LOOP, entry.path)
             else:
+                if is_image(entry.name):
+                    logger.warning("%s is a folder, not an image.", shown(entry.path))
                 pending.append((entry.path, above | {_identity(entry.path)}))
 
 

@@ -148,6 +148,7 @@ LAUGHS = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         (LAUGHS.encode(), r"x\.yaml is not valid: it comes to more than"),
         (b"DATA: &d {ROOT: *d}", r"x\.yaml is not valid: it comes to more than"),
         (b"[" * 5000, r"x\.yaml is not valid"),
+        (b"SEED: 1\nDATA:\n  SEED: 1\n  SEED: 2\n", "line 4 has SEED a second time"),
         (b"_BASE_: x.yaml\n", r"x\.yaml is based on itself"),
         (b"_BASE_: y.yaml\n", r"there is no configuration file .*y\.yaml"),
         (b"_BASE_: 3\n", r"_BASE_ is 3; it must be a path"),

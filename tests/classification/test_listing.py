@@ -70,6 +70,15 @@ def test_links_to_folders_are_followed_and_loops_are_said(tmp_path, caplog):
     assert "2 links lead back to a folder above them" in caplog.text
 
 
+def test_a_folder_that_is_called_as_an_image_is_said_and_looked_into(tmp_path, caplog):
+    put(tmp_path, "a/x.jpg/1.png", "a/2.png", "b.png/3.png")
+    found = list_images(tmp_path)
+    assert [f.image_id for f in found.files(["a", "b.png"])] == [
+        *(r"a\2.png", r"a\x.jpg\1.png", r"b.png\3.png")
+    ]
+    assert "a/x.jpg is a folder, not an image" in caplog.text
+
+
 def test_names_are_one_however_their_letters_are_composed(tmp_path):
     put(tmp_path, f"{NFD}/{NFD}.png")
     assert list_images(tmp_path).class_names() == [NFC]

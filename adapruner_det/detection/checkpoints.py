@@ -92,10 +92,12 @@ def newest_whole(folder: str | Path) -> Path | None:
         DataError: there are checkpoints and none is whole, or the tag leads out of the folder.
     """
     folder = Path(folder)
-    try:
-        tag = (folder / TAG_FILE).read_text(errors="replace").strip()
-    except OSError:
-        tag = ""
+    tag_file = folder / TAG_FILE
+    tag = ""
+    if tag_file.exists():
+        if not tag_file.is_file():  # a pipe would be waited for
+            raise DataError(f"{tag_file} is not a regular file; remove it")
+        tag = tag_file.read_text(errors="replace").strip()
     if tag and (Path(tag).name != tag or not tag.endswith(".pth")):
         raise DataError(
             f"{folder / TAG_FILE} names {tag!r}; a run resumes from a .pth in its own folder "
@@ -140,8 +142,10 @@ def load_pth(path: str | Path) -> dict[str, Any]:
     """The tensors and plain values of a ``.pth``; nothing in it can run.
 
     Raises:
-        DataError: a file that does not hold such.
+        DataError: a file that does not hold such, or is damaged.
     """
+    if zipfile.is_zipfile(path) and not _is_whole(Path(path)):
+        raise DataError(f"{path} is damaged: its checksums are wrong; get the file again")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for a file that is torn or something else
@@ -159,8 +163,6 @@ def load_weights(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: a file that does not hold such, or is damaged.
     """
-    if zipfile.is_zipfile(path) and not is_whole_zip(path):
-        raise DataError(f"{path} is damaged: its checksums are wrong; get it anew")
     return _checked(load_pth(path), path)
 
 

@@ -32,8 +32,8 @@ class CheckedSet:
     """A data set that can be trained on.
 
     Attributes:
-        dicts: Detectron2's dict of each usable sample, with height and width, without the boxes
-            that cannot be trained on.
+        dicts: Detectron2's dict of each usable sample, with height, width and ``file_digest``,
+            without the boxes that cannot be trained on.
         excluded: key → why it is not among them.
     """
 
@@ -135,7 +135,8 @@ def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
         if problem:
             faults.append(Fault(str(sample["image_id"]), f"{sample['file_name']} {problem}"))
         else:
-            usable.append({**sample, "height": found.height, "width": found.width})
+            size = {"height": found.height, "width": found.width}
+            usable.append({**sample, **size, "file_digest": found.digest})
     return usable, faults
 
 

@@ -54,7 +54,7 @@ class PruningHook(HookBase):
         self._on_last_step = on_last_step
 
     def before_train(self) -> None:
-        self._gather()
+        self.gather()
 
     def before_step(self) -> None:
         if self._random_states is not None:
@@ -72,7 +72,7 @@ class PruningHook(HookBase):
         self._put_scalars()
         done = self.trainer.iter + 1
         if done >= self.trainer.max_iter or any(done % n == 0 for n in self._save_periods):
-            self._gather()
+            self.gather()
         if done >= self.trainer.max_iter:
             self._on_last_step()
 
@@ -91,8 +91,11 @@ class PruningHook(HookBase):
         self._random_states = state["random_states"]
         set_loss_normalizers(self._dense, state["loss_normalizers"])
 
-    def _gather(self) -> None:
-        """Where several processes share the mask, put its state where one alone can save it."""
+    def gather(self) -> None:
+        """Where several processes share the mask, put its state where one alone can save it.
+
+        A collective call.
+        """
         if self.pruner.mask.world > 1:
             self._gathered = self.pruner.state_dict()
 

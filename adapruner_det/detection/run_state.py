@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ..errors import DISK_ERRORS, DataError
 from ..selection import digest
 from ..settings import config_digest
 from ..stopping import Stopped, StopRequest
@@ -30,10 +33,11 @@ def run_identity(kind: str, cfg: CfgNode, index: SampleIndex) -> dict[str, Any]:
         cfg: the configuration that the trainer gets.
         index: the samples it trains on.
     """
+    data = [sorted(index.fingerprints().items()), [d.get("file_digest") for d in index.dicts]]
     return {
         "kind": kind,
         "config": config_digest(cfg),
-        "data": f"{digest(repr(sorted(index.fingerprints().items()))):016x}",
+        "data": f"{digest(repr(data)):016x}",
         "threads": torch.get_num_threads(),
     }
 
@@ -60,16 +64,20 @@ class StopHook(HookBase):
 
     Args:
         request: where the signal shows.
+        before_save: called by all processes, ahead of the save.
     """
 
-    def __init__(self, request: StopRequest) -> None:
-        self._request = request
+    def __init__(
+        self, request: StopRequest, before_save: Callable[[], None] = lambda: None
+    ) -> None:
+        self._request, self._before_save = request, before_save
 
     def after_step(self) -> None:
         signum = _largest(self._request.signum)
         done = self.trainer.iter + 1
         if not signum or done >= self.trainer.max_iter:  # the last step saves in any case
             return
+        self._before_save()
         self.trainer.checkpointer.save(f"model_{self.trainer.iter:07d}")
         logger.warning(
             "Stopped by signal %d after %d of %d steps; all is saved: go on with --resume.",
@@ -88,3 +96,21 @@ def _largest(number: int) -> int:
     numbers = torch.tensor([number], device=device)
     dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
     return int(numbers)
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Let Detectron2's loop log no traceback of what :func:`errors.reported` says in one line."""
+    loop = logging.getLogger("detectron2.engine.train_loop")
+    loop.addFilter(_is_fault_of_the_code)
+    try:
+        yield
+    finally:
+        loop.removeFilter(_is_fault_of_the_code)
+
+
+def _is_fault_of_the_code(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, OSError):
+        return error.errno not in DISK_ERRORS
+    return not isinstance(error, (DataError, FloatingPointError))

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
-from ..errors import DataError, show_data_errors_as_one_line
+from ..errors import DataError, one_line, show_data_errors_as_one_line
 from ..selection import Selection, learned_selection
 from ..settings import config_digest
 from ..stopping import StopRequest
@@ -37,7 +37,14 @@ from .hooks import PruningHook
 from .lazy import LazyMixin, is_lazy, pruning_mapper
 from .loader import NamingMapper, PruningLoader, build_pruning_train_loader
 from .meta_arch import PrunedDetector
-from .run_state import PRUNE, TRAIN, RunState, StopHook, run_identity
+from .run_state import (
+    PRUNE,
+    TRAIN,
+    RunState,
+    StopHook,
+    run_identity,
+    without_tracebacks,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +93,10 @@ class RunMixin:
         index = self.index
         require_room_for_classes(self._trainer.model, index.dicts, index.class_names())
         state = RunState(run_identity(self._kind, self.cfg, index))
-        return [state, *super().build_hooks(), StopHook(self._stop)]
+        return [state, *super().build_hooks(), StopHook(self._stop, self._gather_state)]
+
+    def _gather_state(self) -> None:
+        """Bring what processes share to where one can save it. A collective call."""
 
     def resume_or_load(self, resume: bool = True) -> Any:
         """As in Detectron2; a checkpoint of another run is refused before anything is loaded."""
@@ -97,13 +107,15 @@ class RunMixin:
             logger.warning("There is no checkpoint in %s: starting anew.", self.cfg.OUTPUT_DIR)
         try:
             return super().resume_or_load(resume=resume)
-        except OSError as error:
-            raise DataError(
-                f"MODEL.WEIGHTS {self.cfg.MODEL.WEIGHTS} cannot be loaded: {error}"
+        except Exception as error:
+            if isinstance(error, DataError) or "://" not in self.cfg.MODEL.WEIGHTS:
+                raise
+            raise DataError(  # what is fetched from elsewhere can fail in many ways
+                f"MODEL.WEIGHTS {self.cfg.MODEL.WEIGHTS} cannot be loaded: {one_line(error)}"
             ) from error
 
     def train(self) -> Any:
-        with self._stop.listening():
+        with self._stop.listening(), without_tracebacks():
             return super().train()
 
     def state_dict(self) -> dict[str, Any]:
@@ -194,6 +206,9 @@ class PruningMixin(RunMixin):
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
         self.pruning = PruningHook(model.pruner, model, loader, periods, self._select)
         return [self.pruning, *super().build_hooks()]
+
+    def _gather_state(self) -> None:
+        self.pruning.gather()
 
     def resume_or_load(self, resume: bool = True) -> Any:
         """As in Detectron2; a resumed run reads on where it stopped."""

@@ -196,7 +196,11 @@ def test_a_pickle_is_loaded_only_where_it_is_trusted(tmp_path, monkeypatch):
     mine = model()
     WholeCheckpointer(mine, trust_pickle=True).load(str(path))
     assert all(np.array_equal(v.numpy(), weights[k]) for k, v in mine.state_dict().items())
-    for other, match in (({"model": {"a": 1}}, "'a' is a int"), ({}, "weights"), (b"", "weights")):
+    for other, match in (
+        ({"model": {"a": 1}, "__author__": "me"}, "'a' is a int"),
+        ({}, "weights"),
+        (b"", "weights"),
+    ):
         path.write_bytes(pickle.dumps(other) if other else b"no pickle")
         with pytest.raises(DataError, match=match):
             WholeCheckpointer(model(), trust_pickle=True).load(str(path))

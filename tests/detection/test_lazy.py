@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.utils.env import seed_all_rng
@@ -158,6 +159,73 @@ def test_the_tools_take_a_py_file(tmp_path):
     said = tool("train_pruned.py", "train", "--selection", f"{tmp_path}/prune/selection.json")
     assert "AP50" in said
     assert (tmp_path / "train" / "model_final.pth").exists()
+
+
+# A file that registers data
+
+
+REGISTERING = """
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from tests.detection.toy import squares
+{source}
+count = globals().get("count", 0) + 1
+open({log!r}, "a").write("run\\n")
+dicts = squares({folder!r}, 10)
+for number in (5, 6):
+    dicts[number]["annotations"][0]["category_id"] = 1
+DatasetCatalog.register("own", lambda: dicts)
+MetadataCatalog.get("own").set(evaluator_type="coco")
+for part in ("train", "test"):
+    dataloader[part]["dataset"]["names"] = "own"
+"""
+
+
+@pytest.fixture
+def registering(tmp_path):
+    """A LazyConfig that registers a data set without class names, and where it logs its runs."""
+    source = Path(FILE).read_text()
+    log = tmp_path / "runs.txt"
+    text = REGISTERING.format(source=source, log=str(log), folder=str(tmp_path / "images"))
+    (tmp_path / "own.py").write_text(text)
+    return tmp_path / "own.py", log
+
+
+def test_a_file_that_registers_its_data_is_run_once_and_needs_no_class_names(registering, tmp_path):
+    file, log = registering
+    cfg = load_config(str(file), [f"train.output_dir={tmp_path / 'out'}", "train.max_iter=8"])
+    cfg.DATASETS.TEST = ()
+    index = check_pruning_inputs(cfg)
+    assert index.class_names() == ["class 0", "class 1"]
+    trainer = PruningTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert trainer.selection.class_names == ("class 0", "class 1")
+    load_config(str(file), ["train.max_iter=9"])
+    assert log.read_text() == "run\n"
+    (name,) = register_kept(trainer.selection)
+    assert len(DatasetCatalog.get(name)) == 7
+
+
+def test_a_file_that_was_changed_is_run_again(registering):
+    file, log = registering
+    load_config(str(file))
+    DatasetCatalog.remove("own")
+    MetadataCatalog.remove("own")
+    file.write_text(file.read_text().replace('"max_iter": 15', '"max_iter": 21'))
+    assert load_config(str(file)).SOLVER.MAX_ITER == 21
+    assert log.read_text() == "run\nrun\n"
+
+
+def test_overrides_of_one_reading_do_not_reach_another(toy):
+    assert lazy_cfg("out", "train.max_iter=20").SOLVER.MAX_ITER == 20
+    assert lazy_cfg("out").SOLVER.MAX_ITER == 15
+
+
+def test_a_head_with_fewer_classes_than_the_data_is_refused_before_the_run(toy):
+    toy[3]["annotations"][0]["category_id"] = 2
+    with pytest.raises(DataError, match="the data has 3 classes .* but NUM_CLASSES of FCOS"):
+        check_pruning_inputs(lazy_cfg("out"))
+    assert len(check_pruning_inputs(lazy_cfg("out", "model.num_classes=3"))) == 10
 
 
 def test_toy_is_registered_by_its_fixture_only():

@@ -11,6 +11,7 @@ from detectron2.utils import comm
 
 from adapruner_det.detection.catalog import SampleIndex
 from adapruner_det.detection.loader import (
+    NamingMapper,
     PruningLoader,
     build_pruning_train_loader,
     check_sampler,
@@ -281,3 +282,50 @@ def test_a_run_without_a_seed_draws_one(toy):
 def test_a_data_set_that_is_not_there_is_refused():
     with pytest.raises(DataError, match="no data set named 'toy'"):
         build_pruning_train_loader(toy_cfg("yolo_darknet", "unused"))
+
+
+# Errors of a mapper
+
+
+def failing_mapper(sample):
+    if sample["image_id"] == "im4":
+        raise KeyError("gamma\nbeta")
+    return dict(sample)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_mapper_raises_comes_as_one_line_with_key_and_file(index, workers):
+    with pytest.raises(DataError) as caught:
+        read(make(index, failing_mapper, num_workers=workers), 10)
+    file = index.dicts[index.keys.index("toy/im4")]["file_name"]
+    assert str(caught.value) == (
+        f"the sample toy/im4 ({file}) cannot be mapped: KeyError: 'gamma\\nbeta'"
+    )
+
+
+def none_mapper(sample):
+    return None if sample["image_id"] == "im4" else dict(sample)
+
+
+def test_a_mapper_that_returns_none_in_a_worker_is_named_too(index):
+    with pytest.raises(DataError, match="the mapper returned None for toy/im4"):
+        read(make(index, none_mapper, num_workers=1), 10)
+
+
+def test_the_mapper_of_other_loaders_names_the_image(index):
+    mapper = NamingMapper(failing_mapper)
+    sound, bad = (dict(index.dicts[index.keys.index(key)]) for key in ("toy/im3", "toy/im4"))
+    assert mapper(sound)["image_id"] == "im3"
+    with pytest.raises(DataError, match=r"^the sample im4 \(.*im4\.png\) cannot be mapped: KeyEr"):
+        mapper(bad)
+    with pytest.raises(DataError, match="Mosaic"):  # and does not hide what is inside it
+        refuse_mixing(NamingMapper(mapper_with(Mosaic())))
+
+
+def test_a_mapper_may_empty_its_dict_and_is_named_all_the_same():
+    def emptying(sample):
+        sample.clear()
+        raise ValueError("lost")
+
+    with pytest.raises(DataError, match=r"the sample im7 \(im7.png\) cannot be mapped"):
+        NamingMapper(emptying)({"image_id": "im7", "file_name": "im7.png"})

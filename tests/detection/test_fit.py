@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper
 from detectron2.data.transforms import ResizeShortestEdge
@@ -376,6 +377,22 @@ def test_however_few_boxes_the_detector_can_be_built(name, boxes):
         assert {k: v.shape for k, v in model.state_dict().items()} == {
             k: v.shape for k, v in before.state_dict().items()
         }
+
+
+def test_cocos_weights_have_a_place_in_the_model_that_begins_with_them(tmp_path):
+    """All but the class-dependent layers are the model zoo's, shape by shape, read alike."""
+    zoo = model_zoo.get_config("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
+    zoo.MODEL.DEVICE = "cpu"
+    cfg = own("own_faster_rcnn_coco.yaml")
+    fit_to_data(cfg, squares(tmp_path, 10))
+    for key in ("PIXEL_MEAN", "PIXEL_STD", "BACKBONE", "RESNETS", "FPN"):
+        assert cfg.MODEL[key] == zoo.MODEL[key], key
+    assert cfg.INPUT.FORMAT == zoo.INPUT.FORMAT
+    shapes = [
+        {k: v.shape for k, v in build_model(c).state_dict().items() if "box_predictor" not in k}
+        for c in (cfg, zoo)
+    ]
+    assert shapes[0] == shapes[1]
 
 
 def test_random_states_are_left_alone(tmp_path):

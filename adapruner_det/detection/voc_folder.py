@@ -175,7 +175,7 @@ def read_split(root: Path, split: str) -> list[str]:
             raise DataError(
                 f"{file} names {image_id!r}, which leads out of {root}; remove the line"
             )
-    twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    twice = [image_id for image_id, count in Counter(map(_normal, ids)).items() if count > 1]
     if twice:
         raise DataError(
             f"{file} names {twice[0]!r} more than once ({len(twice)} ids are repeated); "
@@ -368,10 +368,11 @@ def _root_element(path: str) -> ET.Element:
     """The parsed file, without namespaces."""
     with open(path, "rb") as file:
         text = file.read()
-    if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+    plain = text.replace(b"\0", b"") if b"\0" in text else text  # of UTF-16
+    if b"<!ENTITY" in plain or b"<!DOCTYPE" in plain:
         raise DataError(f"the annotation {path} defines entities, which are not read")
     root = ET.fromstring(text)
-    if b"xmlns" in text:
+    if b"xmlns" in plain:
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
     return root

@@ -1,17 +1,23 @@
 """VOC folders against Detectron2's own reader, real data against a plain parse, and bad input."""
 
 import logging
+import os
 import re
+import unicodedata
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.structures import BoxMode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from adapruner_det.detection.voc_folder import (
     find_class_names,
     load_voc_folder,
+    read_split,
+    read_voc_folder,
     register_voc_folder,
 )
 from adapruner_det.errors import DataError
@@ -195,6 +201,219 @@ def test_boxes_without_area_are_left_out_with_one_warning(tmp_path, caplog):
 def test_class_names_are_those_of_the_whole_folder_sorted(folder):
     _edit(folder / "Annotations/a.xml", "<name>cat</name>", "<name> ant </name>")
     assert find_class_names(folder) == ["ant", "cat", "dog"]
+
+
+def test_every_bndbox_of_an_object_is_a_box_and_those_of_its_parts_are_not(folder):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>9</xmax><ymax>8</ymax></bndbox>"
+    _edit(folder / "Annotations/c.xml", "<bndbox>", f"{part}{box}<bndbox>")
+    (sample,) = load_voc_folder(folder, "test", ["cat", "dog"])
+    assert [a["bbox"] for a in sample["annotations"]] == [[1, 2, 9, 8], [0, 0, 64, 48]]
+    assert {(a["category_id"], a["difficult"]) for a in sample["annotations"]} == {(1, 1)}
+
+
+TEXTS = {  # of an annotation that is the same in each
+    "with a declaration": lambda text: f'<?xml version="1.0" encoding="utf-8"?>{text}'.encode(),
+    "with a byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "Latin-1": lambda text: f'<?xml version="1.0" encoding="latin-1"?>{text}'.encode("latin-1"),
+    "in a namespace": lambda text: text.replace(
+        "<annotation>", '<annotation xmlns="http://example.org/voc">'
+    ).encode(),
+    "with prefixes": lambda text: (
+        re.sub(r"<(/?)(\w)", r"<\1v:\2", text)
+        .replace("<v:annotation>", '<v:annotation xmlns:v="urn:voc">')
+        .encode()
+    ),
+    "in a namespace in UTF-16": lambda text: text.replace(
+        "<annotation>", '<annotation xmlns="http://example.org/voc">'
+    ).encode("utf-16"),
+    "with comments": lambda text: text.replace("<object>", "<!-- an --><object><?x y?>").encode(),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_an_annotation_is_read_alike_in_every_form_of_xml(folder, kind):
+    file = folder / "Annotations/b.xml"
+    _edit(file, "<name>dog</name>", "<name>Dögge</name>")
+    classes = ["cat", "Dögge"]
+    expected = load_voc_folder(folder, "trainval", classes)
+    assert [len(d["annotations"]) for d in expected] == [1, 2]
+    file.write_bytes(TEXTS[kind](file.read_text()))
+    os.utime(file, ns=(1, 1))
+    assert load_voc_folder(folder, "trainval", classes) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_are_refused_unread(folder, encoding):
+    file = folder / "Annotations/b.xml"
+    text = '<!DOCTYPE a [<!ENTITY lol "<object/>">]><annotation>&lol;</annotation>'
+    file.write_bytes(text.encode(encoding))
+    with pytest.raises(DataError, match=r"b\.xml defines entities"):
+        load_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+# Ids as they are written
+
+ODD_IDS = ["a b", "a 1", "a  -1", "x 0", "with,comma", "sub/a", "é", "100%", "#1", "a.b.c", "-1"]
+
+
+@pytest.mark.parametrize("image_id", ODD_IDS)
+def test_an_id_is_a_whole_line_where_there_is_a_file_of_that_name(tmp_path, image_id):
+    for folder in ("Annotations", "JPEGImages"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+    write_voc_folder(tmp_path, {"train": {image_id: [CAT], "a": [CAT, CAT]}})
+    dicts = load_voc_folder(tmp_path, "train", ["cat"])
+    assert [(d["image_id"], len(d["annotations"])) for d in dicts] == [(image_id, 1), ("a", 2)]
+    assert os.path.splitext(dicts[0]["file_name"])[0].endswith(f"JPEGImages/{image_id}")
+
+
+def test_the_image_set_of_a_class_is_read_in_full_and_said_so(folder, caplog):
+    file = folder / "ImageSets/Main/dog_trainval.txt"
+    file.write_text("a -1\nb\t1\n")
+    with caplog.at_level(logging.WARNING):
+        assert read_split(folder, "dog_trainval") == ["a", "b"]
+    assert "is the image set of a class: all its 2 images are taken, the 1 marked -1 too" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_an_accent_is_found_however_it_is_stored(tmp_path, form, on_disk):
+    write_voc_folder(tmp_path, {"train": {unicodedata.normalize(on_disk, "é"): [CAT]}})
+    text = unicodedata.normalize(form, "é\n")
+    (tmp_path / "ImageSets/Main/train.txt").write_text(text)
+    (sample,) = load_voc_folder(tmp_path, "train", ["cat"])
+    assert os.path.exists(sample["file_name"]) and len(sample["annotations"]) == 1
+
+
+@pytest.mark.parametrize("lines", ["a\nb\na\n", "a 1\na -1\n", "é\ne\u0301\n"])
+def test_an_id_twice_is_refused(tmp_path, lines):
+    write_voc_folder(tmp_path, {"train": {"a": [CAT], "b": [CAT], "é": [CAT]}})
+    (tmp_path / "ImageSets/Main/train.txt").write_text(lines)
+    with pytest.raises(DataError, match=r"train\.txt names .* more than once \(1 ids are"):
+        load_voc_folder(tmp_path, "train", ["cat"])
+
+
+@pytest.mark.parametrize("line", ["../../a", "/etc/passwd", "sub/../../a", "a\0b"])
+def test_an_id_that_leads_out_of_the_folder_is_refused(folder, line):
+    (folder / "ImageSets/Main/trainval.txt").write_text(f"a\n{line}\n")
+    with pytest.raises(DataError, match=r"names .*, which leads out of .*; remove the line"):
+        read_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+# Boxes against their image
+
+
+def test_boxes_outside_their_image_are_left_out_or_warned_of_by_kind(tmp_path, caplog):
+    outside, beyond = ("cat", (70, 5, 80, 20), 0), ("cat", (5, 5, 80, 20), 0)
+    before = ("cat", (-9, 5, 0, 20), 0)
+    write_voc_folder(tmp_path, {"train": {"a": [CAT], "b": [outside, beyond, before]}})
+    with caplog.at_level(logging.WARNING, logger="adapruner_det"):
+        dicts = load_voc_folder(tmp_path, "train", ["cat"])
+    assert [len(d["annotations"]) for d in dicts] == [1, 1]
+    assert [a["bbox"] for a in dicts[1]["unusable_annotations"]] == [
+        [69, 4, 80, 20],
+        [-10, 4, 0, 20],
+    ]
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 2 and all("b.xml" in line for line in said)
+    assert any("2 box(es) wholly outside their image are left out" in line for line in said)
+    assert any("1 box(es) reaching beyond their image" in line for line in said)
+
+
+def test_a_faulty_sample_stands_apart_from_the_others(folder):
+    (folder / "Annotations/a.xml").write_text("<annotation>")
+    dicts, faults = read_voc_folder(folder, "trainval", ["cat", "dog"])
+    assert [d["image_id"] for d in dicts] == ["b"]
+    assert [f.image_id for f in faults] == ["a"] and "a.xml does not parse" in faults[0].problem
+
+
+def test_a_pipe_in_place_of_an_annotation_is_not_waited_for(folder):
+    (folder / "Annotations/b.xml").unlink()
+    os.mkfifo(folder / "Annotations/b.xml")
+    with pytest.raises(DataError, match=r"b\.xml is not a regular file"):
+        load_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+def test_images_in_several_formats_are_said(folder, caplog):
+    Image.open(folder / "JPEGImages/c.png").save(folder / "JPEGImages/c.bmp")
+    with caplog.at_level(logging.WARNING):
+        (sample,) = load_voc_folder(folder, "test", ["dog"])
+    assert sample["file_name"].endswith("c.png")
+    assert "1 id(s) have images in several formats" in caplog.text
+
+
+def test_a_changed_annotation_is_read_anew(folder):
+    assert len(load_voc_folder(folder, "test", ["cat", "dog"])[0]["annotations"]) == 1
+    text = (folder / "Annotations/b.xml").read_text()
+    (folder / "Annotations/c.xml").write_text(text)
+    assert len(load_voc_folder(folder, "test", ["cat", "dog"])[0]["annotations"]) == 2
+
+
+# ---------------------------------------------------------------- whatever is in the files
+
+
+ANNOTATION = (
+    '<annotation xmlns:x="urn:x"><size><width>64</width><height>48</height></size>'
+    "<object><name>cat</name><difficult>0</difficult><bndbox><xmin>5</xmin><ymin>6</ymin>"
+    "<xmax>30</xmax><ymax>40</ymax></bndbox></object></annotation>"
+)
+pieces = st.one_of(
+    st.sampled_from(
+        ["<object>", "</object>", "<bndbox>", "<name/>", "&lt;", "&x;", "nan", "-1e999", "٣"]
+        + ["9" * 5000, "<![CDATA[", "]]>", "<!DOCTYPE a>", "\0", "\ud7ff", "0x10", "1_0", "<x:y/>"]
+    ),
+    st.text(max_size=5),
+)
+
+
+def mutated(text):
+    """``text`` with a part replaced, removed or doubled, some times over."""
+    cuts = st.tuples(st.integers(0, len(text)), st.integers(0, 40), pieces)
+
+    def apply(edits):
+        result = text
+        for start, length, piece in edits:
+            result = result[:start] + piece + result[start + length :]
+        return result
+
+    return st.lists(cuts, min_size=1, max_size=3).map(apply)
+
+
+quickly = settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def outcome(folder, split="trainval"):
+    """Dicts and faults, or the one error there may be."""
+    try:
+        dicts, faults = read_voc_folder(folder, split, ["cat", "dog"])
+        find_class_names(folder)
+    except DataError as error:
+        assert "\n" not in str(error)
+        return
+    for sample in dicts:
+        for annotation in sample["annotations"]:
+            x0, y0, x1, y1 = annotation["bbox"]
+            assert x0 < x1 and y0 < y1 and x0 < sample["width"] and y0 < sample["height"]
+
+
+@quickly
+@given(text=mutated(ANNOTATION), encoding=st.sampled_from(["utf-8", "utf-8", "utf-16", "latin-1"]))
+def test_an_annotation_with_anything_in_it_gives_dicts_or_one_error(folder, text, encoding):
+    data = text.encode(encoding, errors="replace")
+    (folder / "Annotations/a.xml").write_bytes(data)
+    outcome(folder)
+
+
+@quickly
+@given(data=st.one_of(mutated("a\nb\n").map(lambda t: t.encode(errors="replace")), st.binary()))
+def test_a_split_file_with_anything_in_it_gives_dicts_or_one_error(folder, data):
+    (folder / "ImageSets/Main/trainval.txt").write_bytes(data)
+    outcome(folder)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -17,7 +17,8 @@ class Refused:
     """The tool exits with 2 and says why on one line, having written nothing.
 
     Attributes:
-        words: what the line holds, in any case; "a|b" stands for one of the two.
+        words: what the line holds, in any case; "a|b" stands for one of the two, and "re:..." for
+            a regular expression.
         listed: what stdout or stderr hold besides.
         usage: whether the line may be argparse's, below its usage.
         code: 2, or 1 of a user's script without the tools' handling of errors.
@@ -38,7 +39,8 @@ class Works:
     """The tool exits with 0, and what it made is right.
 
     Attributes:
-        says: what stdout, stderr or the run's log hold, as ``Refused.words``.
+        says: what stdout, stderr or the run's log hold, as ``Refused.words``. A summary, which
+            names samples and classes in any case, does not count.
         checks: run in the tool's process.
         code: 0, or 128 and the signal's number of a run that was asked to stop.
     """

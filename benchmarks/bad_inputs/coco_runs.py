@@ -7,10 +7,11 @@ from typing import Any
 
 from . import toys
 from .case import Base, Build, Case, Expectation, Refused, either, refused, then, works
-from .coco import CONFIG, FILE, KIND, Change, reordered
+from .coco import CONFIG, FILE, KIND, OWNER, Change, reordered
 from .outcomes import classes, images, samples
 from .toys import BAD, CLASSES, DATA, OUT, TRAIN, coco, edit_json
 
+RENAMED = r"re:fox.*(differ|other|renamed)"
 HEADS, TRUTH = "classes of heads", "kept COCO splits"
 US = (*CONFIG, "--num-gpus", "0", "--coco", f"my_coco:{DATA}/train.json:{DATA}/images")
 
@@ -36,7 +37,7 @@ def _script() -> list[Case]:
     def at(**fields: Any) -> Change:
         return lambda content: content["annotations"][3].update(fields)
 
-    owner = "103|im03|image 4|image_id 4|my_coco/4"
+    owner = f"{OWNER}|my_coco/4"
     warned = (*works(says=(owner,)), *_script_refuses(owner))
     table: dict[str, tuple[Build, tuple[Expectation, ...]]] = {
         "sound": (build(lambda content: None), works(samples(TRAIN))),
@@ -175,7 +176,7 @@ def _kept() -> list[Case]:
             lambda folder: toys.picture(12).save(folder / f"{DATA}/images/{BAD}.png"),
             "train_pruned.py",
             train,
-            either(refused("toy_train", "4"), works(says=("im03",))),
+            either(refused("toy_train", "4"), works(says=("im03.png",))),
         ),
         case(
             "kept-split-class-renamed",
@@ -184,7 +185,7 @@ def _kept() -> list[Case]:
             ),
             "train_pruned.py",
             train,
-            either(refused("class"), refused("fox"), works(says=("fox",))),
+            either(refused("class"), refused("fox"), works(says=(RENAMED,))),
         ),
     ]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import toys
 from .case import Base, Build, Case, Expectation, either, refused, works
+from .coco_runs import RENAMED
 from .outcomes import holds, images, result_images
 from .selections import CONFIG, JSON, KEPT, KIND, NPZ, SELECTION, columns, field, nothing
 from .toys import BAD, DATA, OUT, image_folder, voc
@@ -103,8 +104,11 @@ def _cases() -> list[Case]:
         "other-annotation": (_other_annotation, changed),
         "image-removed": (_dropped_image, changed),
         "image-added": (_added_image, changed),
-        "class-renamed": (_renamed_class, either(refused("class|fox"), works(says=("fox",)))),
-        "image-repainted": (_repainted, either(changed, works(says=(BAD,)))),
+        "class-renamed": (
+            _renamed_class,
+            either(refused("class|fox"), works(says=(RENAMED,))),
+        ),
+        "image-repainted": (_repainted, either(changed, works(says=("im03.png",)))),
         "folder-moved": (_moved_folder, works(images(7, "toy_train@kept70"))),
     }
     cases += [

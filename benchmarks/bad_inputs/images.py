@@ -7,10 +7,11 @@ from pathlib import Path
 
 from .case import Build, Case, Expectation, either, listed, refused, then, works
 from .faults import FAULTS, FINE, GREY, Fault, encoded, like, replaced, turned
-from .outcomes import boxes, excluded, holds, samples
+from .outcomes import ONE, boxes, excluded, holds, samples
 from .toys import BAD, DATA, OUT, TRAIN, coco, image_folder, toy_xml, voc
 
 DETECTION, CLASSIFICATION = "images, detection", "images, classification"
+FIVE, THREE = r"re:\b5 (\S+ )?(file|image|other)", r"re:\b3 (of|image|sample)"
 CONFIG = ("--config-file", "config.yaml")
 VOC_IMAGE = f"{DATA}/JPEGImages/{BAD}.png"
 CLASS_IMAGE = f"{DATA}/train/dog/{BAD}.png"
@@ -31,6 +32,13 @@ def _case(
     return Case(name, kind, build, tool, (*CONFIG, *more), expect)
 
 
+def _gone(name: str) -> tuple[Expectation, ...]:
+    """Where a class has no list, a file that is not there is one image less, and nothing else."""
+    if name == "missing":
+        return works(samples(11))
+    return either(refused(BAD), works(samples(11))) if name == "directory" else refused(BAD)
+
+
 def _pruning() -> list[Case]:
     cases = []
     for name, fault in FAULTS.items():
@@ -47,8 +55,7 @@ def _pruning() -> list[Case]:
                 CLASSIFICATION,
                 spoilt(image_folder, CLASS_IMAGE, fault),
                 "prune_cls.py",
-                # A missing file or a folder in its place is a class with one image less.
-                works(samples(11)) if name in ("missing", "directory") else refused(BAD),
+                _gone(name),
             ),
         ]
     for name, fault in {**FINE, **GREY}.items():
@@ -137,7 +144,7 @@ def _other_tools() -> list[Case]:
                 DETECTION,
                 bad,
                 "prune_net.py",
-                works(samples(TRAIN - 1), excluded(BAD), says=(BAD,)),
+                works(samples(TRAIN - 1), excluded(BAD), says=(f"{BAD}.png", ONE)),
                 "ADAPRUNER.ON_BAD_SAMPLE",
                 "skip",
             ),
@@ -295,7 +302,7 @@ def _names() -> list[Case]:
             DETECTION,
             shared_stem,
             "prune_net.py",
-            either(refused(BAD), works(samples(TRAIN), says=(BAD,))),
+            either(refused(BAD), works(samples(TRAIN), says=(f"{BAD}.png",))),
         ),
         _case(
             "cls-suffix-jfif",
@@ -316,14 +323,14 @@ def _names() -> list[Case]:
             CLASSIFICATION,
             class_suffix(".jpe", "JPEG"),
             "prune_cls.py",
-            either(works(samples(12)), works(samples(7), says=("5",))),
+            either(works(samples(12)), works(samples(7), says=(FIVE,))),
         ),
         _case(
             "cls-suffix-unknown",
             CLASSIFICATION,
             class_suffix(".img", "PNG"),
             "prune_cls.py",
-            either(works(samples(7), says=("5 ",)), refused("img")),
+            either(works(samples(7), says=(FIVE,)), refused("img")),
         ),
     ]
     return cases
@@ -354,7 +361,11 @@ def _skip() -> list[Case]:
             DETECTION,
             several,
             "prune_net.py",
-            works(samples(TRAIN - 3), excluded("im01", "im05", "im08"), says=("3",)),
+            works(
+                samples(TRAIN - 3),
+                excluded("im01", "im05", "im08"),
+                says=(THREE,),
+            ),
             *skip,
         ),
         _case("skip-every-image", DETECTION, every, "prune_net.py", refused(DATA), *skip),

@@ -13,6 +13,9 @@ import numpy as np
 from .case import Check
 from .toys import OUT
 
+#: A warning of one thing, as its ``says``.
+ONE = r"re:\b1 (of|box|object|image|file|annotation|sample|folder|hidden|other|\S+ file)"
+
 
 def selection(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The selection in ``out``: the JSON and the columns."""

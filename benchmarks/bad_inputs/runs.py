@@ -180,9 +180,9 @@ TABLE: dict[str, tuple[str, Build, tuple[str, ...], tuple[Expectation, ...]]] = 
     "go-on": ("voc-killed", nothing, LONG, DONE),
     "go-on-with-workers": ("voc-killed", nothing, (*LONG, "DATALOADER.NUM_WORKERS", "1"), DONE),
     "go-on-with-threads": (
-        "voc-killed",
+        "voc",
         _threads,
-        LONG,
+        (),
         works(samples(TRAIN), says=("thread",)),
     ),
     "go-on-of-finished": ("voc", nothing, (), works(samples(TRAIN), kept(7))),

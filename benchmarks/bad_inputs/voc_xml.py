@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .case import Build, Case, Expectation, either, listed, refused, then, works
-from .outcomes import boxes, classes, samples
+from .outcomes import ONE, boxes, classes, samples
 from .toys import BAD, CLASSES, DATA, TRAIN, square, toy_xml, voc, xml_object, xml_text
 
 KIND = "VOC annotations"
@@ -82,9 +82,9 @@ def _external(folder: Path) -> None:
 SECOND = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
 ALL = works(samples(TRAIN), boxes(TRAIN))
 #: A box that cannot be one: refused with the file, or left out with the file and the count.
-WARNED = either(refused(BAD), works(boxes(TRAIN - 1), says=(BAD, "1 ")))
+WARNED = either(refused(BAD), works(boxes(TRAIN - 1), says=(f"{BAD}.xml", ONE)))
 #: A box that can be read in two ways: refused, or said.
-SAID = either(refused(BAD), works(says=(BAD,)))
+SAID = either(refused(BAD), works(says=(f"{BAD}.xml",)))
 DECLARED = '<?xml version="1.0" encoding="{}"?>'
 GREEK = named("\u03b3\u03ac\u03c4\u03b1")
 
@@ -123,7 +123,7 @@ TABLE: dict[str, tuple[Build, tuple[Expectation, ...]]] = {
     ),
     "object-in-object": (
         objects(xml_object(NAME, BOX, tail=xml_object("cat", (2, 2, 20, 20)))),
-        either(refused(BAD), works(boxes(TRAIN + 1)), works(boxes(TRAIN), says=(BAD,))),
+        either(refused(BAD), works(boxes(TRAIN + 1)), works(boxes(TRAIN), says=(f"{BAD}.xml",))),
     ),
     "namespace": (text(toy_xml(3).replace("<annotation>", '<annotation xmlns="urn:voc">')), ALL),
     "prefixed-namespace": (
@@ -138,11 +138,14 @@ TABLE: dict[str, tuple[Build, tuple[Expectation, ...]]] = {
     ),
     "upper-case-tags": (
         text(toy_xml(3).replace("object", "Object").replace("bndbox", "BndBox")),
-        either(refused(BAD), ALL, works(boxes(TRAIN - 1), says=(BAD,))),
+        either(refused(BAD), ALL, works(boxes(TRAIN - 1), says=(f"{BAD}.xml",))),
     ),
     "other-root": (text(toy_xml(3).replace("annotation>", "root>")), either(refused(BAD), ALL)),
     "coco-in-xml": (text('{"images": []}'), refused(BAD)),
-    "html": (text("<html><body>404</body></html>"), either(refused(BAD), works(says=(BAD,)))),
+    "html": (
+        text("<html><body>404</body></html>"),
+        either(refused(BAD), works(says=(f"{BAD}.xml",))),
+    ),
     "yolo-text": (text("0 0.5 0.5 0.2 0.2\n"), refused(BAD)),
     "no-name": (objects(xml_object(NAME, BOX).replace(f"<name>{NAME}</name>", "")), refused(BAD)),
     "empty-name": (named(""), refused(BAD)),
@@ -175,7 +178,7 @@ TABLE: dict[str, tuple[Build, tuple[Expectation, ...]]] = {
     "external-entity": (_external, refused(BAD)),
     "deep-nesting": (
         text("<a>" * 100_000 + "</a>" * 100_000),
-        either(refused(BAD), works(says=(BAD,))),
+        either(refused(BAD), works(says=(f"{BAD}.xml",))),
     ),
     "utf-16-declared": (text((DECLARED.format("utf-16") + toy_xml(3)).encode("utf-16")), ALL),
     "latin-1-declared": (
@@ -206,7 +209,7 @@ TABLE: dict[str, tuple[Build, tuple[Expectation, ...]]] = {
     "inf": (box(X0 + 1, Y0 + 1, "inf", Y1), refused(BAD)),
     "hex": (box("0x05", Y0 + 1, X1, Y1), refused(BAD)),
     "comma-decimal": (box("3,5", Y0 + 1, X1, Y1), refused(BAD)),
-    "underscore": (box("1_0", Y0 + 1, X1, Y1), either(refused(BAD), works(says=(BAD,)))),
+    "underscore": (box("1_0", Y0 + 1, X1, Y1), either(refused(BAD), works(says=(f"{BAD}.xml",)))),
     "words": (box("left", "top", "right", "bottom"), refused(BAD)),
     "empty-side": (box("", Y0 + 1, X1, Y1), refused(BAD)),
     "decimals": (box(X0 + 1.5, Y0 + 1.25, X1, Y1), ALL),
@@ -223,7 +226,7 @@ TABLE: dict[str, tuple[Build, tuple[Expectation, ...]]] = {
     "huge-numbers": (box(1e30, 1e30, 2e30, 2e30), WARNED),
     "overflowing-numbers": (
         box(0, 0, "1" + "0" * 400, 20),
-        either(refused(BAD), works(says=(BAD,))),
+        either(refused(BAD), works(says=(f"{BAD}.xml",))),
     ),
     "xywh-as-xyxy": (box(40, 30, 16, 12), WARNED),
     "normalised": (box(0.1, 0.1, 0.5, 0.5), either(WARNED, SAID)),
@@ -245,7 +248,7 @@ TABLE: dict[str, tuple[Build, tuple[Expectation, ...]]] = {
     "class-with-underscore": (named("dog_"), works(boxes(TRAIN))),
     "same-box-twice": (
         objects(xml_object(NAME, BOX), xml_object(NAME, BOX)),
-        either(works(boxes(TRAIN + 1)), works(boxes(TRAIN), says=(BAD,)), refused(BAD)),
+        either(works(boxes(TRAIN + 1)), works(boxes(TRAIN), says=(f"{BAD}.xml",)), refused(BAD)),
     ),
     "directory": (replaced(Path.mkdir), refused(BAD)),
     "fifo": (replaced(os.mkfifo), refused(BAD)),
@@ -295,7 +298,7 @@ CASES = [
         "xml-check-lists-outside",
         box(70, 5, 90, 20),
         "check_data.py",
-        either(listed(BAD), works(says=(BAD,))),
+        either(listed(BAD), works(says=(f"{BAD}.xml",))),
     ),
     _case("xml-check-lists-cut", text(toy_xml(3)[:80]), "check_data.py", listed(BAD)),
     _case("xml-external-entity-reads-nothing", _external, "train_pruned.py", refused(BAD)),

@@ -2,12 +2,14 @@
 
 import errno
 import logging
+import os
+import re
+import select
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
-
-logger = logging.getLogger(__name__)
 
 #: What an operating system says of a disk that takes no more, rather than of a fault in the code.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
@@ -24,38 +26,50 @@ class DataError(ValueError):
 def reported() -> Iterator[None]:
     """Print what is the user's to mend as one line on stderr and exit with 2, as every tool does.
 
-    That is a DataError, a disk that is full or closed to writing, and a run that diverged. Warnings
-    that are logged before a run has set up its logs begin with "warning: ".
+    That is a DataError, a disk that is full or closed to writing, and a run that diverged. Where
+    what reads the output has gone (``| head``), it ends without a word, as other programs do.
+    Warnings that are logged before a run has set up its logs begin with "warning: ".
     """
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
     try:
         yield
+        _flush_stdout()  # or Python would meet a full disk or a closed pipe when it ends
     except DataError as error:
         line = one_line(error)
+    except BrokenPipeError:
+        if not _nobody_reads_stdout():
+            raise
+        _turn_stdout_off()
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        line = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
+        deed = "opened" if error.errno in (errno.EACCES, errno.EPERM) else "written"
+        line = f"{error.filename or 'a file'} cannot be {deed}: {error.strerror}"
     except FloatingPointError as error:  # Detectron2's, for losses that are NaN or infinite
         line = f"training diverged: {one_line(error)}; lower the learning rate"
     else:
         return
-    logger.debug("The error in full:", exc_info=True)
+    _turn_stdout_off()
     sys.stderr.write(f"error: {line}\n")
     raise SystemExit(2)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of ``error`` on one line.
+    """The message of ``error`` on one line, all of it printable; the type where it has none.
 
     Of an error that a loader's worker process met, PyTorch makes one of the same type whose message
-    is the worker's whole traceback; its last line is the message.
+    is the worker's whole traceback; what follows the type in it is the message.
     """
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and any(line.startswith("Original Traceback") for line in lines):
-        return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1]
-    return " ".join(" ".join(lines).split())
+    text = str(error)
+    found = re.match(r"Caught (\w+) in .*\nOriginal Traceback ", text)
+    if found:
+        parts = re.split(rf"^(?:\w+\.)*{found[1]}(?:: |$)", text.strip(), flags=re.MULTILINE)
+        text = parts[-1] if len(parts) > 1 else text.strip().splitlines()[-1]
+    text = " ".join(text.split()) or (found[1] if found else type(error).__name__)
+    # Names of files may hold what a terminal obeys, or no encoding has.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def show_data_errors_as_one_line() -> None:
@@ -71,3 +85,26 @@ def _excepthook(
         sys.stderr.write(f"error: {one_line(error)}\n")
     else:
         sys.__excepthook__(kind, error, traceback)
+
+
+def _flush_stdout() -> None:
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+
+
+def _nobody_reads_stdout() -> bool:
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # none, or none that a system knows
+        return False
+
+
+def _turn_stdout_off() -> None:
+    """Let what stdout cannot take go nowhere: Python would stumble over it when it ends."""
+    try:
+        _flush_stdout()
+    except OSError:
+        with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -9,7 +9,12 @@ tools/train_pruned.py --config-file ... --eval-only MODEL.WEIGHTS output/model_f
 import sys
 
 from adapruner_det.detection.arguments import num_processes, tool_parser
-from adapruner_det.detection.catalog import SampleIndex, register_selection
+from adapruner_det.detection.catalog import (
+    SampleIndex,
+    leave_out_excluded,
+    register_kept,
+    register_selection,
+)
 from adapruner_det.detection.checkpoints import WholeCheckpointer, check_weights
 from adapruner_det.detection.run_state import TRAIN, run_identity
 from adapruner_det.detection.setup import (
@@ -25,7 +30,7 @@ from adapruner_det.selection import Selection, lost_classes_line
 
 
 def main(cfg, args):
-    if args.selection:
+    if args.selection is not None:
         register_selection(args.selection)  # again, where this is another process
     EvaluatingTrainer.trust_pickle = args.trust_pickle
     if args.eval_only:
@@ -49,13 +54,11 @@ def parse_args():
     return parser.parse_args()
 
 
-def take_selection(cfg, args):
+def take_selection(cfg, args, selection):
     """Make what the selection keeps the training set of ``cfg``."""
-    selection = Selection.load(args.selection)
-    require_elsewhere(args.selection, cfg)
     if warning := lost_classes_line(selection):
         print(f"warning: {warning}", file=sys.stderr)
-    cfg.DATASETS.TRAIN = tuple(register_selection(args.selection))
+    cfg.DATASETS.TRAIN = tuple(register_kept(selection))
     if args.same_iterations:
         print(f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations")
     else:
@@ -69,11 +72,16 @@ def prepare(args):
         check_weights(cfg, args.trust_pickle)
         check_datasets(cfg, train=False)
         return cfg, None
+    selection = None
+    if args.selection is not None:
+        selection = Selection.load(args.selection)
+        require_elsewhere(args.selection, cfg)
+        leave_out_excluded(selection)
     check_training_inputs(  # on all images: what follows from the data is that of the pruning run
         cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
     )
-    if args.selection:
-        take_selection(cfg, args)
+    if selection:
+        take_selection(cfg, args, selection)
     return cfg, run_identity(TRAIN, cfg, SampleIndex.from_config(cfg))
 
 

@@ -30,6 +30,7 @@ from .checks import (
     checked_set,
     class_names,
     fault_key,
+    leave_out,
     read_dataset,
     read_with_faults,
     set_apart_from_files,
@@ -167,6 +168,19 @@ def register_kept(selection: Selection) -> list[str]:
             MetadataCatalog.get(name).set(**_metadata_of_part(base))
         names.append(name)
     return names
+
+
+def leave_out_excluded(selection: Selection) -> None:
+    """Leave out of a selection's data sets what its run left out, whatever is wrong with it.
+
+    Raises:
+        DataError: a base data set that is not registered.
+    """
+    for base in selection.datasets:
+        require_registered(base)
+        excluded = {k: v for k, v in selection.excluded.items() if k.rsplit("/", 1)[0] == base}
+        if excluded:
+            leave_out(base, excluded)
 
 
 def _metadata_of_part(base: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..errors import DataError, one_line
@@ -191,20 +192,29 @@ def require_trusted(weights: str, trust_pickle: bool) -> None:
 
 
 def check_weights(cfg: CfgNode, trust_pickle: bool = False) -> None:
-    """Raise a DataError where ``MODEL.WEIGHTS`` cannot be loaded, as far as that can be known now.
+    """Raise a DataError where ``MODEL.WEIGHTS`` cannot be loaded.
 
-    What is to be fetched from somewhere (``detectron2://``, ``https://``) is not looked at.
+    What lies elsewhere (``detectron2://``, ``https://``) is fetched into Detectron2's cache.
     """
     weights = cfg.MODEL.WEIGHTS
     if not weights:
         return
     require_trusted(weights, trust_pickle)
     if "://" in weights:
-        return
-    if not os.path.isfile(weights):
+        try:
+            path = PathManager.get_local_path(weights)
+            if not os.path.isfile(path):
+                raise FileNotFoundError("there is no such file")
+        except Exception as error:  # of as many kinds as there are places
+            raise DataError(
+                f"MODEL.WEIGHTS {weights} cannot be fetched: {one_line(error)}; get the file by "
+                "hand and name it"
+            ) from error
+    elif os.path.isfile(weights):
+        path = weights
+    else:
         raise DataError(f"there are no weights at MODEL.WEIGHTS {os.path.abspath(weights)}")
-    if not weights.endswith((".pkl", ".pyth")):
-        load_weights(weights)
+    WholeCheckpointer(nn.Identity(), trust_pickle=trust_pickle)._load_file(path)
 
 
 def require_same_run(checkpoint: str | Path, identity: dict[str, Any]) -> None:

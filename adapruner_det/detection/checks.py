@@ -101,7 +101,7 @@ def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
     dicts = [boxes.sort_out(d, d["file_name"]) for d in dicts]
     boxes.warn(name)
     if faults or boxes.counts.keys() & set(UNUSABLE):
-        _leave_out(name, excluded)
+        leave_out(name, excluded)
     _warn_of_similar_classes(name)
     return CheckedSet(dicts, excluded)
 
@@ -307,7 +307,13 @@ def _warn_of_similar_classes(name: str) -> None:
             )
 
 
-def _leave_out(name: str, excluded: Mapping[str, str]) -> None:
+def leave_out(name: str, excluded: Mapping[str, str]) -> None:
+    """Have DatasetCatalog give ``name`` without some samples, and without unusable boxes.
+
+    Args:
+        name: of a registered data set.
+        excluded: key → why, of all samples that are left out.
+    """
     reader, metadata = DatasetCatalog[name], vars(MetadataCatalog.get(name))
     whole = reader.reader if isinstance(reader, UsablePart) else reader
     if metadata.get("evaluator_type") == "pascal_voc" and metadata.get("dirname"):

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import copy
 import gc
-import logging
+import os
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -29,8 +30,6 @@ from detectron2.utils import comm
 
 from ..errors import DataError, one_line
 from .catalog import SampleIndex
-
-logger = logging.getLogger(__name__)
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -146,7 +145,6 @@ class _Positions(torchdata.Dataset[dict[str, Any]]):
             with seeded(self._seed, position):
                 mapped = self._mapper(given)
         except Exception as error:
-            logger.debug("The mapper's error in full:", exc_info=True)
             return _Failure(describe(self._index.keys[sample], given["file_name"], error))
         if mapped is None:
             return _Failure(
@@ -158,8 +156,12 @@ class _Positions(torchdata.Dataset[dict[str, Any]]):
 
 
 def describe(key: str, file: str, error: Exception) -> str:
-    """One line for what a mapper raised, with the sample's key and file."""
-    return f"the sample {key} ({file}) cannot be mapped: {type(error).__name__}: {one_line(error)}"
+    """One line for what a mapper raised and where, with the sample's key and file."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"the sample {key} ({file}) cannot be mapped: {type(error).__name__}: {one_line(error)} "
+        f"({os.path.basename(place.filename)}, line {place.lineno})"
+    )
 
 
 class NamingMapper:

@@ -4,18 +4,22 @@ import os
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.datasets import register_coco_instances
 
 from adapruner_det import Selection, register_selection
 from adapruner_det.detection.catalog import (
     SampleIndex,
+    leave_out_excluded,
     register_kept,
     require_datasets,
     require_registered,
     sample_digest,
     sample_key,
 )
+from adapruner_det.detection.checks import checked_set
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
+from tests.detection.coco_writer import write_coco
 from tests.detection.toy import register, squares, toy_cfg
 
 
@@ -275,3 +279,83 @@ def test_a_folder_that_is_not_there_is_named_with_how_to_get_it(tmp_path):
         require_datasets(["lake"])
     os.mkdir(gone)
     require_datasets(["voc_toy", "lake"])
+
+
+# Two selections of one data set
+
+
+def test_two_selections_of_as_many_images_have_two_names(two_sets, tmp_path):
+    first, second = (select("toy", keep_ratio=0.5, seed=seed) for seed in (0, 1))
+    assert first.kept_keys != second.kept_keys
+    (one,), (other,) = register_kept(first), register_kept(second)
+    assert one == "toy@kept50" and other.startswith("toy@kept50-")
+    for name, selection in ((one, first), (other, second)):
+        assert {f"toy/{i}" for i in read(name)} == selection.kept_keys
+        assert MetadataCatalog.get(name).thing_classes == ["blue", "green"]
+    # The same once more is the same, from a file too.
+    assert register_kept(first) == [one]
+    assert register_selection(second.save(tmp_path / "second.json")) == [other]
+    assert len({n for n in DatasetCatalog.list() if n.startswith("toy@")}) == 2
+
+
+def test_the_same_images_of_other_data_have_a_name_of_their_own(two_sets):
+    toy, _ = two_sets
+    (one,) = register_kept(select("toy", keep_ratio=1.0))
+    toy[0]["annotations"][0]["category_id"] ^= 1
+    (other,) = register_kept(select("toy", keep_ratio=1.0))
+    assert one != other
+    assert len(DatasetCatalog.get(other)) == 10
+    with pytest.raises(DataError, match="toy/im0 .annotated otherwise"):
+        DatasetCatalog.get(one)
+
+
+# What a run left out
+
+
+def excluding(selection, *ids):
+    excluded = {f"toy/{i}": f"{i} is empty" for i in ids}
+    return selection.__class__(**{**vars(selection), "excluded": excluded})
+
+
+def test_what_a_run_left_out_stays_out_and_is_not_missed(tmp_path):
+    dicts = squares(tmp_path, 6)
+    register("whole", dicts)
+    register("toy", dicts)
+    index = SampleIndex.from_dicts({"toy": dicts[:4]})
+    chosen = random_selection(index.keys, index.digests, index.fingerprints(), 1.0, 0)
+    selection = excluding(chosen, "im4", "im5")
+    (name,) = register_kept(selection)
+    assert read(name) == {"im0", "im1", "im2", "im3"}
+    (tmp_path / "im4.png").write_bytes(b"")
+    with pytest.raises(DataError, match="im4.png"):
+        checked_set("toy")
+    leave_out_excluded(selection)
+    assert len(checked_set("toy").dicts) == 4
+    assert read(name) == {"im0", "im1", "im2", "im3"}
+    (tmp_path / "im1.png").write_bytes(b"")  # one that it chose from
+    with pytest.raises(DataError, match="im1.png"):
+        checked_set("toy")
+
+
+def test_nothing_left_out_changes_no_data_set(two_sets):
+    before = DatasetCatalog["toy"]
+    leave_out_excluded(select("toy"))
+    assert DatasetCatalog["toy"] is before
+    with pytest.raises(DataError, match="no data set named 'gone'"):
+        leave_out_excluded(select("toy").with_dataset_name("gone"))
+
+
+def test_a_selection_in_a_new_process_knows_a_coco_sets_classes(tmp_path):
+    """Detectron2's own COCO sets tell them only once they have been read."""
+    file, images = write_coco(tmp_path)
+    register_coco_instances("pets", {}, str(file), str(images))
+    selection = select("pets")
+    DatasetCatalog.remove("pets")
+    MetadataCatalog.remove("pets")
+    register_coco_instances("pets", {}, str(file), str(images))
+    assert MetadataCatalog.get("pets").get("thing_classes") is None
+    (name,) = register_kept(selection)
+    meta = MetadataCatalog.get(name)
+    assert meta.thing_classes == ["cat", "dog"]
+    assert meta.thing_dataset_id_to_contiguous_id == {3: 0, 17: 1}
+    assert meta.get("json_file") is None and meta.evaluator_type == "coco"

@@ -289,7 +289,10 @@ def test_weights_that_are_not_there_or_torn_are_named_before_the_run(tmp_path):
         check_weights(toy_cfg("yolo_darknet", "x", "MODEL.WEIGHTS", str(weights)))
 
     check("")
-    check("detectron2://not/looked/at.pth")
+    with pytest.raises(DataError, match="nowhere://w.pth cannot be"):
+        check("nowhere://w.pth")
+    with pytest.raises(DataError, match="cannot be fetched: model not present in the catalog"):
+        check("catalog://Nothing/such")
     with pytest.raises(DataError, match=r"no weights at MODEL.WEIGHTS .*/gone\.pth"):
         check(tmp_path / "gone.pth")
     with pytest.raises(DataError, match="no weights at MODEL.WEIGHTS"):

@@ -298,9 +298,9 @@ def test_what_a_mapper_raises_comes_as_one_line_with_key_and_file(index, workers
     with pytest.raises(DataError) as caught:
         read(make(index, failing_mapper, num_workers=workers), 10)
     file = index.dicts[index.keys.index("toy/im4")]["file_name"]
-    assert str(caught.value) == (
-        f"the sample toy/im4 ({file}) cannot be mapped: KeyError: 'gamma\\nbeta'"
-    )
+    line = str(caught.value)
+    assert line.startswith(f"the sample toy/im4 ({file}) cannot be mapped: KeyError: ")
+    assert "gamma" in line and "\n" not in line and "Traceback" not in line
 
 
 def none_mapper(sample):

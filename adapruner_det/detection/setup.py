@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -250,6 +251,9 @@ def _start(
 ) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
     register_from_config(cfg)  # a spawned process has a catalogue of its own
+    if comm.get_world_size() > 1:
+        for name in {*cfg.DATASETS.TEST} & {*DatasetCatalog.list()}:
+            checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE)  # which may leave samples out of it
     resolve_device(cfg)
     cfg.freeze()
     # It warns, as Detectron2 lists versions, of what resolve_device has said.

@@ -1,11 +1,25 @@
+import os
+
 import pytest
+import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
+from detectron2.utils import comm
 
 from adapruner_det import add_adapruner_config
+from adapruner_det.detection import setup
 from adapruner_det.detection.catalog import SampleIndex, register_kept
-from adapruner_det.detection.setup import check_datasets, check_pruning_inputs, load_config, run
+from adapruner_det.detection.checkpoints import WholeCheckpointer
+from adapruner_det.detection.own_sets import register_from_config
+from adapruner_det.detection.setup import (
+    check_datasets,
+    check_pruning_inputs,
+    load_config,
+    require_elsewhere,
+    run,
+    run_folder,
+)
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
 from tests.detection.toy import register, squares, toy_cfg, write_voc_folder
@@ -161,3 +175,195 @@ def test_main_gets_a_frozen_configuration_and_the_folders_are_registered(tmp_pat
     run(args, cfg, main, "more")
     assert got == [("", "more", 3)]
     assert (tmp_path / "out" / "config.yaml").exists()
+
+
+# Class ids against heads
+
+
+@pytest.mark.parametrize("detector", ["yolo_darknet", "faster_rcnn_fpn", "retinanet", "mask_rcnn"])
+def test_a_head_with_fewer_classes_than_the_data_is_refused_for_every_detector(toy, detector):
+    toy[3]["annotations"][0]["category_id"] = 2
+    cfg = toy_cfg("yolo_darknet" if detector == "yolo_darknet" else "faster_rcnn_fpn", "unused")
+    if detector == "retinanet":
+        cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+        cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
+        cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
+        cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+        cfg.MODEL.RETINANET.NUM_CLASSES = 2
+    elif detector == "mask_rcnn":
+        cfg.MODEL.MASK_ON = True
+        cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+        cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
+    with pytest.raises(DataError, match=r"3 classes \(blue, green, class 2\), but NUM_CLASSES of"):
+        check_pruning_inputs(cfg)
+    for node in (cfg.MODEL.YOLO, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):
+        node.NUM_CLASSES = 3
+    assert len(check_pruning_inputs(cfg)) == 10
+
+
+def test_a_model_that_cannot_be_built_is_one_line(toy):
+    cfg = toy_cfg("yolo_darknet", "unused", "MODEL.BACKBONE.NAME", "build_no_such_backbone")
+    with pytest.raises(DataError, match="the model YOLOv3Tiny cannot be built: KeyError") as caught:
+        check_pruning_inputs(cfg)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_yaml_that_would_run_code_is_refused(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(f'OUTPUT_DIR: !!python/object/apply:os.mkdir ["{tmp_path}/ran"]\n')
+    with pytest.raises(DataError, match="own.yaml"):
+        load_config(str(file))
+    assert not (tmp_path / "ran").exists()
+
+
+# The folder of a run
+
+IDENTITY = {"kind": "prune", "config": "c", "data": "d", "threads": 1}
+
+
+def earlier_run(folder, identity=None, name="model_0000004"):
+    """Leave in ``folder`` what a run leaves."""
+    checkpointer = WholeCheckpointer(torch.nn.Linear(1, 1), str(folder))
+    checkpointer.save(name, trainer={"hooks": {"RunState": identity or IDENTITY}})
+    for file in ("selection.json", "selection.npz", "metrics.json", "toy_coco_format.json"):
+        (folder / file).write_text("old")
+    (folder / "notes.txt").write_text("the user's own")
+
+
+def names(folder):
+    return {p.name for p in folder.iterdir() if not p.name.startswith(".")}
+
+
+OLD = {
+    "model_0000004.pth", "last_checkpoint", "selection.json", "selection.npz", "metrics.json",
+    "toy_coco_format.json",
+}  # fmt: skip
+
+
+def test_a_new_run_in_a_used_folder_sets_the_old_ones_files_aside(tmp_path, caplog):
+    cfg = toy_cfg("yolo_darknet", tmp_path)
+    earlier_run(tmp_path)
+    part = tmp_path / ".model_final.pth.abc.part~"
+    part.write_text("half")
+    with run_folder(cfg, IDENTITY):
+        assert names(tmp_path) == {"notes.txt", "old-1"}
+        assert names(tmp_path / "old-1") == OLD
+    assert not part.exists()
+    assert "6 file(s) of an earlier run" in caplog.text
+    earlier_run(tmp_path)
+    with run_folder(cfg, IDENTITY):
+        assert names(tmp_path) == {"notes.txt", "old-1", "old-2"}
+
+
+def test_a_resumed_run_finds_its_files_where_they_were(tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path)
+    earlier_run(tmp_path)
+    with run_folder(cfg, IDENTITY, resume=True):
+        assert names(tmp_path) == OLD | {"notes.txt"}
+
+
+def test_resuming_where_there_is_no_checkpoint_starts_anew(tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path)
+    (tmp_path / "selection.json").write_text("old")
+    with run_folder(cfg, IDENTITY, resume=True):
+        assert names(tmp_path) == {"old-1"}
+
+
+@pytest.mark.parametrize("key", ["kind", "config", "data"])
+def test_another_runs_folder_is_not_resumed_and_stays_as_it_is(tmp_path, key):
+    cfg = toy_cfg("yolo_darknet", tmp_path)
+    earlier_run(tmp_path)
+    with (
+        pytest.raises(DataError, match=r"model_0000004\.pth is of a run with (an)?other"),
+        run_folder(cfg, {**IDENTITY, key: "x"}, resume=True),
+    ):
+        raise AssertionError
+    assert names(tmp_path) == OLD | {"notes.txt"}
+
+
+def test_an_evaluation_leaves_the_folder_as_it_is(tmp_path):
+    earlier_run(tmp_path)
+    with run_folder(toy_cfg("yolo_darknet", tmp_path), None):
+        assert names(tmp_path) == OLD | {"notes.txt"}
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out")
+    with run_folder(cfg, IDENTITY):
+        earlier_run(tmp_path / "out")
+        with pytest.raises(DataError, match="another run is writing to"), run_folder(cfg, IDENTITY):
+            raise AssertionError
+        assert names(tmp_path / "out") == OLD | {"notes.txt"}  # the first one's stay
+    with run_folder(cfg, IDENTITY, resume=True):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["a file", "below a file", "too long", "a pipe"])
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, kind):
+    place = {
+        "a file": tmp_path / "file",
+        "below a file": tmp_path / "file" / "out",
+        "too long": tmp_path / ("x" * 300),
+        "a pipe": tmp_path / "pipe",
+    }[kind]
+    (tmp_path / "file").write_text("text")
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(DataError, match="OUTPUT_DIR .* cannot be written to") as caught,
+        run_folder(toy_cfg("yolo_darknet", place), IDENTITY),
+    ):
+        raise AssertionError
+    assert "\n" not in str(caught.value)
+
+
+def test_a_new_run_does_not_begin_with_weights_that_it_would_set_aside(tmp_path):
+    out = tmp_path / "out"
+    earlier_run(out, name="model_final")
+    weights = str(out / "model_final.pth")
+    cfg = toy_cfg("yolo_darknet", out, "MODEL.WEIGHTS", weights)
+    with (
+        pytest.raises(DataError, match="MODEL.WEIGHTS .* lies in OUTPUT_DIR .*another OUTPUT_DIR"),
+        run_folder(cfg, IDENTITY),
+    ):
+        raise AssertionError
+    assert (out / "model_final.pth").exists()
+    (tmp_path / "link").symlink_to(out)  # the same folder by another name
+    cfg.OUTPUT_DIR = str(tmp_path / "link")
+    with pytest.raises(DataError, match="lies in OUTPUT_DIR"), run_folder(cfg, IDENTITY):
+        raise AssertionError
+    with run_folder(cfg, None):  # an evaluation of them
+        pass
+    with run_folder(cfg, IDENTITY, resume=True):  # begun with them, and now going on
+        pass
+
+
+def test_a_selection_is_not_trained_on_in_the_folder_of_its_run(tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out")
+    for path in (tmp_path / "out" / "selection.json", tmp_path / "x" / ".." / "out" / "s.json"):
+        with pytest.raises(DataError, match=r"OUTPUT_DIR .*set another one, such as .*out_kept"):
+            require_elsewhere(str(path), cfg)
+    require_elsewhere(str(tmp_path / "out" / "old-1" / "selection.json"), cfg)
+
+
+def test_a_process_that_is_spawned_leaves_out_of_its_test_set_what_the_check_did(
+    tmp_path, monkeypatch
+):
+    """It has a catalogue of its own."""
+    write_voc_folder(tmp_path / "own", train=3, test=3)
+    (tmp_path / "own" / "JPEGImages" / "im4.png").write_bytes(b"")
+    cfg = toy_cfg(
+        "yolo_darknet", tmp_path / "out", "DATASETS.TRAIN", ("own_train",),
+        "DATASETS.TEST", ("own_test",), "ADAPRUNER.ON_BAD_SAMPLE", "skip",
+        "ADAPRUNER.VOC_FOLDERS", [f"own_{s}={tmp_path}/own:{s}" for s in ("train", "test")],
+    )  # fmt: skip
+    register_from_config(cfg)
+    for name in ("own_train", "own_test"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    seen = []
+    monkeypatch.setattr(setup, "default_setup", lambda cfg, args: None)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    (tmp_path / "out").mkdir()
+    args = default_argument_parser().parse_args(["--num-gpus", "0"])
+    setup._start(cfg, args, lambda cfg, args: seen.append(len(DatasetCatalog.get("own_test"))), ())
+    assert seen == [2]

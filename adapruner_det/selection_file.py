@@ -383,9 +383,7 @@ def _blamed(path: Path, fault: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        words = one_line(error)[:300] or type(error).__name__
-        words = "".join(c if c.isprintable() else "?" for c in words)
-        raise DataError(f"{path} {fault}: {words}") from error
+        raise DataError(f"{path} {fault}: {one_line(error)[:300]}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -185,7 +185,6 @@ def balanced_cut(
     counts = balance.sets.count(kept)
     order = cut_order(logit, score)
     order = order[logit[order] > -np.inf]
-    fewest = np.minimum(fewest, balance.sets.count(logit > -np.inf))
     surplus = 0
 
     def flip(index: int, classes: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -16,11 +17,8 @@ def sibling_command(tool: str, arguments: Sequence[str]) -> str:
         tool: its file name.
         arguments: its arguments, unquoted.
     """
-    # By folder and not by what a link leads to: a virtual environment's python is a link.
-    found = os.path.dirname(shutil.which("python") or "")
-    python = "python" if found == os.path.dirname(sys.executable) else sys.executable
     path = os.path.join(os.path.dirname(sys.argv[0]), tool)
-    return shlex.join([python, path, *arguments])
+    return shlex.join([_python(), path, *arguments])
 
 
 def with_output(overrides: Sequence[str], folder: str, lazy: bool = False) -> list[str]:
@@ -32,8 +30,33 @@ def with_output(overrides: Sequence[str], folder: str, lazy: bool = False) -> li
         lazy: whether they are those of a LazyConfig.
     """
     if lazy:
-        kept = [word for word in overrides if not word.startswith("train.output_dir=")]
-        return [*kept, f"train.output_dir={folder}"]
+        key = "train.output_dir="
+        kept = [word for word in overrides if not word.lstrip("+").startswith(key)]
+        return [*kept, key + _lazy_value(folder)]
     pairs = zip(overrides[::2], overrides[1::2], strict=True)
     kept = [word for key, value in pairs if key != "OUTPUT_DIR" for word in (key, value)]
     return [*kept, "OUTPUT_DIR", folder]
+
+
+def _python() -> str:
+    """``python`` where that is the interpreter that runs, else its path."""
+    found = os.path.abspath(shutil.which("python") or "")
+    own = sys.executable
+    # In the same folder, for a virtual environment's python is a link to that of another; and the
+    # same in the end, for beside a python3 there may be a python of another kind.
+    beside = os.path.dirname(found) == os.path.dirname(own)
+    return "python" if beside and os.path.realpath(found) == os.path.realpath(own) else own
+
+
+# A path of plain characters that is no number and none of the words that stand for a value.
+_PLAIN = re.compile(
+    r"(?!(null|true|false|-?inf|-?nan|[-.\d_]+(e[-\d_]+)?)$)[\w./-]+", re.ASCII | re.IGNORECASE
+)
+
+
+def _lazy_value(text: str) -> str:
+    """``text`` as a LazyConfig's overrides take it: quoted unless it is a plain path."""
+    if _PLAIN.fullmatch(text):
+        return text
+    # A quote is escaped, and then the backslashes before it have to be.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), text) + "'"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: Marks a file that is being written; nothing else in a run's folder is named so.
 PART = ".part~"
 LOCK_FILE = ".lock"
+
+_UMASK = os.umask(0)  # it can only be asked for by setting it
+os.umask(_UMASK)
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
@@ -32,28 +36,29 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         DataError: the disk is full, closed to writing or gone; what stood at ``path`` stays.
     """
     path = Path(path)
-    name = ""
+    part = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+        handle, part = _open_part(path.parent, path.name)
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        os.chmod(part, 0o666 & ~_UMASK)  # as any new file
+        os.replace(part, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        _remove(name)
+        _remove(part)
         # torch.save meets a full disk with an error of its own, which hides the system's.
         reason = error if isinstance(error, OSError) else error.__context__
         if not isinstance(reason, OSError):
             raise
         raise DataError(
-            f"{path} cannot be written: {reason}; free space there or set another OUTPUT_DIR"
+            f"{path} cannot be written: {reason.strerror or reason}; free space there or set "
+            "another OUTPUT_DIR"
         ) from error
     except BaseException:
-        _remove(name)
+        _remove(part)
         raise
     return path
 
@@ -61,7 +66,7 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
 def sweep(folder: str | Path) -> None:
     """Remove what :func:`write_whole` had begun in ``folder`` when a run was killed."""
     for path in Path(folder).glob(f".*{PART}"):
-        path.unlink(missing_ok=True)
+        _remove(path)
 
 
 def require_writable(folder: str | Path) -> None:
@@ -70,20 +75,39 @@ def require_writable(folder: str | Path) -> None:
     The folders that it had to make are removed again where that fails.
     """
     folder = Path(folder)
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    # os.path's, which takes a name that cannot be for one that is not there.
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    part = ""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=PART) as file:
+        handle, part = _open_part(folder, "test")
+        with os.fdopen(handle, "wb", buffering=0) as file:
             file.write(b"\0" * 4096)
-            file.flush()
             os.fsync(file.fileno())
+        os.unlink(part)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        _remove(part)
         for path in made:
-            if path.is_dir():
+            with suppress(OSError, ValueError):
                 path.rmdir()
+        reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"OUTPUT_DIR {str(folder)!r} cannot be written to: {error}; set another OUTPUT_DIR"
+            f"OUTPUT_DIR {str(folder)!r} cannot be written to: {reason}; set another OUTPUT_DIR"
         ) from error
+
+
+#: The locks that are held; a process that is forked has them too until it lets go.
+_held: set[IO[str]] = set()
+
+
+def _let_go() -> None:
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+# Otherwise a loader's worker that outlives its killed run by seconds would keep it from resuming.
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -91,19 +115,33 @@ def locked(folder: str | Path) -> Iterator[None]:
     """Hold ``folder`` for one run; the lock goes with the process, however that ends.
 
     Raises:
-        DataError: another run holds it.
+        DataError: another run holds it, or its lock file cannot be opened.
     """
     path = Path(folder) / LOCK_FILE
-    with path.open("a") as file:
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be opened: {error.strerror}; remove it or set another OUTPUT_DIR"
+        ) from error
+    with file:
+        _held.add(file)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"another run is writing to {str(folder)!r}; wait for it or set another OUTPUT_DIR"
-            ) from None
-        except OSError as error:  # a file system without locks
-            logger.warning("%s cannot be locked: %s", path, error)
-        yield
+            _lock(file, path)
+            yield
+        finally:
+            _held.discard(file)
+
+
+def _lock(file: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(
+            f"another run is writing to {str(path.parent)!r}; wait for it or set another OUTPUT_DIR"
+        ) from None
+    except OSError as error:  # a file system without locks
+        logger.warning("%s cannot be locked: %s", path, error.strerror)
 
 
 def set_aside(folder: str | Path, patterns: Iterable[str]) -> Path | None:
@@ -121,12 +159,14 @@ def set_aside(folder: str | Path, patterns: Iterable[str]) -> Path | None:
     if not found:
         return None
     number = 1
-    while (folder / f"old-{number}").exists():
+    while os.path.lexists(folder / f"old-{number}"):
         number += 1
     target = folder / f"old-{number}"
     target.mkdir()
     for path in found:
-        path.rename(target / path.name)
+        place = target / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
     logger.warning(
         "The %d file(s) of an earlier run in %s are now in %s.", len(found), folder, target
     )
@@ -134,12 +174,76 @@ def set_aside(folder: str | Path, patterns: Iterable[str]) -> Path | None:
 
 
 def is_whole_zip(path: str | Path) -> bool:
-    """Whether every entry of a zip archive, as ``torch.save`` writes one, has its own checksum."""
+    """Whether a zip archive, as ``torch.save`` writes one, is what was written.
+
+    Every entry's content has a checksum; what stands between and after them has none, but is either
+    there twice or known, and PyTorch relies on parts of it that Python does not look at.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError):
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            return (
+                all(_is_plain(entry) for entry in archive.infolist())
+                and _ends_well(file, archive)
+                and archive.testzip() is None
+            )
+    except Exception:  # whatever a decoder meets in a damaged file
         return False
+
+
+def _is_plain(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry is no folder, unless by name, not encrypted, here, and of one size."""
+    folder = entry.external_attr & 0x10 and not entry.is_dir()
+    encrypted = entry.flag_bits & (0x1 | 0x40 | 0x2000)
+    stored = entry.compress_type == zipfile.ZIP_STORED
+    sizes = stored and entry.compress_size != entry.file_size
+    return not (folder or encrypted or entry.volume or sizes)
+
+
+# What ends a zip archive: signature, disks, numbers of entries, size and place of their list. The
+# first two records are there in a large archive and in PyTorch's, and tell of the same.
+_LONG_END = struct.Struct("<4sQ4x2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+_END = struct.Struct("<4s4H2LH")
+_ENTRY = struct.Struct("<28x3H12x")
+
+
+def _ends_well(file: IO[bytes], archive: zipfile.ZipFile) -> bool:
+    """Whether the records at the end of a zip archive describe its list of entries."""
+    start, count = archive.start_dir, len(archive.infolist())
+    stop = file.seek(0, os.SEEK_END) - len(archive.comment) - _END.size
+    end = _record(file, stop, _END)
+    locator = _record(file, stop - _LOCATOR.size, _LOCATOR)
+    if locator[0] == b"PK\6\7":
+        stop -= _LOCATOR.size + _LONG_END.size
+        known = (b"PK\6\6", 44, 0, 0, count, count, stop - start, start)
+        if locator[1:] != (0, stop, 1) or _record(file, stop, _LONG_END) != known:
+            return False
+    if _listed(file, start, count) != stop:
+        return False
+    wanted = (count, count, stop - start, start)
+    limits = (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)  # stand for what has no room
+    return end[:3] == (b"PK\5\6", 0, 0) and all(
+        found in (value, limit)
+        for found, value, limit in zip(end[3:7], wanted, limits, strict=True)
+    )
+
+
+def _listed(file: IO[bytes], place: int, count: int) -> int:
+    """Where a list of ``count`` entries ends that begins at ``place``."""
+    for _ in range(count):
+        lengths = _record(file, place, _ENTRY)  # of its name, extra field and comment
+        place += _ENTRY.size + sum(lengths)
+    return place
+
+
+def _record(file: IO[bytes], place: int, kind: struct.Struct) -> tuple[Any, ...]:
+    file.seek(place)
+    return kind.unpack(file.read(kind.size))
+
+
+def _open_part(folder: Path, name: str) -> tuple[int, str]:
+    # Of a long name the beginning: the whole must be one that a file can have.
+    return tempfile.mkstemp(dir=folder, prefix=f".{name[:32]}.", suffix=PART)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -156,6 +260,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _remove(name: str) -> None:
-    if name:
-        Path(name).unlink(missing_ok=True)
+def _remove(name: str | Path) -> None:
+    with suppress(OSError, ValueError):
+        os.unlink(name)

@@ -18,11 +18,11 @@ import stat
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from .errors import DataError
@@ -35,7 +35,25 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 #: A larger image is refused: it would take over half a gigabyte, a decompression bomb even more.
 MAX_PIXELS = 178_956_970
 
+#: A larger file is refused before it is read: no image of MAX_PIXELS needs as much.
+MAX_BYTES = 2**30
+
+#: Formats that Pillow lets another program draw, which may run any code, or for ever.
+PROGRAMS = ("EPS", "WMF")
+
 _ORIENTATION = 274  # EXIF's tag
+
+#: EXIF's orientation → what turns the image upright, as Detectron2 has it.
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
 class ImageFacts(NamedTuple):
@@ -46,7 +64,8 @@ class ImageFacts(NamedTuple):
         width, height: in pixels, after its EXIF orientation; 0 with a problem.
         mode: Pillow's.
         digest: SHA-256 of the file's bytes, its first 16 hexadecimal digits.
-        note: what is lost when it is read (transparency, further frames); empty if nothing.
+        note: what is lost when it is read (transparency, further frames, bits beyond the eighth);
+            empty if nothing.
     """
 
     problem: str
@@ -68,15 +87,23 @@ def read_upright(path: str | Path) -> Image.Image:
     Raises:
         DataError: a file that cannot be used, with its name and the reason.
     """
-    image, facts = _read(path)
-    if image is None:
-        raise DataError(f"{path} {facts.problem}; replace or remove it")
-    return image
+    try:
+        image = _decoded(path).image
+        turn = _turn(image)
+        return image.copy() if turn is None else image.transpose(turn)
+    except DataError as error:
+        raise DataError(f"{path} {error}; replace or remove it") from error
 
 
 def inspect(path: str | Path) -> ImageFacts:
     """Read a file in full and say what it is. It raises nothing for whatever the file holds."""
-    return _read(path)[1]
+    try:
+        image, data, deep = _decoded(path)
+    except DataError as error:
+        return ImageFacts(str(error))
+    width, height = image.size[::-1] if _turn(image) in _SIDEWAYS else image.size
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    return ImageFacts("", width, height, image.mode, digest, _note(image, deep))
 
 
 def check_images(
@@ -85,7 +112,7 @@ def check_images(
     """:func:`inspect` every file, several at a time, with a progress bar.
 
     What was found is kept in :func:`cache_file` by path, size and time of change, so that a second
-    check reads no unchanged file.
+    check reads no unchanged file. A check that is interrupted keeps what it has found.
 
     Args:
         paths: the files; one that is there twice is read once.
@@ -93,23 +120,14 @@ def check_images(
         workers: threads; by default one a core.
 
     Returns:
-        path → what is known of it, of every path.
+        path → what is known of it, of every path, in the order in which they are given.
     """
-    distinct = dict.fromkeys(paths)
-    stamps = {path: _stamp(path) for path in distinct}
+    stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
     found = _cached(stamps)
-    missing = [path for path in distinct if path not in found]
-    if not missing:
-        return found
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
-        facts = pool.map(inspect, missing)
-        bar = tqdm(
-            facts, label, len(missing), unit="image", mininterval=1, leave=False, disable=None
-        )
-        fresh = dict(zip(missing, bar, strict=True))
-    _remember({path: (stamps[path], facts) for path, facts in fresh.items()})
-    return found | fresh
+    missing = [path for path in stamps if path not in found]
+    if missing:
+        found |= _inspect_all(missing, stamps, label, workers or os.cpu_count() or 1)
+    return {path: found[path] for path in stamps}
 
 
 def cache_file() -> Path:
@@ -118,34 +136,70 @@ def cache_file() -> Path:
     return Path(os.environ.get("ADAPRUNER_CACHE") or Path(home) / "adapruner_det") / "images.sqlite"
 
 
-def _read(path: str | Path) -> tuple[Image.Image | None, ImageFacts]:
+_WINDOW = 4096  # files that are waited for at a time; each that waits takes 2 kB
+
+
+def _inspect_all(
+    paths: Sequence[str], stamps: dict[str, _Stamp | None], label: str, workers: int
+) -> dict[str, ImageFacts]:
+    found: dict[str, ImageFacts] = {}
+    keep = True
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(
+            desc=label, total=len(paths), unit=" images", mininterval=1, leave=False, disable=None
+        ) as bar,
+    ):
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters stands in the facts
+        for start in range(0, len(paths), _WINDOW):
+            window = paths[start : start + _WINDOW]
+            try:
+                for path, facts in zip(window, pool.map(inspect, window), strict=True):
+                    found[path] = facts
+                    bar.update()
+            except BaseException:  # Ctrl-C: what has not begun is not waited for
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            finally:
+                keep = keep and _remember({p: (stamps[p], found[p]) for p in window if p in found})
+    return found
+
+
+class _Decoded(NamedTuple):
+    image: Image.Image
+    data: bytes
+    deep: bool
+
+
+def _decoded(path: str | Path) -> _Decoded:
+    """The image as it is stored, the bytes of its file, and whether it has 16 bits a channel.
+
+    A DataError says what is wrong with the file, without its name.
+    """
     try:
         data = _bytes(path)
-        with Image.open(io.BytesIO(data)) as image:
-            problem = _header_problem(image)
-            if problem:
-                return None, ImageFacts(problem)
-            image.load()
-            upright = _upright(image)
-            facts = ImageFacts(
-                "", *upright.size, image.mode, hashlib.sha256(data).hexdigest()[:16], _note(image)
-            )
-            return upright, facts
+        image = Image.open(io.BytesIO(data))
+        _require_readable(image)
+        deep = ";16" in str(image.tile[:1])  # how the decoder is to read it; gone once it has
+        image.load()
+        _require_mode(image.mode)  # a few formats tell theirs only now
+        return _Decoded(image, data, deep)
+    except DataError:
+        raise
     except Image.DecompressionBombError:
-        return None, ImageFacts(f"has more than {MAX_PIXELS:,} pixels")
-    except DataError as error:
-        return None, ImageFacts(str(error))
-    except Image.UnidentifiedImageError:
-        return None, ImageFacts("is not an image that Pillow knows")
+        raise DataError(f"has more than {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise DataError("is not an image that Pillow knows") from None
     except Exception as error:  # whatever a decoder meets in a damaged file
-        text = " ".join(str(error).split()) or type(error).__name__
-        return None, ImageFacts(f"does not decode: {text}")
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"does not decode: {text}") from error
 
 
 def _bytes(path: str | Path) -> bytes:
     """The bytes of a regular file. A DataError says what is wrong, without the name."""
     try:
-        os.fspath(path).encode() if isinstance(path, str) else str(path).encode()
+        str(path).encode()
     except UnicodeEncodeError:
         raise DataError("has a name that is not UTF-8: rename it") from None
     try:
@@ -154,45 +208,81 @@ def _bytes(path: str | Path) -> bytes:
             raise DataError("is not a regular file")
         if not status.st_size:
             raise DataError("is empty")
+        if status.st_size > MAX_BYTES:
+            raise DataError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError("is not there") from None
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"cannot be read: {reason}") from error
 
 
-def _header_problem(image: Image.Image) -> str:
+def _require_readable(image: Image.Image) -> None:
+    """Raise a DataError for what its header tells already, before it is decoded."""
+    if image.format in PROGRAMS:
+        raise DataError(f"is {image.format}, a drawing and no picture: convert it to PNG or JPEG")
     if image.width * image.height > MAX_PIXELS:
-        return f"has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,}"
-    if image.mode not in MODES:
-        deep = image.mode.startswith(("I", "F"))
+        raise DataError(f"has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+    _require_mode(image.mode)
+    # Pillow turns a TIFF while it decodes it, and Detectron2 then turns it once more.
+    if image.format == "TIFF" and _turn(image) is not None:
+        raise DataError("is a TIFF with an orientation, which readers disagree on: save it upright")
+
+
+def _require_mode(mode: str) -> None:
+    if mode not in MODES:
+        deep = mode.startswith(("I", "F"))
         why = "more than 8 bits a pixel, which would be cut off" if deep else "no way to RGB"
-        return f"has the mode {image.mode!r}, {why}: convert it to 8-bit grey or RGB"
-    return ""
+        raise DataError(f"has the mode {mode!r}, {why}: convert it to 8-bit grey or RGB")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    # Not ImageOps.exif_transpose: it writes the EXIF anew, which not all EXIF can stand.
     try:
-        turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-        return ImageOps.exif_transpose(image) if turned else image.copy()
+        return _TURNS.get(image.getexif().get(_ORIENTATION))
     except Exception:  # EXIF that does not parse says nothing; Detectron2 takes it so too
-        return image.copy()
+        return None
 
 
-def _note(image: Image.Image) -> str:
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO's are previews
-        return "has several frames, of which the first is read"
-    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] < 255:
-        return "has transparent parts, whose hidden colours are read"
-    if image.mode == "P" and "transparency" in image.info:
-        return "has transparent parts, whose hidden colours are read"
-    return ""
+def _note(image: Image.Image, deep: bool) -> str:
+    """What Detectron2 and torchvision do not read of a decoded image."""
+    notes = ["has 16 bits a channel, of which the upper 8 are read"] if deep else []
+    # Those of an MPO are previews, those of a PSD layers of the one picture.
+    if image.format not in ("MPO", "PSD") and _has_frames(image):
+        notes.append("has several frames, of which the first is read")
+    if _is_see_through(image):
+        notes.append("has transparent parts, whose hidden colours are read")
+    return ", and ".join(notes)
 
 
-_CHUNK = 500  # paths of one question to the cache; SQLite takes at least 999
+def _has_frames(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # there is a second one, which does not parse
+        return True
 
-_Stamp = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
+
+def _is_see_through(image: Image.Image) -> bool:
+    try:
+        if image.mode in ("RGBA", "LA", "PA"):
+            alpha = image.getchannel("A")
+        elif "transparency" in image.info:  # of a palette's entries, or one colour
+            alpha = image.convert("RGBA").getchannel("A")
+        else:
+            return False
+    except Exception:  # no sense in what the file says of it
+        return False
+    return alpha.getextrema()[0] != 255
+
+
+_CHUNK = 900  # paths of one question to the cache; SQLite takes at least 999
+
+# Size in bytes, and the times of the last change of content and of the file's entry, in
+# nanoseconds: tools that turn a photograph in place may set the first time back.
+_Stamp = tuple[int, int, int]
 
 
 def _stamp(path: str) -> _Stamp | None:
@@ -200,61 +290,95 @@ def _stamp(path: str) -> _Stamp | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-_TABLE = """CREATE TABLE IF NOT EXISTS images_1 (path BLOB PRIMARY KEY, size INTEGER, time INTEGER,
-problem TEXT, width INTEGER, height INTEGER, mode TEXT, digest TEXT, note TEXT) WITHOUT ROWID"""
+_COLUMNS = "path, size, modified, changed, problem, width, height, mode, digest, note"
+_TABLE = """CREATE TABLE IF NOT EXISTS images_2 (path BLOB PRIMARY KEY, size INTEGER,
+modified INTEGER, changed INTEGER, problem TEXT, width INTEGER, height INTEGER, mode TEXT,
+digest TEXT, note TEXT) WITHOUT ROWID"""
 
 
 def _cached(stamps: dict[str, _Stamp | None]) -> dict[str, ImageFacts]:
     """The facts of those paths whose stamp is the remembered one."""
-    if not cache_file().is_file():
-        return {}
-    found = {}
-    paths = {_cache_key(path): path for path in stamps}
-    keys = list(paths)
     try:
+        if not cache_file().is_file():
+            return {}
+        keys = _cache_keys(stamps)
+        wanted = list(keys.values())
+        known = {}
         with closing(_connection()) as connection:
-            for start in range(0, len(keys), _CHUNK):
-                chunk = keys[start : start + _CHUNK]
+            for start in range(0, len(wanted), _CHUNK):
+                chunk = wanted[start : start + _CHUNK]
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT * FROM images_1 WHERE path IN ({marks})"
-                for key, size, time, *facts in connection.execute(query, chunk):
-                    if stamps[paths[key]] == (size, time):
-                        found[paths[key]] = ImageFacts(*facts)
+                query = f"SELECT {_COLUMNS} FROM images_2 WHERE path IN ({marks})"
+                for row in connection.execute(query, chunk):
+                    known[row[0]] = row
     except (sqlite3.Error, OSError) as error:
         logger.debug("The cache of checked images is not read: %s", error)
+        if _is_torn(error):
+            _discard()
+        return {}
+    found = {}
+    for path, stamp in stamps.items():
+        row = known.get(keys[path])
+        if row is not None and row[1:4] == stamp:
+            found[path] = ImageFacts._make(row[4:])
     return found
 
 
-def _remember(facts: dict[str, tuple[_Stamp | None, ImageFacts]]) -> None:
-    """Keep what is fit for use; a faulty file is looked at again each time."""
-    rows = [
-        (_cache_key(path), *stamp, *found)
-        for path, (stamp, found) in facts.items()
-        if stamp is not None and not found.problem
-    ]
+def _remember(facts: dict[str, tuple[_Stamp | None, ImageFacts]]) -> bool:
+    """Keep what is fit for use; a faulty file is looked at again each time.
+
+    False means that the cache takes nothing.
+    """
     try:
+        keys = _cache_keys(facts)
+        rows = [
+            (keys[path], *stamp, *found)
+            for path, (stamp, found) in facts.items()
+            if stamp is not None and not found.problem
+        ]
         cache_file().parent.mkdir(parents=True, exist_ok=True)
         try:
             _insert(rows)
-        except sqlite3.DatabaseError:  # torn: begin anew
-            cache_file().unlink(missing_ok=True)
+        except sqlite3.DatabaseError as error:
+            if not _is_torn(error):
+                raise
+            _discard()
             _insert(rows)
     except (sqlite3.Error, OSError) as error:
         logger.debug("The cache of checked images is not written: %s", error)
+        return False
+    return True
 
 
 def _insert(rows: Iterable[tuple[object, ...]]) -> None:
     with closing(_connection()) as connection, connection:
         connection.execute(_TABLE)
-        connection.executemany("INSERT OR REPLACE INTO images_1 VALUES (?,?,?,?,?,?,?,?,?)", rows)
+        marks = ",".join("?" * len(_COLUMNS.split(",")))
+        connection.executemany(
+            f"INSERT OR REPLACE INTO images_2 ({_COLUMNS}) VALUES ({marks})", rows
+        )
+
+
+def _is_torn(error: Exception) -> bool:
+    # Not a class under it: those tell of one that is in use, full or closed to writing.
+    return type(error) is sqlite3.DatabaseError
+
+
+def _discard() -> None:
+    """Remove the cache, and its journal, which would be played into the next one."""
+    for name in (cache_file(), f"{cache_file()}-journal"):
+        with suppress(OSError):
+            os.unlink(name)
 
 
 def _connection() -> sqlite3.Connection:
-    return sqlite3.connect(cache_file(), timeout=30)
+    return sqlite3.connect(cache_file(), timeout=10)
 
 
-def _cache_key(path: str) -> bytes:
-    return os.fsencode(os.path.abspath(path))
+def _cache_keys(paths: Iterable[str]) -> dict[str, bytes]:
+    here = os.getcwd()
+    # Not os.path.abspath, which takes "link/../x" for "x".
+    return {path: os.fsencode(os.path.join(here, path)) for path in paths}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,26 +33,30 @@ class Range(NamedTuple):
         high: the greatest value.
         above: whether ``low`` itself is outside.
         below: whether ``high`` itself is outside.
+        unset: whether None may stand for no number.
     """
 
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
     below: bool = False
+    unset: bool = False
 
-    def __contains__(self, value: object) -> bool:
-        assert isinstance(value, (int, float))
-        return (value > self.low if self.above else value >= self.low) and (
-            value < self.high if self.below else value <= self.high
-        )
+    def __contains__(self, value: Any) -> bool:
+        is_above = value > self.low if self.above else value >= self.low
+        is_below = value < self.high if self.below else value <= self.high
+        return bool(is_above and is_below)
 
     def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
+        low = f"above {_text(self.low)}" if self.above else f"{_text(self.low)} or more"
+        high = f"{'below' if self.below else 'at most'} {_text(self.high)}"
         if self.high == math.inf:
-            return low
+            return "a number" if self.low == -math.inf else low
+        if self.low == -math.inf:
+            return high
         if self.above or self.below:
-            return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
-        return f"{self.low:g} to {self.high:g}"
+            return f"{low} and {high}"
+        return f"{_text(self.low)} to {_text(self.high)}"
 
 
 def check_settings(
@@ -61,23 +66,31 @@ def check_settings(
 
     Args:
         cfg: every number in it must be finite.
-        ranges: dotted key → where its number, or each number of its list, must lie.
+        ranges: dotted key → where its number, or each number of its list, must lie. A key that is
+            here has nothing but numbers.
         choices: dotted key → the words it may be.
     """
     for key, value in leaves(cfg):
+        wanted = ranges.get(key)
+        unset = value is None and wanted and wanted.unset
+        if wanted and not unset and not all(map(_is_number, _parts(value))):
+            raise DataError(f"{key} is {value!r}; it must be a number, {wanted}")
         for number in _numbers(value):
-            if not math.isfinite(number):
+            if isinstance(number, numbers.Integral):
+                if abs(int(number)) >= 2**63:
+                    raise DataError(f"{key} has more than 64 bits; it must be below 2^63")
+            elif not math.isfinite(number):
                 raise DataError(f"{key} is {value}; it must be finite")
-            if key in ranges and number not in ranges[key]:
-                raise DataError(f"{key} is {value}; it must be {ranges[key]}")
+            if wanted and number not in wanted:
+                raise DataError(f"{key} is {value}; it must be {wanted}")
         if key in choices and value not in choices[key]:
             raise DataError(f"{key} is {value!r}; it must be one of {', '.join(choices[key])}")
 
 
-def leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of all that is set in ``cfg``."""
     for name, value in cfg.items():
-        if isinstance(value, CfgNode):
+        if isinstance(value, dict):  # yacs's own node is none of fvcore's
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
@@ -97,10 +110,23 @@ def config_digest(cfg: CfgNode) -> str:
     return hashlib.sha256(cfg.dump(sort_keys=True).encode()).hexdigest()
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    """The numbers in a value, however lists are nested; a bool is none."""
+def _parts(value: Any) -> Iterator[Any]:
+    """What a value holds, however lists are nested."""
     if isinstance(value, (list, tuple)):
         for part in value:
-            yield from _numbers(part)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield from _parts(part)
+    else:
         yield value
+
+
+def _numbers(value: Any) -> Iterator[Any]:
+    return filter(_is_number, _parts(value))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one of Python's or NumPy's real numbers; a bool is none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _text(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"

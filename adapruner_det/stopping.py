@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 logger = logging.getLogger(__name__)
@@ -29,14 +30,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum = 0
+        self._pid = 0
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
         """Take SIGTERM and SIGINT as requests inside; the second one ends the process at once.
 
-        Signals go to a process's main thread alone; in another one nothing changes.
+        Signals go to a process's main thread alone; in another one nothing changes. A process that
+        is forked inside (a loader's worker) ends on SIGTERM and leaves SIGINT, which a terminal
+        sends to all, to this one.
         """
         before = {}
+        self._pid = os.getpid()
         try:
             for number in SIGNALS:
                 before[number] = signal.signal(number, self._receive)
@@ -46,13 +51,24 @@ class StopRequest:
             yield self
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # None: one that was not set from Python and cannot be set from here.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            _receive_in_child(signum)
+            return
         self.signum = signum
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        logger.warning(
-            "%s: finishing this step and saving; a second signal stops at once.",
-            signal.Signals(signum).name,
-        )
+        with suppress(Exception):  # a stream in the midst of a write takes no other
+            logger.warning(
+                "%s: finishing this step and saving; a second signal stops at once.",
+                signal.Signals(signum).name,
+            )
+
+
+def _receive_in_child(signum: int) -> None:
+    if signum != signal.SIGINT:
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)

@@ -1,6 +1,8 @@
 import json
 import os
 import random
+import re
+import signal
 from itertools import islice
 
 import numpy as np
@@ -22,18 +24,20 @@ from torch import nn
 
 from adapruner_det import PruningMixin, PruningTrainer, Selection
 from adapruner_det.detection import compat
-from adapruner_det.detection.catalog import SampleIndex
+from adapruner_det.detection.catalog import SampleIndex, register_kept
 from adapruner_det.detection.loader import build_pruning_train_loader, sample_at
+from adapruner_det.detection.setup import check_pruning_inputs
+from adapruner_det.detection.summary import summarize
 from adapruner_det.detection.trainer import (
     EvaluatingTrainer,
     build_pruner,
     pruning_schedule,
     scale_schedule,
 )
-from adapruner_det.errors import DataError
+from adapruner_det.errors import DataError, one_line
 from adapruner_det.methods.random import random_selection
 from adapruner_det.settings import config_digest
-from tests.detection.toy import register, toy_cfg
+from tests.detection.toy import register, squares, toy_cfg
 
 
 class Stopped(Exception):
@@ -432,6 +436,180 @@ def test_the_kept_part_is_seen_for_as_many_epochs_as_everything_would_have_been(
 def test_evaluation_uses_the_evaluator_that_fits_the_data_set(toy):
     register("coco_toy", toy, evaluator_type="coco")
     assert isinstance(EvaluatingTrainer.build_evaluator(get_cfg(), "coco_toy"), COCOEvaluator)
+
+
+# Weights of other origins
+
+
+@pytest.mark.parametrize(
+    ("detector", "node", "head"),
+    [
+        ("yolo_darknet", "YOLO", "head.coarse_out.weight"),
+        ("faster_rcnn_c4", "ROI_HEADS", "roi_heads.box_predictor.cls_score.weight"),
+    ],
+)
+def test_weights_with_80_classes_are_the_start_of_a_run_on_2(
+    toy, tmp_path, caplog, detector, node, head
+):
+    """As from COCO: what has another shape is skipped with a warning, the rest is loaded."""
+    big = build_model(toy_cfg(detector, "x", f"MODEL.{node}.NUM_CLASSES", 80))
+    DetectionCheckpointer(big, str(tmp_path)).save("coco")
+    given = {k: v.clone() for k, v in big.state_dict().items()}
+    options = ("MODEL.WEIGHTS", str(tmp_path / "coco.pth"), "SOLVER.MAX_ITER", 8)
+    cfg = toy_cfg(detector, tmp_path / "out", *options)
+    assert len(check_pruning_inputs(cfg)) == 10
+    with caplog.at_level("WARNING"):
+        trainer = start(cfg)
+    mine = trainer.model.state_dict()
+    skipped = {k for k, v in mine.items() if v.shape != given[k].shape}
+    assert skipped and len(skipped) <= 4
+    for name in skipped:
+        assert f"Skip loading parameter '{name}'" in caplog.text
+    assert all(torch.equal(mine[k], given[k]) for k in mine.keys() - skipped)
+    trainer.train()
+    assert trainer.selection.num_kept == 7
+    final = weights(tmp_path / "out")
+    assert final.keys() == mine.keys()
+    assert all(torch.isfinite(v.float()).all() for v in final.values())
+
+
+# Errors in mid-run
+
+
+class Deleting(HookBase):
+    """Removes a file once a step is over."""
+
+    def __init__(self, file, step):
+        self.file, self.step = file, step
+
+    def after_step(self):
+        if self.trainer.iter == self.step:
+            os.unlink(self.file)
+
+
+def test_the_selection_is_there_though_the_evaluation_fails(toy, tmp_path, caplog):
+    test = squares(tmp_path / "test", 3, seed=5, first=50)
+    register("test", test, evaluator_type="coco")
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "DATASETS.TEST", ("test",))
+    check_pruning_inputs(cfg)
+    with pytest.raises(DataError, match=r"the sample im51 \(.*im51\.png\) cannot be mapped"):
+        prune(cfg, hooks=[Deleting(test[1]["file_name"], 14)])
+    assert Selection.load(tmp_path / "out" / "selection.json").num_kept == 7
+    assert (tmp_path / "out" / "model_final.pth").exists()
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", [PruningTrainer, EvaluatingTrainer])
+def test_an_image_that_goes_in_mid_run_is_named_with_its_file(toy, tmp_path, kind, workers):
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "DATALOADER.NUM_WORKERS", workers)
+    trainer = start(cfg, trainer_class=kind, hooks=[Deleting(toy[4]["file_name"], 1)])
+    with pytest.raises(DataError) as caught:
+        trainer.train()
+    line = one_line(caught.value)
+    assert re.search(r"the sample (toy/)?im4 \(.*im4\.png\) cannot be mapped", line)
+    assert "Traceback" not in line
+
+
+# Samples and boxes that are left out
+
+
+def test_a_run_that_skips_says_in_its_selection_what_it_left_out(toy, tmp_path):
+    for number in (2, 7):
+        (tmp_path / "images" / f"im{number}.png").write_bytes(b"")
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "ADAPRUNER.ON_BAD_SAMPLE", "skip")
+    with pytest.raises(DataError, match="im2.png"):
+        check_pruning_inputs(toy_cfg("yolo_darknet", tmp_path / "out"))
+    assert len(check_pruning_inputs(cfg)) == 8
+    selection = prune(cfg).selection
+    assert set(selection.excluded) == {"toy/im2", "toy/im7"}
+    loaded = Selection.load(tmp_path / "out" / "selection.json")
+    assert loaded.excluded == selection.excluded and "empty" in loaded.excluded["toy/im2"]
+    assert (loaded.num_samples, loaded.num_kept) == (8, 6)
+    assert "toy/im2" in summarize(loaded, 1.0, "selection.json", "next")
+    (name,) = register_kept(loaded)
+    assert len(DatasetCatalog.get(name)) == 6
+
+
+@pytest.mark.parametrize("mode", ["prune", "train"])
+def test_boxes_of_nan_do_not_end_a_run(toy, tmp_path, mode):
+    """Detectron2's mapper ends for them; both kinds of run leave them out, as the check says."""
+    box = {"bbox": [float("nan"), 2, 9, 9], "bbox_mode": 0, "category_id": 0}
+    toy[3]["annotations"].append(box)
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "SOLVER.MAX_ITER", 8)
+    check_pruning_inputs(cfg)
+    prune(cfg, trainer_class=PruningTrainer if mode == "prune" else EvaluatingTrainer)
+    assert (tmp_path / "out" / "model_final.pth").exists()
+
+
+def test_images_that_never_had_a_finite_loss_are_cut_first_and_named(toy, tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path, "MODEL.META_ARCHITECTURE", "LosesIm4")
+    for ratio in (0.9, 0.7):
+        cfg.ADAPRUNER.KEEP_RATIO = ratio
+        selection = prune(cfg).selection
+        assert selection.unseen_keys() == ["toy/im4"]
+        assert "toy/im4" not in selection.kept_keys
+    assert re.search("never finite +toy/im4: no finite loss", summarize(selection, 1, "x", "y"))
+    assert "toy/im4" in selection.cut(1.0).kept_keys
+
+
+# A run that a signal ends
+
+
+class Signalling(HookBase):
+    def __init__(self, step, signum):
+        self.step, self.signum = step, signum
+
+    def after_step(self):
+        if self.trainer.iter == self.step:
+            os.kill(os.getpid(), self.signum)
+
+
+@pytest.mark.parametrize(("step", "signum"), [(5, signal.SIGTERM), (9, signal.SIGINT)])
+def test_a_run_that_a_signal_ends_goes_on_as_if_it_had_not(toy, finished, tmp_path, step, signum):
+    cfg = toy_cfg("yolo_darknet", tmp_path / "cut")
+    os.makedirs(cfg.OUTPUT_DIR)
+    seed_all_rng(1)
+    trainer = PruningTrainer(cfg)
+    trainer._hooks.insert(-1, Signalling(step, signum))
+    trainer._hooks[-2].trainer = trainer._hooks[-1].trainer
+    trainer.resume_or_load(resume=False)
+    with pytest.raises(SystemExit) as stop:
+        trainer.train()
+    assert stop.value.code == 128 + signum
+    assert (tmp_path / "cut" / "last_checkpoint").read_text() == f"model_{step:07d}.pth"
+    assert not (tmp_path / "cut" / "selection.json").exists()
+    random.seed(123), np.random.seed(123), torch.manual_seed(123)  # noqa: B018, NPY002
+    again = start(cfg, resume=True)
+    assert again.start_iter == step + 1
+    again.train()
+    assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
+    assert files(tmp_path / "cut") == files(tmp_path / "done")
+
+
+# Damaged checkpoints
+
+
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(toy, finished, tmp_path, caplog):
+    cfg = toy_cfg("yolo_darknet", tmp_path / "cut")
+    with pytest.raises(Stopped):
+        prune(cfg, hooks=[StopAfter(12)])
+    newest = tmp_path / "cut" / "model_0000011.pth"
+    newest.write_bytes(newest.read_bytes()[:-200])
+    with caplog.at_level("WARNING"):
+        trainer = start(cfg, resume=True)
+    assert trainer.start_iter == 8 and "model_0000011.pth is damaged" in caplog.text
+    trainer.train()
+    assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
+    assert files(tmp_path / "cut") == files(tmp_path / "done")
+
+
+def test_more_threads_are_warned_of_and_recorded(finished, tmp_path, caplog):
+    assert Selection.load(tmp_path / "done" / "selection.json").num_threads == 1
+    torch.set_num_threads(2)
+    with caplog.at_level("WARNING"):
+        start(finished.cfg, resume=True)
+    assert "started with 1 thread(s) and goes on with 2" in caplog.text
 
 
 # Several processes

@@ -35,7 +35,7 @@ def run_here(monkeypatch, name, *arguments):
     return 0
 
 
-def run_apart(*command, cwd=None, **environment):
+def run_apart(*command, cwd=None, start_new_session=False, **environment):
     """Run Python with ``command`` in a process of its own, with its output as text."""
     path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     variables = {
@@ -45,7 +45,14 @@ def run_apart(*command, cwd=None, **environment):
         **{name: str(value) for name, value in environment.items()},
     }
     words = [sys.executable, *map(str, command)]
-    return subprocess.run(words, env=variables, cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(
+        words,
+        env=variables,
+        cwd=cwd,
+        start_new_session=start_new_session,
+        capture_output=True,
+        text=True,
+    )
 
 
 def assert_one_error_line(stderr, *parts):

@@ -1,5 +1,7 @@
 import os
+import pickle
 import signal
+import subprocess
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from adapruner_det import PruningMixin, Selection
 from adapruner_det.detection.loader import build_pruning_train_loader
 from adapruner_det.detection.trainer import EvaluatingTrainer
 from adapruner_det.errors import reported
+from tests.detection.coco_writer import content, write_coco
 from tests.detection.toy import process_restored, register, squares, toy_cfg, write_voc_folder
 from tests.tools.running import (
     ROOT,
@@ -209,3 +212,184 @@ def test_so_it_is_in_a_process_of_its_own_away_from_the_checkout(voc, tmp_path, 
     if what == "data that is not there":
         assert os.path.join(place, "VOC2007") in found.stderr  # where it was looked for
     assert not output.exists()
+
+
+# What is left out
+
+
+def test_a_run_that_skips_can_be_trained_on_with_and_without_that_word(
+    voc, tmp_path, monkeypatch, capsys
+):
+    (voc / "JPEGImages" / "im3.png").write_bytes(b"")
+    (voc / "Annotations" / "im6.xml").write_text("<annotation>")
+    output = tmp_path / "out"
+    assert run_here(monkeypatch, "prune_net.py", *tool_arguments(voc, output)) == 2
+    assert_one_error_line(capsys.readouterr().err, "2 samples are faulty", "ON_BAD_SAMPLE skip")
+    assert not output.exists()
+    skip = ["ADAPRUNER.ON_BAD_SAMPLE", "skip"]
+    assert run_here(monkeypatch, "prune_net.py", *tool_arguments(voc, output, *skip)) == 0
+    summary = capsys.readouterr().out
+    assert "left out          own_train/im6, own_train/im3: faulty, see the selection" in summary
+    selection = Selection.load(output / "selection.json")
+    assert set(selection.excluded) == {"own_train/im3", "own_train/im6"}
+    assert (selection.num_samples, selection.num_kept) == (8, 6)
+    for number, options in enumerate((skip, [])):
+        words = ["--selection", str(output / "selection.json")]
+        words += tool_arguments(voc, tmp_path / f"kept{number}", "SOLVER.MAX_ITER", 8, *options)
+        assert run_here(monkeypatch, "train_pruned.py", *words) == 0
+        assert "on 6 of 8 images" in capsys.readouterr().out
+
+
+# A folder that was used before, and one for the wrong purpose
+
+
+def test_a_new_run_sets_the_old_one_aside_and_another_does_not_go_on_with_it(
+    voc, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "out"
+    short = ["SOLVER.MAX_ITER", 8, "DATASETS.TEST", ()]
+
+    def run(tool, *words, options=()):
+        arguments = tool_arguments(voc, output, *short, *options)
+        return run_here(monkeypatch, tool, *words, *arguments)
+
+    assert run("prune_net.py") == 0
+    first = (output / "selection.json").read_bytes()
+    for tool, options, part in (
+        ("prune_net.py", ["ADAPRUNER.KEEP_RATIO", 0.5], "of a run with another configuration"),
+        ("train_pruned.py", [], "of a run with another kind of run"),
+    ):
+        capsys.readouterr()
+        assert run(tool, "--resume", options=options) == 2
+        assert_one_error_line(capsys.readouterr().err, "model_final.pth", part.split("with ")[1])
+    assert run("train_pruned.py", "--selection", f"{output}/selection.json") == 2
+    assert_one_error_line(capsys.readouterr().err, "lies in OUTPUT_DIR", f"{output}_kept")
+    assert run("prune_net.py", options=["MODEL.WEIGHTS", f"{output}/model_final.pth"]) == 2
+    assert_one_error_line(capsys.readouterr().err, "MODEL.WEIGHTS", "lies in OUTPUT_DIR")
+    assert (output / "selection.json").read_bytes() == first
+    assert not (output / "old-1").exists()
+
+    assert run("prune_net.py", options=["SEED", 2]) == 0
+    assert (output / "old-1" / "selection.json").read_bytes() == first
+    assert (output / "selection.json").read_bytes() != first
+
+
+def test_weights_in_a_pickle_are_refused_unless_they_are_trusted(
+    voc, tmp_path, monkeypatch, capsys
+):
+    cfg = toy_cfg("yolo_darknet", "x")
+    state = {k: v.numpy() for k, v in EvaluatingTrainer.build_model(cfg).state_dict().items()}
+    file = tmp_path / "weights.pkl"
+    file.write_bytes(pickle.dumps({"model": state, "__author__": "me"}))
+    options = ["MODEL.WEIGHTS", file, "SOLVER.MAX_ITER", 8, "DATASETS.TEST", ()]
+    arguments = tool_arguments(voc, tmp_path / "out", *options)
+    assert run_here(monkeypatch, "prune_net.py", *arguments) == 2
+    assert_one_error_line(capsys.readouterr().err, "weights.pkl is a pickle", "--trust-pickle")
+    assert not (tmp_path / "out").exists()
+    assert run_here(monkeypatch, "prune_net.py", "--trust-pickle", *arguments) == 0
+    assert "train_pruned.py" in (line := capsys.readouterr().out.splitlines()[-1])
+    assert "--trust-pickle" in line
+
+
+# Runs that end early, in processes of their own
+
+
+def _same_files(mine, theirs):
+    for name in ("selection.json", "selection.npz"):
+        assert (mine / name).read_bytes() == (theirs / name).read_bytes()
+    one, other = (
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in (mine, theirs)
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+# Runs a tool that, once step STOP_AT is over, signals itself or its whole group, or lets no file
+# grow any more.
+STOPPED = """
+import os, resource, runpy, sys
+from adapruner_det.detection.trainer import PruningTrainer
+from detectron2.engine import HookBase
+
+class Stop(HookBase):
+    def after_step(self):
+        if self.trainer.iter != int(os.environ["STOP_AT"]):
+            return
+        how = os.environ["HOW"]
+        if how == "full":
+            limit = os.path.getsize(os.path.join(self.trainer.cfg.OUTPUT_DIR, "log.txt"))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit + 2000, limit + 2000))
+        elif how == "SIGTERM":
+            os.kill(os.getpid(), 15)
+        else:
+            os.killpg(0, 2)
+
+build_hooks = PruningTrainer.build_hooks
+PruningTrainer.build_hooks = lambda self: [Stop(), *build_hooks(self)]
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "workers", "code"), [("SIGTERM", 0, 143), ("SIGINT", 1, 130), ("full", 0, 2)]
+)
+def test_a_run_that_must_end_says_so_and_goes_on_as_if_it_had_not(
+    voc, tmp_path, monkeypatch, capsys, how, workers, code
+):
+    """SIGINT goes to the loader's processes too, as from a keyboard."""
+
+    def arguments(output):
+        options = ("DATALOADER.NUM_WORKERS", workers, "DATASETS.TEST", (), "SOLVER.MAX_ITER", 13)
+        return tool_arguments(voc, output, *options)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    ended = run_apart(
+        "-c", STOPPED, TOOL, *arguments(cut), STOP_AT=8, HOW=how, start_new_session=True
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    tag = (cut / "last_checkpoint").read_text()
+    if how == "full":
+        assert_one_error_line(ended.stderr, "cannot be written", "File too large")
+        assert tag == "model_0000007.pth"
+    else:
+        assert tag == "model_0000008.pth"
+        assert "after 9 of 13 steps; all is saved: go on with --resume" in ended.stdout
+    assert not (cut / "selection.json").exists()
+    assert not list(cut.glob(".*part~"))
+    assert run_here(monkeypatch, "prune_net.py", *arguments(whole)) == 0
+    assert run_here(monkeypatch, "prune_net.py", "--resume", *arguments(cut)) == 0
+    _same_files(cut, whole)
+
+
+@pytest.mark.slow
+def test_the_line_that_says_what_to_do_next_does_it_word_for_word(tmp_path):
+    """On COCO's files, in a folder with spaces and a quote, with a sample that is left out."""
+    data = tmp_path / "my 'data'"
+    file, images = write_coco(data, content(10))
+    write_coco(data, content(3), "test.json")
+    (images / "009.png").write_bytes(b"")
+    sets = [f"my_{s}={data}/{s}.json:{images}" for s in ("train", "test")]
+    arguments = tool_arguments(
+        tmp_path, tmp_path / "out put",
+        "ADAPRUNER.VOC_FOLDERS", [], "ADAPRUNER.COCO_SETS", sets, "DATASETS.TRAIN", ("my_train",),
+        "DATASETS.TEST", ("my_test",), "ADAPRUNER.ON_BAD_SAMPLE", "skip", "SOLVER.MAX_ITER", 8,
+    )  # fmt: skip
+    pruned = run_apart("tools/prune_net.py", *arguments, cwd=ROOT)
+    assert pruned.returncode == 0, pruned.stderr
+    assert "warning: my_train: 1 of 10 sample(s) are faulty and left out" in pruned.stderr
+    lines = pruned.stdout.strip().splitlines()
+    assert lines[-1].startswith("train on it ")
+    command = lines[-1].removeprefix("train on it").strip()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Evaluation results for my_test" in done.stdout or "AP50" in done.stdout
+    assert (tmp_path / "out put_kept" / "model_final.pth").exists()
+    for stderr in (pruned.stderr, done.stderr):
+        assert "FutureWarning" not in stderr and "Traceback" not in stderr

@@ -41,6 +41,7 @@ RUN_FILES = (
     "last_checkpoint",
     "selection*.json",
     "selection*.npz",
+    "selection*.npz.new",
     "metrics.json",
     "*_coco_format.json",
 )

@@ -178,8 +178,8 @@ def _fit_schedule(cfg: CfgNode, num_images: int, processes: int) -> list[str]:
     if node.WARMUP_EPOCHS < 0:
         node.WARMUP_EPOCHS = _half(node.EPOCHS)
     lines.append(
-        f"Schedule: {node.EPOCHS} epochs of {num_images} images in batches of {batch} are {steps} "
-        f"steps; {node.WARMUP_EPOCHS} epochs are warm-up where the run prunes"
+        f"Schedule: {node.EPOCHS} epochs of {num_images} images in batches of {batch}, {steps} "
+        f"steps; warm-up where the run prunes: {node.WARMUP_EPOCHS} of {node.EPOCHS} epochs"
     )
     node.EPOCHS = 0
     return lines

@@ -138,8 +138,8 @@ def test_what_is_set_is_said():
     cfg = config("ADAPRUNER.EPOCHS", 20, "SOLVER.IMS_PER_BATCH", 16, "SOLVER.BASE_LR", 0.02)
     assert fit_to_data(cfg, [{}] * 20) == [
         "Batches of 5 images in place of 16, since there are 20; learning rate 0.00625",
-        "Schedule: 20 epochs of 20 images in batches of 5 are 80 steps; 2 epochs are warm-up where "
-        "the run prunes",
+        "Schedule: 20 epochs of 20 images in batches of 5, 80 steps; warm-up where the run prunes: "
+        "2 of 20 epochs",
     ]
 
 

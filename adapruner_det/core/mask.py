@@ -3,10 +3,11 @@
 Shape letters: N samples, B samples of a batch, R ranks.
 
 A sample takes 16 bytes: logit (float32), last and mean loss (float32), times seen (uint16, it stops
-at 65,535), kept (uint8) and size level (uint8, see .typical). The logits, which every epoch's end
-reads, are an array of their own; the others lie side by side, so that a step finds them with one
-access to memory. Both arrays are in RAM or in memory-mapped ``.npy`` files. With R processes each
-holds only the rows it owns, index % R == rank.
+at 65,535), size level (uint8, see .typical) and one byte that is free. The logits, which every
+epoch's end reads, are an array of their own; the others lie side by side, so that a step finds them
+with one access to memory, and the free byte keeps each row of them aligned. Both arrays are in RAM
+or in memory-mapped ``.npy`` files. With R processes each holds only the rows it owns,
+index % R == rank.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ COLUMNS = {
     "last_loss": np.float32,
     "mean_loss": np.float32,
     "times_seen": np.uint16,
-    "kept": np.uint8,
 }
 
 #: What lies beside the logit. The size level is given with the samples, so nothing saves it.
-_RECORD = np.dtype([c for c in COLUMNS.items() if c[0] != "logit"] + [("size_level", np.uint8)])
+_RECORD = np.dtype(
+    [c for c in COLUMNS.items() if c[0] != "logit"] + [("size_level", np.uint8)], align=True
+)
 
 #: σ(x) is binary, below 0.1 or above 0.9, where |x| exceeds this.
 BINARY_LOGIT = math.log(9.0)
@@ -176,7 +178,10 @@ class SampleMask:
         return {"columns": columns, "totals": dict(vars(self.totals))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave, on any number of processes."""
+        """Take over what :meth:`state_dict` gave, on any number of processes.
+
+        Columns that no mask has any more are passed over.
+        """
         found = len(state["columns"]["logit"])
         if found != self.num_samples:
             raise ValueError(

@@ -226,9 +226,7 @@ class AdaPruner:
             self.mask.full_column("times_seen"),
             self._pressure_terms(),
         )
-        kept = self._cut(*order, count)
-        self.mask.column("kept")[:] = kept[self.mask.rank :: self.mask.world]
-        return kept
+        return self._cut(*order, count)
 
     def _warn(self, mean_loss: np.ndarray, count: int) -> None:
         ratio = self.status().ratio

@@ -1,6 +1,6 @@
-"""What each process of test_processes.py runs: `torchrun ... processes.py OUTPUT_DIR`."""
+"""What test_processes.py runs, `processes.py OUTPUT_DIR`: one run on 1, 2 and 4 processes."""
 
-import os
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -52,9 +52,8 @@ def train(pruner, first, last):
     return float(np.sum(weights))
 
 
-def main(output_dir):
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        dist.init_process_group("gloo")
+def finished(output_dir, rank, world):
+    """Train, resume and select; what came of it goes to a file of this rank."""
     pruner = new_pruner()
     weights = train(pruner, 0, 5)
     state = pruner.state_dict()
@@ -64,9 +63,12 @@ def main(output_dir):
     kept = pruner.select()
     status = pruner.status()
     result = {name: pruner.mask.full_column(name) for name in COLUMNS}
+    exchange = pruner.mask.exchange
     owned = len(pruner.mask.column("logit"))
-    world, rank = pruner.mask.world, pruner.mask.rank
-    total = pruner.mask.exchange.sum(np.array([weights, owned]))
+    total = exchange.sum(np.array([weights, owned]))
+    # Rank k tells the others k + 1 numbers: k, k + 1, ...; and the tens of them.
+    own = np.stack([np.arange(rank + 1) + rank, 10 * (np.arange(rank + 1) + rank)])
+    told, mine = exchange.gather(own)
     result |= {
         "cut": kept,
         "typical": pruner.typical_losses(),
@@ -74,10 +76,35 @@ def main(output_dir):
         "dual": pruner.state_dict()["duals"]["dual"].numpy(),
         "weights": total[0],
         "owned": [owned, total[1]],
+        "told": told,
+        "mine": told[:, mine],
+        "summed": exchange.sum(np.array([[rank, 1], [10 * rank, 2]])),
     }
     np.savez(Path(output_dir) / f"{world}-{rank}.npz", **result)
+
+
+def run(rank, world, output_dir):
+    """One of ``world`` processes."""
+    torch.set_num_threads(1)
+    if world > 1:
+        store = f"file://{Path(output_dir).resolve()}/store-{world}"
+        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
+    finished(output_dir, rank, world)
     if world > 1:
         dist.destroy_process_group()
+
+
+def main(output_dir):
+    # Forked, so that PyTorch is imported once; torchrun starts those of tests/detection.
+    context = multiprocessing.get_context("fork")
+    for world in (1, 2, 4):
+        group = [context.Process(target=run, args=(r, world, output_dir)) for r in range(world)]
+        for process in group:
+            process.start()
+        for process in group:
+            process.join()
+        if any(process.exitcode for process in group):
+            sys.exit(f"of {world} processes one failed")
 
 
 if __name__ == "__main__":

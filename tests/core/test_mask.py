@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,11 @@ def test_a_sample_takes_at_most_16_bytes(tmp_path):
     SampleMask(1000, directory=tmp_path)
     arrays = [np.load(path, mmap_mode="r") for path in tmp_path.iterdir()]
     assert sum(array.nbytes for array in arrays) == 16 * 1000
+
+
+def test_every_number_of_a_sample_lies_where_its_type_wants_it():
+    for mask in (SampleMask(3), SampleMask(3, size_level=np.zeros(3, dtype=np.uint8))):
+        assert all(mask.column(name).flags.aligned for name in (*COLUMNS, "size_level"))
 
 
 def test_reads_what_was_written_and_touches_nothing_else():
@@ -106,6 +113,30 @@ def test_state_round_trip(tmp_path):
     assert copy.totals == mask.totals
 
 
+def test_a_state_with_a_column_that_masks_once_had_is_taken():
+    mask = SampleMask(4)
+    write(mask, [1, 2], [2.0, -2.0])
+    state = mask.state_dict()
+    assert (
+        list(state["columns"]) == list(COLUMNS) == ["logit", "last_loss", "mean_loss", "times_seen"]
+    )
+    state["columns"]["kept"] = torch.ones(4, dtype=torch.uint8)
+    copy = SampleMask(4)
+    copy.load_state_dict(state)
+    assert copy.column("logit").tolist() == [0, 2, -2, 0]
+    assert list(copy.state_dict()["columns"]) == list(COLUMNS)
+
+
+def test_files_of_an_earlier_mask_with_other_columns_are_written_anew(tmp_path):
+    old = [("last_loss", "<f4"), ("mean_loss", "<f4"), ("times_seen", "<u2"), ("kept", "u1")]
+    np.save(tmp_path / "records.0.npy", np.ones(5, dtype=[*old, ("size_level", "u1")]))
+    mask = SampleMask(3, directory=tmp_path)
+    assert mask.column("mean_loss").tolist() == mask.column("times_seen").tolist() == [0, 0, 0]
+    mask.write(np.array([1]), *rows([0.5], seen=2))
+    found = np.load(tmp_path / "records.0.npy")
+    assert found["mean_loss"].tolist() == [0, 2.5, 0] and "kept" not in found.dtype.names
+
+
 def test_state_is_a_copy():
     mask = SampleMask(3)
     state = mask.state_dict()
@@ -118,3 +149,83 @@ def test_refused():
         SampleMask(0)
     with pytest.raises(ValueError, match="saved mask has 3 samples, this run has 4"):
         SampleMask(4).load_state_dict(SampleMask(3).state_dict())
+
+
+class Threads:
+    """Stands for the exchange of two processes, which are threads here."""
+
+    def __init__(self, rank, world, barrier, sent):
+        self.rank, self.world = rank, world
+        self._barrier, self._sent = barrier, sent
+
+    def sum(self, values):
+        self._sent[self.rank] = values
+        self._barrier.wait()
+        total = np.sum(self._sent, axis=0)
+        self._barrier.wait()
+        return total
+
+
+def on_each_rank(world, target):
+    """What ``target(exchange)`` returns on each of ``world`` ranks, all of them at a time."""
+    barrier, sent, found = threading.Barrier(world, timeout=30), [None] * world, [None] * world
+
+    def run(rank):
+        try:
+            found[rank] = target(Threads(rank, world, barrier, sent))
+        except Exception:
+            barrier.abort()  # or the others would wait
+            raise
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def shared_by(exchange):
+    """A mask of 7 samples of which 5 and 2 were written, in a batch that every rank knows."""
+    mask = SampleMask(7, size_level=np.arange(7, dtype=np.uint8), exchange=exchange)
+    mask.write(np.array([5, 2]), *rows([2.0, -2.0], seen=4))
+    return mask
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_every_rank_has_the_whole_of_a_column_and_keeps_a_part(world):
+    def target(exchange):
+        mask = shared_by(exchange)
+        return mask.column("logit").tolist(), mask.full_column("logit"), mask.state_dict()
+
+    whole = [0, 0, -2, 0, 0, 2, 0]
+    found = on_each_rank(world, target)
+    for rank, (own, full, state) in enumerate(found):
+        assert own == whole[rank::world]
+        assert full.tolist() == whole and full.dtype == np.float32
+        columns = state["columns"]
+        assert columns["logit"].tolist() == whole
+        assert columns["last_loss"].tolist() == [0, 0, -1, 0, 0, 3, 0]
+        assert columns["mean_loss"].tolist() == [0, 0, 0, 0, 0, 4, 0]
+        assert columns["times_seen"].tolist() == [0, 0, 4, 0, 0, 4, 0]
+
+
+def test_a_state_of_one_process_is_taken_over_by_two_and_read_by_both():
+    state = SampleMask(7)
+    write(state, [1, 4], [3.0, -1.0])
+    state = state.state_dict()
+
+    def target(exchange):
+        mask = SampleMask(7, exchange=exchange)
+        mask.load_state_dict(state)
+        mask.recount(2.0)
+        logits = mask.logits(np.array([4, 1, 0, 1]))
+        return mask.column("logit").tolist(), logits.tolist(), mask.totals
+
+    first, second = on_each_rank(2, target)
+    assert (first[0], second[0]) == ([0, 0, -1, 0], [3, 0, 0])
+    assert first[1] == second[1] == [-1, 3, 0, 3]
+    assert first[2] == second[2]
+    # Five of σ(0), σ(6) and σ(−2); of these only σ(6) is binary.
+    assert first[2].soft == pytest.approx(5 * 0.5 + 0.9975274 + 0.1192029, abs=1e-6)
+    assert first[2].binary == 1

@@ -86,7 +86,58 @@ def test_dropped_faults_are_counted_beside_what_chance_would_drop():
 
 
 def test_of_many_classes_the_least_kept_are_shown():
-    shares = {f"c{i:02d}": 1 - i / 100 for i in range(20)}
-    text = rows(summarize(selection([1] * 4, None, 1.0, 1.0), shares, 1, "s", "c"))
-    assert text["kept by class"].startswith("c19 81.0%, c18 82.0%")
-    assert text["kept by class"].endswith("c08 92.0% and 8 more")
+    # Class i has 20 images of its own, of which i are dropped.
+    classes = [[i] for i in range(20) for _ in range(20)]
+    kept = [k >= i for i in range(20) for k in range(20)]
+    names = [f"c{i:02d}" for i in range(20)]
+    chosen = selection(kept, classes=classes, class_names=names)
+    text = rows(summarize(chosen, 1, "s", "c"))
+    assert text["kept by class"].startswith("c19 5.0%, c18 10.0%, c17 15.0%")
+    assert text["kept by class"].endswith("c08 60.0% and 8 more")
+    assert text["class spread"] == "95.0 points, c19 to c00"
+
+
+def test_the_least_kept_class_stands_first_whichever_it_is():
+    """The other way round as in the summary of ten lines."""
+    classes = [[0], [0], [1], [1], [2], [2], [2]]
+    text = rows(summarize(selection([1, 1, 0, 0, 1, 1, 0], classes=classes), 1, "s", "c"))
+    assert text["kept by class"] == "dog 0.0%, cow 66.7%, cat 100.0%"
+    assert text["class spread"] == "100.0 points, dog to cat"
+
+
+def test_three_of_each_end_are_named_and_one_that_was_never_seen_is_neither():
+    chosen = selection([0] * 8 + [1], [4, 2, 9, 0, 7, 1, 8, 3, 99])
+    chosen.columns["times_seen"][3] = 0  # its loss of 0 is none
+    text = rows(summarize(chosen, 1, "s", "c"))
+    assert text["hardest dropped"] == "toy/2, toy/6, toy/4"
+    assert text["easiest dropped"] == "toy/5, toy/1, toy/7"
+    assert text["visits"] == "0 to 3 an image, 1.7 on average"
+    assert text["never finite"] == "toy/3: no finite loss, so they were cut first"
+
+
+def test_of_equal_losses_the_first_key_is_named_at_both_ends():
+    text = rows(summarize(selection([0, 0, 0, 0, 1], [5, 5, 1, 1, 0]), 1, "s", "c"))
+    assert text["hardest dropped"] == "toy/0, toy/1, toy/2"
+    assert text["easiest dropped"] == "toy/2, toy/3, toy/0"
+
+
+def test_without_a_soft_ratio_that_of_the_cut_is_judged():
+    for kept, asked, held in (([1, 1, 1, 0], 0.75, "held"), ([1, 1, 0, 0], 0.75, "NOT HELD")):
+        text = rows(summarize(selection(kept, None, None, asked), 1, "s", "c"))
+        share = sum(kept) / 4
+        assert text["soft ratio"] == f"{share:.4f} before the cut, asked {asked:g}: {held}"
+
+
+def test_what_should_not_be_has_a_line_of_its_own():
+    classes = [[0], [0], [1], [2], []]
+    faulty = {f"toy/x{i}": "cut short" for i in range(5)}
+    chosen = selection([1, 1, 0, 0, 1], classes=classes, excluded=faulty)
+    text = rows(summarize(chosen, 1, "s", "c"))
+    assert text["left out"] == "toy/x0, toy/x1, toy/x2 and 2 more: faulty, see the selection"
+    assert text["classes lost"] == "dog, cow: no image of them is kept"
+    assert "never finite" not in text
+
+
+def test_images_without_objects_have_no_classes_to_show():
+    text = rows(summarize(selection([1, 0], classes=[[], []]), 1, "s", "c"))
+    assert text["kept by class"] == text["class spread"] == "no image has an object"

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
-from ..errors import DataError, one_line, show_data_errors_as_one_line
+from ..errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
 from ..selection import Selection, learned_selection
 from ..settings import config_digest
 from ..stopping import StopRequest
@@ -116,7 +116,15 @@ class RunMixin:
 
     def train(self) -> Any:
         with self._stop.listening(), without_tracebacks():
-            return super().train()
+            try:
+                return super().train()
+            except OSError as error:
+                if error.errno not in DISK_ERRORS or error.filename:
+                    raise
+                raise DataError(
+                    f"OUTPUT_DIR {self.cfg.OUTPUT_DIR!r} takes no more: {error.strerror}; free "
+                    "space there or set another OUTPUT_DIR"
+                ) from error
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()

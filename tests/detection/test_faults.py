@@ -37,6 +37,7 @@ def box(values, mode=XYXY, **more):
 KINDS = [
     ([5, 6, 30, 40], ""),
     ([0, 0, 64, 48], ""),
+    ([-1, -1, 65, 49], ""),  # as annotation tools round
     ([-SLACK, -SLACK, 64 + SLACK, 48 + SLACK], ""),
     ([5, 6, 5, 40], NO_AREA),
     ([5, 40, 30, 40], NO_AREA),

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import JSONWriter
 from torch import nn
 
 from adapruner_det import PruningMixin, PruningTrainer, Selection
@@ -509,6 +511,17 @@ def test_an_image_that_goes_in_mid_run_is_named_with_its_file(toy, tmp_path, kin
     line = one_line(caught.value)
     assert re.search(r"the sample (toy/)?im4 \(.*im4\.png\) cannot be mapped", line)
     assert "Traceback" not in line
+
+
+def test_a_disk_that_takes_no_more_logs_is_named(toy, tmp_path, monkeypatch):
+    """Metrics are written by Detectron2, whose error has no file's name."""
+
+    def full(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(JSONWriter, "write", full)
+    with pytest.raises(DataError, match="out' takes no more: No space left on device; free space"):
+        prune(toy_cfg("yolo_darknet", tmp_path / "out"))
 
 
 # Samples and boxes that are left out

@@ -46,6 +46,7 @@ def without_ids(dicts):
 def test_equals_detectron2s_reader(tmp_path, kind):
     data = content()
     data["images"].reverse()
+    data["categories"].reverse()
     for row in data["annotations"][1:]:
         row.update(copy.deepcopy(GOOD[kind]))
     file, images = write_coco(tmp_path, data)
@@ -239,6 +240,9 @@ FAULTY = {
     "a mask without counts": (lambda a, i: a.update(segmentation={"size": [9, 9]}), "annotation 2"),
     "a mask of a negative size": (
         lambda a, i: a.update(segmentation={"size": [-9, 9], "counts": [1]}), "annotation 2"
+    ),
+    "counts of another size": (
+        lambda a, i: a.update(segmentation={"size": [48, 64], "counts": [5]}), "annotation 2"
     ),
     "negative counts": (
         lambda a, i: a.update(segmentation={"size": [48, 64], "counts": [-1, 5]}), "annotation 2"

@@ -1,3 +1,5 @@
+import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,17 @@ def test_reading_files_leaves_the_random_state_alone(tmp_path):
     before = torch.get_rng_state()
     list(Batches(in_files, torch.device("cpu")).read([torch.arange(4)]))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_workers_which_end_with_the_reader(tmp_path):
+    write_folder(tmp_path)
+    in_files, _ = load_folder(tmp_path, 10, memory_mb=0)
+    reader = Batches(in_files, torch.device("cpu"), workers=1).read([torch.arange(4)] * 9)
+    next(reader)  # the worker has begun to read
+    workers = multiprocessing.active_children()
+    assert [os.getpgid(worker.pid) for worker in workers] == [worker.pid for worker in workers]
+    reader.close()
+    assert workers and not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

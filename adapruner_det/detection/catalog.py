@@ -35,7 +35,7 @@ from .checks import (
     read_with_faults,
     set_apart_from_files,
 )
-from .faults import BoxCounts, Fault, has_object, raise_faults
+from .faults import BoxCounts, has_object, raise_faults
 from .identity import sample_digest, sample_key, with_sizes
 
 logger = logging.getLogger(__name__)
@@ -225,10 +225,6 @@ class _KeptPart:
         dicts = {sample_key(self._base, d): d for d in sound}
         self._check(dicts)
         return [d for key, d in dicts.items() if key in self._kept]
-
-    def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
-        """As for every reader of this project; what is faulty here has been left out, or raises."""
-        return self(), []
 
     def _check(self, dicts: dict[str, dict[str, Any]]) -> None:
         """Compare with what was selected from.

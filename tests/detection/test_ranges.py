@@ -91,6 +91,33 @@ def test_a_number_out_of_range_is_refused_by_its_key(key):
             check_ranges(cfg)
 
 
+@pytest.mark.parametrize(
+    ("key", "number"),
+    [
+        ("ADAPRUNER.CLASS_BAND", 1.0),
+        ("ADAPRUNER.EPOCHS", -1),
+        ("ADAPRUNER.WARMUP_EPOCHS", -2),
+        ("ADAPRUNER.ALPHA_START", 0.0),
+        ("SEED", 2**32),
+        ("SOLVER.BASE_LR", 0.0),
+        ("SOLVER.CHECKPOINT_PERIOD", 0),
+        ("SOLVER.GAMMA", 0.0),
+        ("SOLVER.IMS_PER_BATCH", 0),
+        ("SOLVER.MAX_ITER", 0),
+        ("SOLVER.MOMENTUM", 1.0),
+        ("SOLVER.WARMUP_FACTOR", 1.5),
+        ("DATALOADER.NUM_WORKERS", -1),
+        ("MODEL.YOLO.IGNORE_THRESH", 1.5),
+        ("MODEL.YOLO.NUM_CLASSES", 0),
+        ("MODEL.YOLO.PRIOR_PROB", 1.0),
+        ("MODEL.DARKNET.WIDTH", 0.0),
+    ],
+)
+def test_a_number_that_no_run_can_have_is_out_of_range(key, number):
+    with pytest.raises(DataError, match=rf"^{key} is "):
+        check_ranges(config(key, number))
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("key", ["SOLVER.BASE_LR", "MODEL.PIXEL_MEAN", "TEST.KEYPOINT_OKS_SIGMAS"])
 def test_no_number_at_all_may_be_infinite_or_nan(key, number):

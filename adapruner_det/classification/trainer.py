@@ -9,7 +9,6 @@ import contextlib
 import logging
 import math
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +108,13 @@ class Trainer:
         """
         self._bar.update(self.step - self._bar.n)
         with self._stop.listening(), logging_redirect_tqdm(), contextlib.closing(self._bar):
-            while self.step < self.total_steps:
-                self._train_epoch(save)
+            try:
+                while self.step < self.total_steps:
+                    self._train_epoch(save)
+            except RuntimeError as error:  # PyTorch's, wherever the loop is when a worker ends
+                if str(error).startswith("DataLoader worker"):
+                    raise self._without_worker(error) from error
+                raise
 
     def save_model(self) -> None:
         """Write the model's weights to ``cfg.OUTPUT_DIR``."""
@@ -126,7 +130,7 @@ class Trainer:
         loss_sum = torch.tensor(self.epoch_loss, device=self.device)
         batches = split_order(order, self.cfg.SOLVER.BATCH_SIZE)[done:]
         # Closed at once, so that no worker outlives the loop.
-        with contextlib.closing(self._read(batches)) as read:
+        with contextlib.closing(self._batches.read(batches)) as read:
             for ids, images in read:
                 loss_sum += self._train_step(ids, images)
                 self.step += 1
@@ -141,20 +145,15 @@ class Trainer:
         self.epoch_loss = 0.0
         self._save_or_stop(save)
 
-    def _read(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches; a worker that ended where it should not have is a DataError."""
-        try:
-            yield from self._batches.read(batches)
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            if self._stop.signum:  # it has had the signal too
-                logger.warning("Stopped; %s", self._how_to_go_on())
-                raise Stopped(self._stop.signum) from error
-            raise DataError(
-                f"a process that decodes images has ended: {short(error)}; if memory ran out, "
-                f"lower DATA.WORKERS; {self._how_to_go_on()}"
-            ) from error
+    def _without_worker(self, error: RuntimeError) -> BaseException:
+        """What to end with when a process that decodes images has ended before its time."""
+        if self._stop.signum:  # it has had the signal too, and the step in hand is lost
+            logger.warning("Stopped; %s", self._how_to_go_on())
+            return Stopped(self._stop.signum)
+        return DataError(
+            f"a process that decodes images has ended: {short(error)}; if memory ran out, lower "
+            f"DATA.WORKERS; {self._how_to_go_on()}"
+        )
 
     def _save_or_stop(self, save: bool) -> None:
         """Save, and end the run where a signal has asked for it."""
@@ -239,7 +238,14 @@ class Trainer:
 
     def _logits(self, images: Tensor) -> Tensor:
         with self._autocast():
-            return self._forward(images)
+            try:
+                return self._forward(images)
+            except Exception as error:
+                if not (self.cfg.SOLVER.COMPILE and type(error).__module__.startswith("torch._")):
+                    raise
+                raise DataError(
+                    f"the model cannot be compiled: {short(error)}; set SOLVER.COMPILE False"
+                ) from error
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.SOLVER.AMP)

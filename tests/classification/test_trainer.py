@@ -2,6 +2,7 @@ import math
 import multiprocessing
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def signal_at(monkeypatch, step, signum):
 
 @pytest.mark.parametrize(
     ("step", "signum", "workers"),
-    [(3, signal.SIGTERM, 0), (5, signal.SIGINT, 0), (15, signal.SIGTERM, 0), (4, signal.SIGINT, 2)],
+    [(3, signal.SIGTERM, 0), (5, signal.SIGINT, 0), (15, signal.SIGTERM, 0), (4, signal.SIGINT, 1)],
 )
 def test_a_signal_ends_the_run_after_its_step_and_it_goes_on_bit_for_bit(
     tmp_path, monkeypatch, caplog, step, signum, workers
@@ -175,16 +176,22 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(tmp_path, monkeypatc
     cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "out"), DATA__WORKERS=1)
     images, _ = load_folder(write_folder(tmp_path / "files", per_class=12), 8, memory_mb=0)
     trainer = Trainer(cfg, images)
+    own = Trainer._train_step
 
-    def killed(batches):
+    def train_step(self, ids, pixels):
         trainer._stop.signum = signum
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
-        yield
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        time.sleep(5)  # which PyTorch's error interrupts
+        return own(self, ids, pixels)
 
-    monkeypatch.setattr(trainer._batches, "read", killed)
-    with pytest.raises(Stopped if signum else DataError, match="" if signum else "pid 7.*--resume"):
+    monkeypatch.setattr(Trainer, "_train_step", train_step)
+    with pytest.raises(Stopped if signum else DataError) as error:
         trainer.train()
-    assert "Stopped; the same command" in caplog.text if signum else True
+    if signum:
+        assert "Stopped; the same command with --resume" in caplog.text
+    else:
+        assert "has ended: DataLoader worker" in str(error.value)
+        assert "lower DATA.WORKERS; the same command with --resume" in str(error.value)
 
 
 def test_the_newest_whole_checkpoint_is_taken_and_another_number_of_threads_said(tmp_path, caplog):
@@ -272,6 +279,18 @@ def test_bf16_and_a_compiled_model_learn_too(monkeypatch):
     trainer.train(save=False)
     assert compiled == [trainer.model]
     assert trainer.evaluate(tiny_set(60, seed=1)) > 90
+
+
+def test_a_model_that_cannot_be_compiled_is_one_line(monkeypatch):
+    def compiled(model):
+        def forward(images):
+            raise torch._dynamo.exc.BackendCompilerFailed(print, ValueError("no compiler"), None)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(DataError, match=r"cannot be compiled: .*no compiler; set SOLVER\.COMPILE"):
+        Trainer(bare_config(SOLVER__COMPILE=True), tiny_set()).train(save=False)
 
 
 def test_under_bf16_the_mask_hears_float32_losses(monkeypatch):

@@ -81,8 +81,9 @@ def require_writable(folder: str | Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, part = _open_part(folder, "test")
-        with os.fdopen(handle, "wb", buffering=0) as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(b"\0" * 4096)
+            file.flush()
             os.fsync(file.fileno())
         os.unlink(part)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
@@ -222,7 +223,7 @@ def _ends_well(file: IO[bytes], archive: zipfile.ZipFile) -> bool:
         return False
     wanted = (count, count, stop - start, start)
     limits = (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)  # stand for what has no room
-    return end[:3] == (b"PK\5\6", 0, 0) and all(
+    return end[:3] + end[7:] == (b"PK\5\6", 0, 0, len(archive.comment)) and all(
         found in (value, limit)
         for found, value, limit in zip(end[3:7], wanted, limits, strict=True)
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from adapruner_det import Selection
-from adapruner_det.detection import compat
+from adapruner_det.detection import compat, processes
 from adapruner_det.detection.processes import start_processes
 from adapruner_det.errors import DataError
 from tests.detection.toy import options_of, write_voc_folder
@@ -50,7 +51,7 @@ def prune(folder, name, *start, gpus="1"):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def one_process(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     write_voc_folder(folder / "own", train=10)
     return prune(folder, "one", sys.executable)
@@ -69,14 +70,14 @@ def assert_same_run(mine, expected):
 
 
 @pytest.mark.slow
-def test_two_processes_of_torchrun_make_the_selection_that_one_makes(alone):
-    assert_same_run(prune(alone.parent, "torchrun", *TORCHRUN), alone)
+def test_two_processes_of_torchrun_make_the_selection_that_one_makes(one_process):
+    assert_same_run(prune(one_process.parent, "torchrun", *TORCHRUN), one_process)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not compat.LAUNCHES_ON_CPU, reason="launch of this Detectron2 needs GPUs")
-def test_two_processes_of_launch_make_the_selection_that_one_makes(alone):
-    assert_same_run(prune(alone.parent, "launch", sys.executable, gpus="2"), alone)
+def test_two_processes_of_launch_make_the_selection_that_one_makes(one_process):
+    assert_same_run(prune(one_process.parent, "launch", sys.executable, gpus="2"), one_process)
 
 
 def arguments(num_gpus):
@@ -96,3 +97,55 @@ def test_several_processes_that_launch_cannot_start_are_refused_with_the_cure(mo
     monkeypatch.setattr(compat, "LAUNCHES_ON_CPU", False)
     with pytest.raises(DataError, match="starts 2 processes on GPUs only.*torchrun"):
         start_processes(arguments(2), print)
+
+
+def test_a_gpu_or_a_newer_launch_starts_as_many_processes_as_asked_for(monkeypatch):
+    calls = []
+    monkeypatch.setattr(processes, "launch", lambda *a, **k: calls.append((a, k)))
+    args = argparse.Namespace(num_gpus=4, num_machines=2, machine_rank=1, dist_url="tcp://there")
+    for gpu, newer in ((True, False), (False, True)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(compat, "LAUNCHES_ON_CPU", newer)
+        start_processes(args, print, "x", 2)
+    options = {"num_machines": 2, "machine_rank": 1, "dist_url": "tcp://there", "args": ("x", 2)}
+    assert calls == [((print, 4), options)] * 2
+    monkeypatch.setattr(compat, "LAUNCHES_ON_CPU", False)
+    args = argparse.Namespace(num_gpus=1, num_machines=2, machine_rank=0, dist_url="auto")
+    with pytest.raises(DataError, match="starts 2 processes on GPUs only.*nproc_per_node 1"):
+        start_processes(args, print)
+
+
+@pytest.fixture
+def torchrun(monkeypatch, tmp_path):
+    """One process as torchrun starts it; the sizes of the groups of a machine that were made."""
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    init = dist.init_process_group
+    store = f"file://{tmp_path}/store"
+
+    def alone(backend):
+        init(backend, init_method=store, rank=0, world_size=1)
+
+    monkeypatch.setattr(dist, "init_process_group", alone)
+    sizes = []
+    monkeypatch.setattr(compat, "create_local_process_group", sizes.append)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(processes, "launch", lambda *_, **__: pytest.fail("it is started already"))
+    return sizes
+
+
+def test_under_torchrun_the_target_is_called_once_within_a_group(torchrun):
+    calls = []
+    start_processes(
+        arguments(8), lambda *rest: calls.append((rest, dist.get_backend(), dist.get_rank())), 1, 2
+    )
+    assert calls == [((1, 2), "gloo", 0)]
+    assert torchrun == [3]
+    assert not dist.is_initialized()
+
+
+def test_the_group_is_left_when_the_target_fails(torchrun):
+    with pytest.raises(KeyError):
+        start_processes(arguments(1), {}.__getitem__, "gone")
+    assert not dist.is_initialized()

@@ -120,7 +120,7 @@ def _values() -> list[Case]:
                         refused(_named(key)),
                     )
                 )
-    diverged = (Refused(("diverge", "LR"), may_write=True),)
+    diverged = (Refused(("diverge", "LR|learning rate"), may_write=True),)
     cases += [
         Case(
             "det-diverges",

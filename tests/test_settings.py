@@ -1,0 +1,235 @@
+import math
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from detectron2.config import CfgNode as DetectionNode
+from fvcore.common.config import CfgNode
+from hypothesis import given
+from hypothesis import strategies as st
+from yacs.config import CfgNode as YacsNode
+
+from adapruner_det import add_adapruner_config
+from adapruner_det.classification.config import get_config
+from adapruner_det.errors import DataError
+from adapruner_det.settings import (
+    WITHOUT_EFFECT,
+    Range,
+    check_settings,
+    config_digest,
+    leaves,
+)
+from tests import apart
+
+INF, NAN = math.inf, math.nan
+
+
+# --- Range ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside", "text"),
+    [
+        (Range(), [-INF, -1, 0, 1e308, INF], [NAN], "a number"),
+        (Range(1), [1, 1.0, 2, INF], [0, 1 - 1e-9, -INF, NAN], "1 or more"),
+        (Range(0, above=True), [5e-324, 1, INF], [0, -0.0, -1, NAN], "above 0"),
+        (Range(high=3), [-INF, 3], [3 + 1e-9, INF, NAN], "at most 3"),
+        (Range(high=3, below=True), [-INF, 3 - 1e-9], [3, INF, NAN], "below 3"),
+        (Range(0, 1), [0, 0.5, 1], [-1e-9, 1 + 1e-9, NAN], "0 to 1"),
+        (Range(0, 1, above=True), [1e-9, 1], [0, 1 + 1e-9], "above 0 and at most 1"),
+        (Range(0, 1, below=True), [0, 1 - 1e-9], [-1e-9, 1], "0 or more and below 1"),
+        (Range(0, 1, True, True), [1e-9, 1 - 1e-9], [0, 1, NAN], "above 0 and below 1"),
+        (Range(-1, 2**32 - 1), [-1, 2**32 - 1], [-2, 2**32], "-1 to 4294967295"),
+        (Range(0, 2**63 - 1), [2**63 - 1], [2**63], "0 to 9223372036854775807"),
+        (Range(0.25, 0.75), [0.25, 0.75], [0.2499, 0.7501], "0.25 to 0.75"),
+    ],
+)
+def test_a_range_holds_what_its_words_say(interval, inside, outside, text):
+    assert str(interval) == text
+    assert all(value in interval for value in inside)
+    assert not any(value in interval for value in outside)
+
+
+# --- check_settings ------------------------------------------------------------------------------
+
+
+def config(**values):
+    """{"A.B": value} as a node."""
+    cfg = CfgNode()
+    for key, value in values.items():
+        cfg[key] = CfgNode({"X": value}) if key.isupper() else value
+    return cfg
+
+
+RANGES = {"A.X": Range(0, 10, below=True), "B.X": Range(0, unset=True)}
+CHOICES = {"C.X": ("one", "two")}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[0, 9.99, [1, 2], (), [], (1, [2, (3,)]), [[]]],
+        *[np.float64(1), [np.int64(1), np.float32(0.5), np.uint8(9)], [Fraction(1, 2)]],
+    ],
+)
+def test_what_can_be_meant_passes(value):
+    check_settings({"A": {"X": value}}, RANGES, CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (10, "A.X is 10; it must be 0 or more and below 10"),
+        (-1e-9, "A.X is -1e-09; it must be 0 or more and below 10"),
+        ([1, (2, [11])], "A.X is [1, (2, [11])]; it must be 0 or more and below 10"),
+        (NAN, "A.X is nan; it must be finite"),
+        (-INF, "A.X is -inf; it must be finite"),
+        ([0, [NAN]], "A.X is [0, [nan]]; it must be finite"),
+        (np.float32(NAN), "A.X is nan; it must be finite"),
+        (np.float32(10), "A.X is 10.0; it must be 0 or more and below 10"),
+        (np.int64(-1), "A.X is -1; it must be 0 or more and below 10"),
+        (10**400, "A.X has more than 64 bits; it must be below 2^63"),
+        (-(2**63), "A.X has more than 64 bits; it must be below 2^63"),
+        ("5", "A.X is '5'; it must be a number, 0 or more and below 10"),
+        (None, "A.X is None; it must be a number, 0 or more and below 10"),
+        (True, "A.X is True; it must be a number, 0 or more and below 10"),
+        (np.True_, f"A.X is {np.True_!r}; it must be a number, 0 or more and below 10"),
+        ([1, "a"], "A.X is [1, 'a']; it must be a number, 0 or more and below 10"),
+        ([1, [False]], "A.X is [1, [False]]; it must be a number, 0 or more and below 10"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(value, message):
+    with pytest.raises(DataError) as caught:
+        check_settings({"A": {"X": value}}, RANGES, CHOICES)
+    assert str(caught.value) == message
+
+
+def test_where_there_is_no_range_anything_finite_passes():
+    fine = ["text", None, True, -1, [None, ["a", 1]], "nan", 2**63 - 1]
+    for value in fine:
+        check_settings(config(D=value), RANGES, CHOICES)
+    for value in (NAN, [[INF]], 2**63):
+        with pytest.raises(DataError, match=r"D\.X "):
+            check_settings(config(D=value), RANGES, CHOICES)
+
+
+def test_some_numbers_may_be_unset():
+    check_settings(config(B=None), RANGES, CHOICES)
+    with pytest.raises(DataError, match=r"B\.X is \[None\]; it must be a number, 0 or more"):
+        check_settings(config(B=[None]), RANGES, CHOICES)
+
+
+def test_words_must_be_those_that_are_known():
+    check_settings(config(C="two"), RANGES, CHOICES)
+    for value in ("Two", "", None, ["one"], 1):
+        with pytest.raises(DataError, match=r"C\.X is .*; it must be one of one, two"):
+            check_settings(config(C=value), RANGES, CHOICES)
+
+
+nested = st.recursive(
+    st.floats() | st.integers() | st.text(max_size=3) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple),
+    max_leaves=6,
+)
+
+
+@given(value=nested)
+def test_whatever_a_value_is_it_passes_or_is_one_line(value):
+    cfg = {"A": {"X": value}, "D": {"X": value}}
+    try:
+        check_settings(cfg, RANGES, CHOICES)
+    except DataError as error:
+        assert "\n" not in str(error).replace(repr(value), "")
+    else:
+        flat = repr(value)
+        assert "nan" not in flat and "inf" not in flat and "None" not in flat and "'" not in flat
+
+
+def test_leaves_are_those_of_any_kind_of_node():
+    cfg = CfgNode({"A": {"B": {"C": 1}}, "D": "x"})
+    cfg.E = YacsNode({"F": [2]})
+    cfg.G = DetectionNode({"H": NAN})
+    assert list(leaves(cfg))[:3] == [("A.B.C", 1), ("D", "x"), ("E.F", [2])]
+    with pytest.raises(DataError, match=r"G\.H is nan"):
+        check_settings(cfg, {}, {})
+
+
+# --- config_digest -------------------------------------------------------------------------------
+
+
+def detection_config():
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    return cfg
+
+
+def other_than(value):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, (list, tuple)):
+        return type(value)([*value, 1])
+    return "set"
+
+
+@pytest.mark.parametrize("make", [get_config, detection_config])
+def test_every_key_counts_but_those_without_effect(make):
+    cfg = make()
+    digest = config_digest(cfg)
+    keys = dict(leaves(cfg))
+    assert len(keys) > 40
+    free = set(keys) & set(WITHOUT_EFFECT)
+    tried = {*free, *list(keys)[:: len(keys) // 40]}
+    seen = set()
+    for key in tried:
+        cfg.merge_from_list([key, other_than(keys[key])])
+        changed = config_digest(cfg)
+        assert (changed == digest) == (key in free), key
+        seen.add(changed)
+        cfg.merge_from_list([key, None])  # of any type
+        cfg.merge_from_list([key, keys[key]])
+    assert config_digest(cfg) == digest
+    assert len(seen) == 1 + len(tried) - len(free)
+
+
+def test_every_key_without_effect_is_one_of_a_task():
+    keys = {*dict(leaves(get_config())), *dict(leaves(detection_config()))}
+    assert set(WITHOUT_EFFECT) <= keys
+
+
+def test_a_digest_leaves_the_configuration_as_it_is():
+    cfg = get_config()
+    cfg.OUTPUT_DIR = "mine"
+    cfg.freeze()
+    before = cfg.dump()
+    assert re.fullmatch("[0-9a-f]{64}", config_digest(cfg))
+    assert cfg.dump() == before and cfg.is_frozen()
+
+
+def test_a_digest_is_of_values_and_not_of_how_they_are_kept():
+    one = CfgNode({"A": {"X": (1, 2), "Y": 0.1}, "B": "é", "OUTPUT_DIR": "a"})
+    other = CfgNode({"OUTPUT_DIR": "b", "B": "é", "A": {"Y": 0.1, "X": [1, 2]}})
+    assert config_digest(one) == config_digest(other)
+    for key, value in (("B", "1"), ("A", 0.1), ("A.X", [2, 1]), ("A.Y", 0.1 + 1e-16)):
+        changed = one.clone()
+        node = changed if "." not in key else changed.A
+        node[key[-1]] = value
+        assert config_digest(changed) != config_digest(one)
+
+
+def test_a_digest_is_the_same_in_every_process():
+    code = """
+from fvcore.common.config import CfgNode
+from adapruner_det.settings import config_digest
+print(config_digest(CfgNode({"A": {"X": (1, 2), "Y": 0.1}, "B": "é", "C": None})))
+"""
+    mine = config_digest(CfgNode({"A": {"X": (1, 2), "Y": 0.1}, "B": "é", "C": None}))
+    for seed in ("1", "2"):
+        environment = {"PYTHONHASHSEED": seed, "PYTHONUTF8": "1"}
+        assert apart.run(code, env=environment) == (0, f"{mine}\n", "")

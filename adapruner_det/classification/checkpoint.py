@@ -90,8 +90,7 @@ def run_folder(
             would set aside what it reads.
     """
     folder = Path(folder)
-    if resume is None or not has_checkpoint(folder):
-        _require_elsewhere(folder, inputs)
+    require_elsewhere(folder, inputs, resume is not None)
     files.require_writable(folder)
     with files.locked(folder):
         files.sweep(folder)
@@ -105,7 +104,16 @@ def has_checkpoint(folder: str | Path) -> bool:
     return any((Path(folder) / name).is_file() for name in (CHECKPOINT_FILE, PREVIOUS_FILE))
 
 
-def _require_elsewhere(folder: Path, inputs: Iterable[str | None]) -> None:
+def require_elsewhere(folder: str | Path, inputs: Iterable[str | None], resume: bool) -> None:
+    """Raise a DataError for the first of ``inputs`` that a new run in ``folder`` would set aside.
+
+    Args:
+        folder: where the run writes.
+        inputs: files that it reads; empty names and None are none.
+        resume: whether it goes on from a checkpoint, if ``folder`` has one.
+    """
+    if resume and has_checkpoint(folder):
+        return
     for name in filter(None, inputs):
         for path in (Path(os.path.abspath(name)), Path(os.path.realpath(name))):
             if os.path.realpath(path.parent) == os.path.realpath(folder):

@@ -24,7 +24,7 @@ from ..errors import DataError
 from ..files import write_whole
 from ..selection import Selection, learned_selection, lost_classes_line
 from ..settings import config_digest
-from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, run_folder
+from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, require_elsewhere, run_folder
 from .data import Data
 from .image_set import ImageSet
 from .models import build_model
@@ -224,6 +224,7 @@ def transfer(
             or what :func:`train` raises.
     """
     _require_transferable(source_cfg, source.train, target_cfg, target.train)
+    require_elsewhere(target_cfg.OUTPUT_DIR, [selection_file, source_cfg.MODEL.WEIGHTS], resume)
     before = train(source_cfg, source, selection, resume=resume, selection_file=selection_file)
     target_cfg = target_cfg.clone()
     target_cfg.MODEL.WEIGHTS = str(Path(source_cfg.OUTPUT_DIR) / MODEL_FILE)

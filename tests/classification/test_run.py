@@ -172,6 +172,18 @@ def test_a_new_run_sets_the_old_one_aside_but_never_what_it_reads(tmp_path):
     assert Selection.load(file).seed == 1
 
 
+def test_a_transfer_finds_before_it_trains_that_its_second_run_would_set_aside_what_it_reads(
+    tmp_path,
+):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "selection.json").write_text("read")
+    cfgs = [tiny_config(OUTPUT_DIR=str(tmp_path / name)) for name in ("source", "target")]
+    file = str(tmp_path / "target" / "selection.json")
+    with pytest.raises(DataError, match=r"selection\.json lies in OUTPUT_DIR"):
+        transfer(cfgs[0], tiny_data(), cfgs[1], tiny_data(), selection_file=file)
+    assert not (tmp_path / "source").exists()
+
+
 def test_models_that_transfer_nothing_are_refused_before_the_first_is_trained(tmp_path):
     grey = load_data(tiny_config(DATA__NUM_TRAIN=100))
     cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "out"))

@@ -3,10 +3,17 @@
 import os
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from adapruner_det import images
 from tests.detection.coco_writer import annotation, content, write_coco
-from tests.detection.toy import write_voc_folder
+from tests.detection.toy import (
+    CLASSES,
+    process_restored,
+    register,
+    squares,
+    write_voc_folder,
+)
 from tests.tools.running import assert_one_error_line, run_here
 
 
@@ -126,3 +133,14 @@ def test_sets_whose_classes_differ_are_refused(voc, tmp_path, check):
     )  # fmt: skip
     assert code == 2
     assert_one_error_line(err, "classes of 'own_train' and 'pets' differ")
+
+
+def test_so_are_registered_sets_of_another_origin(tmp_path, check):
+    dicts = squares(tmp_path, 2)
+    with process_restored():
+        register("toy", dicts)
+        DatasetCatalog.register("turned", lambda: dicts)
+        MetadataCatalog.get("turned").set(thing_classes=CLASSES[::-1])
+        code, _, err = check("DATASETS.TRAIN", ("toy", "turned"), "DATASETS.TEST", ())
+    assert code == 2
+    assert_one_error_line(err, "classes of 'toy' and 'turned' differ")

@@ -1,0 +1,137 @@
+import os
+import shlex
+import sys
+
+import pytest
+from detectron2.config import LazyConfig
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from adapruner_det.command import sibling_command, with_output
+from tests import apart
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with an interpreter ``python3``, which runs; PATH leads to it alone."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    executable(folder / "python3")
+    monkeypatch.setattr(sys, "executable", str(folder / "python3"))
+    monkeypatch.setattr(sys, "argv", ["tools/prune_net.py", "ignored"])
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def executable(path):
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+
+
+def first_word(*arguments):
+    return shlex.split(sibling_command("train.py", arguments))[0]
+
+
+def test_python_is_the_word_where_it_is_the_interpreter_that_runs(place):
+    (place / "python").symlink_to("python3")
+    assert sibling_command("train.py", ["--n", "2"]) == "python tools/train.py --n 2"
+
+
+def test_another_python_in_the_same_folder_is_not(place):
+    executable(place / "python")
+    assert first_word() == str(place / "python3")
+
+
+def test_another_python_in_front_is_not(place, tmp_path, monkeypatch):
+    (place / "python").symlink_to("python3")
+    other = tmp_path / "venv"
+    other.mkdir()
+    (other / "python").symlink_to(place / "python3")  # of a virtual environment on the same one
+    monkeypatch.setenv("PATH", f"{other}{os.pathsep}{place}")
+    assert first_word() == str(place / "python3")
+
+
+def test_without_a_python_it_is_the_path(place):
+    assert first_word() == str(place / "python3")
+
+
+def test_the_tool_is_named_as_the_running_one_was(place, monkeypatch):
+    for running, expected in (
+        ("prune_net.py", "train.py"),
+        ("/opt/my tools/prune_net.py", "/opt/my tools/train.py"),
+        ("../tools/prune_net.py", "../tools/train.py"),
+    ):
+        monkeypatch.setattr(sys, "argv", [running])
+        assert shlex.split(sibling_command("train.py", []))[1] == expected
+
+
+@given(
+    arguments=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=4)
+)
+def test_a_shell_gives_back_the_arguments(arguments):
+    assert shlex.split(sibling_command("t.py", arguments))[2:] == arguments
+
+
+def test_the_command_runs_as_it_is_printed(tmp_path):
+    (tmp_path / "my tools").mkdir()
+    (tmp_path / "my tools" / "next.py").write_text("import sys; print(sys.argv[1:], sys.prefix)")
+    code = """
+from adapruner_det.command import sibling_command
+sys.argv[0] = "my tools/this.py"
+print(sibling_command("next.py", sys.argv[1:]))
+"""
+    arguments = ["a b", "$HOME", "('x',)"]
+    code, command, err = apart.run(code, *arguments, cwd=tmp_path)
+    assert (code, err) == (0, "")
+    output = os.popen(f"cd {shlex.quote(str(tmp_path))} && {command}").read()
+    assert output == f"{arguments} {sys.prefix}\n"
+
+
+# --- with_output ---------------------------------------------------------------------------------
+
+
+def test_the_output_folder_is_replaced_wherever_it_stands():
+    overrides = ["OUTPUT_DIR", "a", "SEED", "1", "OUTPUT_DIR", "b", "X.OUTPUT_DIR", "OUTPUT_DIR"]
+    before = list(overrides)
+    assert with_output(overrides, "new") == [
+        *("SEED", "1", "X.OUTPUT_DIR", "OUTPUT_DIR", "OUTPUT_DIR", "new"),
+    ]
+    assert overrides == before
+    assert with_output([], "new") == ["OUTPUT_DIR", "new"]
+
+
+def test_half_a_pair_is_not_lost_in_silence():
+    with pytest.raises(ValueError, match="zip"):
+        with_output(["SEED"], "new")
+
+
+def output_of(overrides):
+    cfg = OmegaConf.create({"train": {"output_dir": "default", "output_dir_2": ""}, "seed": 0})
+    return LazyConfig.apply_overrides(cfg, overrides)
+
+
+def test_the_output_folder_of_a_lazy_config_is_replaced():
+    overrides = ["train.output_dir=a", "seed=1", "++train.output_dir=b", "train.output_dir_2=c"]
+    words = with_output(overrides, "out/run_kept", lazy=True)
+    assert words == ["seed=1", "train.output_dir_2=c", "train.output_dir=out/run_kept"]
+    assert output_of(words).train == {"output_dir": "out/run_kept", "output_dir_2": "c"}
+
+
+ODD = ["a b", "a(1)", "a,b", "a=b", "it's", "ü", "[x]", "{x}", "null", "True", "1e3", ".5", "-inf"]
+ODD += ["1_000", "~/x", "a#b", 'a"b', "a\\", "a\\'b", "a'\\", " a ", "a:b", "x$", "-1", "nan"]
+
+
+@pytest.mark.parametrize("folder", ODD)
+def test_any_name_of_a_folder_reaches_a_lazy_config(folder):
+    assert output_of(with_output([], folder, lazy=True)).train.output_dir == folder
+
+
+@given(folder=st.text("abc01 ._/-'\"\\()[]{},=:~#eé+*?!&|;<>@%^`\t", min_size=1, max_size=8))
+def test_any_text_reaches_a_lazy_config(folder):
+    assert output_of(with_output([], folder, lazy=True)).train.output_dir == folder
+
+
+@pytest.mark.parametrize("folder", ["out", "./a-b/c_1.d", "/abs/x", "../x", "output", "info", "1a"])
+def test_a_plain_name_stays_plain(folder):
+    assert with_output([], folder, lazy=True) == [f"train.output_dir={folder}"]

@@ -10,7 +10,6 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from torch import nn
 
 from adapruner_det.detection.meta_arch import PrunedDetector
-from adapruner_det.detection.per_image import serial
 from adapruner_det.detection.trainer import PruningTrainer
 from tests.detection.test_meta_arch import (
     assert_same,
@@ -181,8 +180,7 @@ def test_an_unknown_head_leads_to_the_serial_path_by_name(caplog):
     assert "losses of extra (Head) are those of the whole batch" in warnings_of(caplog)[0]
 
 
-def test_detectors_that_are_known_are_never_run_serially(monkeypatch, caplog):
-    monkeypatch.setattr(serial, "serial_losses", None)
+def test_detectors_that_are_known_are_never_run_serially(caplog):
     with caplog.at_level(logging.WARNING):
         for kind in DETECTORS:
             assert not wrap(detector(kind))._serial

@@ -93,7 +93,7 @@ class Training:
     clock = 0.0
     log: list = []
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, index=None):
         Training.clock += 1000
         self.cfg, self.drawn, self.calls = cfg, np.random.random(), []  # noqa: NPY002
         dicts = [d for name in cfg.DATASETS.TRAIN for d in DatasetCatalog.get(name)]

@@ -27,19 +27,22 @@ def test_what_a_forward_moved_is_put_back():
     state = ForwardState(model)
     model(torch.randn(8, 3))
     expected = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
-    before = state.now()
-    first = model(torch.ones(8, 3))
+    images, before = torch.randn(8, 3), state.now()
+    first = model(images)
     model(torch.full((8, 3), float("nan")))
     assert not torch.isfinite(model[0].running_mean).any()
     state.restore(before)
     assert all(torch.equal(model.state_dict()[k], v) for k, v in expected.items())
-    assert torch.equal(model(torch.ones(8, 3)), first)  # the same dropout
+    assert torch.equal(model(images), first)  # the same dropout
+    assert not torch.equal(model(images), first)
 
 
 def test_norms_in_training_mode_are_named_and_none_is_no_matter():
     assert ForwardState(network()).batch_norms() == ["0", "2"]
     assert not ForwardState(network()).synchronised()
     assert ForwardState(nn.SyncBatchNorm(3)).synchronised()
+    assert ForwardState(nn.Sequential(nn.BatchNorm1d(3), nn.SyncBatchNorm(3))).synchronised()
+    assert not ForwardState(nn.Sequential(nn.SyncBatchNorm(3).eval())).synchronised()
     nothing = ForwardState(nn.Linear(2, 2))
     assert nothing.batch_norms() == []
     nothing.restore(nothing.now())

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils.events import EventStorage
 
 from adapruner_det import AdaPruner
@@ -25,6 +26,7 @@ class Run:
     def __init__(self, tmp_path, count=10, batch_size=4, schedule=None, periods=()):
         index = SampleIndex.from_dicts({"toy": squares(tmp_path, count)})
         loader = PruningLoader(index, dict, batch_size=batch_size, seed=7)
+        self.loader = loader
         self.pruner = AdaPruner(count, 0.7, schedule or Schedule(1, 3))
         self.model = torch.nn.Module()
         self.model.observed = None
@@ -137,6 +139,33 @@ def test_the_state_survives_a_file_without_pickled_objects_and_restores_everythi
     assert draw() == expected
     other.hook.before_step()  # later steps draw on
     assert draw() != expected
+
+
+def test_what_dense_losses_are_divided_by_is_saved_and_resumed(tmp_path):
+    """Detectron2 keeps it in no state dict."""
+    first, other = Run(tmp_path), Run(tmp_path)
+    for run, value in ((first, 37.5), (other, 100.0)):
+        detector = DenseDetector.__new__(DenseDetector)
+        torch.nn.Module.__init__(detector)
+        detector.loss_normalizer = value
+        run.model.dense = detector
+        run.hook = PruningHook(run.pruner, run.model, run.loader)
+    state = first.hook.state_dict()
+    assert state["loss_normalizers"] == {"dense": 37.5}
+    other.hook.load_state_dict(state)
+    assert other.model.dense.loss_normalizer == 37.5
+
+
+def test_the_selection_is_made_once_after_the_mask_has_moved_for_the_last_time(tmp_path):
+    run = Run(tmp_path, schedule=Schedule(0, 3))
+    run.hook.trainer.max_iter = 4
+    visits = []
+    seen = run.pruner.mask.column("times_seen")
+    run.hook._on_last_step = lambda: visits.append(int(seen.sum()))
+    for _ in range(4):
+        assert visits == []
+        run.step()
+    assert visits == [16]  # of four steps of four
 
 
 def test_random_states_go_back_with_a_gaussian_in_store():

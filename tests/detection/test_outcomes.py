@@ -1,17 +1,24 @@
 """What a run hands back, held against what is known beforehand: masks made by hand, and detectors
 that find what they are told to."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.engine import HookBase
+from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, Instances
 
 from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, Terms
 from adapruner_det.detection.catalog import SampleIndex
 from adapruner_det.detection.compare import Run, table
+from adapruner_det.detection.evaluation import build_evaluator
 from adapruner_det.detection.trainer import EvaluatingTrainer, PruningTrainer, build_pruner
 from adapruner_det.detection.voc_folder import register_voc_folder
+from adapruner_det.stopping import Stopped
 from tests.detection.toy import toy_cfg, write_voc_folder
 
 # --- what the configuration makes of the mask -----------------------------------------------------
@@ -109,7 +116,7 @@ class Finds(torch.nn.Module):
 
 
 @pytest.fixture
-def tested(tmp_path):
+def known(tmp_path):
     """The configuration of a run that is tested on four images with a box each."""
     write_voc_folder(tmp_path / "voc", test=4)
     register_voc_folder("known_test", tmp_path / "voc", "test")
@@ -117,11 +124,11 @@ def tested(tmp_path):
 
 
 @pytest.mark.parametrize("trainer", [EvaluatingTrainer, PruningTrainer])
-def test_ap50_is_of_what_was_found(tested, trainer):
+def test_ap50_is_of_what_was_found(known, trainer):
     everything = set(Finds("known_test", ()).dicts)
 
     def ap(model):
-        found = trainer.test(tested, model)["bbox"]
+        found = trainer.test(known, model)["bbox"]
         return found["AP50"], found["AP75"]
 
     assert ap(Finds("known_test", everything)) == pytest.approx((100, 100))
@@ -140,6 +147,18 @@ def test_ap50_is_of_what_was_found(tested, trainer):
     assert ap(Finds("known_test", some))[0] == pytest.approx(100 * np.mean(shares))
 
 
+def test_an_evaluation_knows_nothing_of_the_one_before_it(known):
+    evaluator = build_evaluator(known, "known_test")
+    everything = sorted(Finds("known_test", ()).dicts)
+    loader = EvaluatingTrainer.build_test_loader(known, "known_test")
+    found = [
+        inference_on_dataset(Finds("known_test", ids), loader, evaluator)["bbox"]["AP50"]
+        for ids in (everything, (), everything[:3], everything)
+    ]
+    assert (found[0], found[1], found[3]) == pytest.approx((100, 0, 100))
+    assert 0 < found[2] < 100
+
+
 def test_the_table_shows_an_ap50_of_100_as_such():
     runs = [Run(part, 0, 4, value, 1.0) for part, value in (
         ("all", 100.0), ("random", 25.0), ("selected", 50.0),
@@ -149,3 +168,32 @@ def test_the_table_shows_an_ap50_of_100_as_such():
         "25.00",
         "50.00",
     ]
+
+
+# --- a run that a signal ends ---------------------------------------------------------------------
+
+
+class Signalling(HookBase):
+    """Sends SIGTERM to this process in the step ``iteration``."""
+
+    def __init__(self, iteration):
+        self._iteration = iteration
+
+    def before_step(self):
+        if self.trainer.iter == self._iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_mask_that_processes_share_is_gathered_before_a_signal_s_checkpoint(
+    toy, tmp_path, monkeypatch
+):
+    trainer = PruningTrainer(toy_cfg("yolo_darknet", tmp_path, "SOLVER.CHECKPOINT_PERIOD", 100))
+    calls = []
+    monkeypatch.setattr(trainer.pruning, "gather", lambda: calls.append(f"gather {trainer.iter}"))
+    monkeypatch.setattr(trainer.checkpointer, "save", calls.append)
+    trainer.register_hooks([Signalling(2)])
+    trainer._hooks.insert(0, trainer._hooks.pop())  # before the one that stops the run
+    with pytest.raises(Stopped):
+        trainer.train()
+    assert calls[-2:] == ["gather 2", "model_0000002"]
+    assert not any("gather 1" in call for call in calls)

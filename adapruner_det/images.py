@@ -368,10 +368,8 @@ def _is_torn(error: Exception) -> bool:
 
 
 def _discard() -> None:
-    """Remove the cache, and its journal, which would be played into the next one."""
-    for name in (cache_file(), f"{cache_file()}-journal"):
-        with suppress(OSError):
-            os.unlink(name)
+    with suppress(OSError):
+        cache_file().unlink()
 
 
 def _connection() -> sqlite3.Connection:

@@ -198,9 +198,12 @@ def test_every_key_counts_but_those_without_effect(make):
     assert len(seen) == 1 + len(tried) - len(free)
 
 
-def test_every_key_without_effect_is_one_of_a_task():
+def test_without_effect_are_places_and_means_and_nothing_else():
     keys = {*dict(leaves(get_config())), *dict(leaves(detection_config()))}
     assert set(WITHOUT_EFFECT) <= keys
+    places = {"OUTPUT_DIR", "DATA.ROOT", "ADAPRUNER.VOC_FOLDERS", "ADAPRUNER.COCO_SETS"}
+    means = {"DATALOADER.NUM_WORKERS", "DATA.WORKERS", "DATA.MEMORY_MB"}
+    assert set(WITHOUT_EFFECT) == places | means
 
 
 def test_a_digest_leaves_the_configuration_as_it_is():

@@ -1,6 +1,7 @@
 """The one exception that means: what the user gave is at fault, not the code."""
 
 import errno
+import io
 import logging
 import os
 import re
@@ -15,6 +16,10 @@ from types import TracebackType
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
 
 
+#: What is longer than this is shortened in the middle: names and paths can be of any length.
+MOST_CHARACTERS = 900
+
+
 class DataError(ValueError):
     """An error in what the user gave: tools print it as one line and exit with 2.
 
@@ -27,11 +32,14 @@ def reported() -> Iterator[None]:
     """Print what is the user's to mend as one line on stderr and exit with 2, as every tool does.
 
     That is a DataError, a disk that is full or closed to writing, and a run that diverged. Where
-    what reads the output has gone (``| head``), it ends without a word, as other programs do.
+    what reads the output has gone (``| head``), it ends without a word, as other programs do. What
+    the encoding of the output lacks, such as a byte in a file's name, is written as an escape.
     Warnings that are logged before a run has set up its logs begin with "warning: ".
     """
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.closed:
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
         _flush_stdout()  # or Python would meet a full disk or a closed pipe when it ends
@@ -68,6 +76,9 @@ def one_line(error: BaseException) -> str:
         parts = re.split(rf"^(?:\w+\.)*{found[1]}(?:: |$)", text.strip(), flags=re.MULTILINE)
         text = parts[-1] if len(parts) > 1 else text.strip().splitlines()[-1]
     text = " ".join(text.split()) or (found[1] if found else type(error).__name__)
+    if len(text) > MOST_CHARACTERS:
+        half = MOST_CHARACTERS // 2
+        text = f"{text[:half]} [...] {text[-half:]}"
     # Names of files may hold what a terminal obeys, or no encoding has.
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

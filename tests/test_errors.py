@@ -140,6 +140,16 @@ def test_a_tool_ends_with_the_code_of_what_happened():
     assert err.startswith(f"{WARNING}Traceback") and err.endswith("KeyError: 'x'\n")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "line"), [("utf-8:strict", "é \\udcff\n"), ("ascii", "\\xe9 \\udcff\n")]
+)
+def test_any_name_of_a_file_can_be_printed(monkeypatch, encoding, line):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    code = SAY.replace("a line of the output", "\\xe9 \\udcff")
+    assert apart.run(code, 1, encoding="utf-8") == (0, line, "")
+    assert apart.run(code, 0, r"DataError('\udcff')", encoding="utf-8")[2].endswith(": \\udcff\n")
+
+
 @pytest.mark.parametrize("lines", [1, 10_000])
 def test_where_nobody_reads_the_output_it_ends_without_a_word(lines, buffering):
     reader, writer = os.pipe()

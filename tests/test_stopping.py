@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,7 +85,11 @@ def test_ctrl_c_reaches_the_workers_too_and_they_leave_it_to_the_run():
 def test_a_worker_that_is_told_to_go_goes_and_the_run_stays():
     with started("with a worker") as (process, worker):
         os.kill(worker, signal.SIGTERM)
-        time.sleep(0.2)
+        with within(10):
+            while (
+                Path(f"/proc/{worker}/stat").read_text().split()[2] != "Z"
+            ):  # gone, not waited for
+                time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
     assert out.splitlines()[1] == f"worker ({worker}, 15)"

@@ -48,8 +48,8 @@ class Selection:
         cut_from: the keep ratio of the run that this was cut from, where that is another one.
         excluded: key → why, of the samples that the run left out because they could not be used.
         class_names: what the ids in the column ``classes`` mean.
-        digest_of: ``bytes`` where a digest is of the class and the bytes of the image's file; empty
-            for what detection takes, and in files of version 0.1.
+        digest_of: ``bytes`` where a digest is of the annotations and the bytes of the image's file;
+            empty where images are no files, and in files of version 0.1.
         num_threads: that PyTorch used in the run; 0 where unknown.
     """
 
@@ -332,7 +332,7 @@ def library_versions(*names: str) -> dict[str, str]:
 
 def check_keep_ratio(keep_ratio: float) -> None:
     """Raise a DataError unless ``keep_ratio`` is in (0, 1]."""
-    if not 0.0 < keep_ratio <= 1.0:
+    if keep_ratio is None or not 0.0 < keep_ratio <= 1.0:
         raise DataError(
             f"the keep ratio is {keep_ratio}; it must lie in (0, 1]: 0.9 keeps nine images in ten"
         )
@@ -359,7 +359,7 @@ def _class_ids(column: np.ndarray) -> set[int]:
 def _difference(key: str, mine: dict[str, int], other: dict[str, int]) -> str:
     if key not in other:
         return "missing here"
-    return "not in the selection" if key not in mine else "annotated otherwise"
+    return "not in the selection" if key not in mine else "another image or annotated otherwise"
 
 
 def _version(name: str) -> str:

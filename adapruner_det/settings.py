@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from fvcore.common.config import CfgNode
+import yaml
+from fvcore.common.config import BASE_KEY, CfgNode
 
-from .errors import DataError
+from .errors import DataError, one_line
 
 #: Keys that say where a run reads and writes, or how fast, and change nothing of what comes out:
 #: what is read is told by the fingerprint of the data.
@@ -23,6 +26,15 @@ WITHOUT_EFFECT = (
     "ADAPRUNER.VOC_FOLDERS",
     "ADAPRUNER.COCO_SETS",
 )
+
+#: What yacs, fvcore and yaml raise for files, keys and values that do not fit.
+INVALID = (
+    *(KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError),
+    *(yaml.YAMLError, RecursionError, MemoryError, SyntaxError),
+)
+
+#: A yaml that is larger, or would be once its aliases are written out, is no configuration.
+MAX_BYTES, MAX_NODES = 2**20, 10_000
 
 
 class Range(NamedTuple):
@@ -130,3 +142,66 @@ def _is_number(value: Any) -> bool:
 
 def _text(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def check_yaml(config_file: str) -> None:
+    """Check a yaml and those that it is based on, which are found as fvcore finds them.
+
+    Raises:
+        DataError: one that is missing, is no yaml, is based on itself, or would fill the memory.
+    """
+    pending: list[tuple[str, tuple[str, ...]]] = [(config_file, ())]
+    while pending:
+        name, above = pending.pop()
+        if not Path(name).is_file():
+            raise DataError(f"there is no configuration file {Path(name).absolute()}")
+        place = os.path.realpath(name)
+        if place in above:
+            raise DataError(f"the configuration {name} is based on itself; correct its {BASE_KEY}")
+        bases = _load_yaml(name).get(BASE_KEY, [])
+        for base in bases if isinstance(bases, list) else [bases]:
+            if not isinstance(base, str):
+                raise DataError(f"{name}: {BASE_KEY} is {base!r}; it must be a path")
+            base = os.path.join(os.path.dirname(name), os.path.expanduser(base))
+            pending.append((base, (*above, place)))
+
+
+def _load_yaml(name: str) -> dict[Any, Any]:
+    if os.path.getsize(name) > MAX_BYTES:
+        raise DataError(f"{name} is larger than {MAX_BYTES:,} bytes: it is no configuration")
+    try:
+        text = Path(name).read_text()
+        if _nodes(yaml.compose(text, Loader=yaml.SafeLoader), {}) > MAX_NODES:
+            raise DataError(f"it comes to more than {MAX_NODES:,} values")
+        found = yaml.safe_load(text)
+    except INVALID as error:
+        raise DataError(
+            f"the configuration {name} is not valid: {one_line(error)[:300]}"
+        ) from error
+    if not isinstance(found, dict):
+        raise DataError(f"the configuration {name} holds no KEY: VALUE")
+    return found
+
+
+def _nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """How many values ``node`` comes to once aliases are written out; one in itself to infinity.
+
+    Raises:
+        DataError: a key that is there twice, of which yaml would take the last.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = float("inf")
+    parts = node.value
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise DataError(f"line {line} has {key.value} a second time; remove one of them")
+            seen.add(key.value)
+        parts = [part for pair in node.value for part in pair]
+    known[id(node)] = 1 + sum(_nodes(part, known) for part in parts)
+    return known[id(node)]

@@ -26,6 +26,8 @@ def main():
         cfg = load_config(args.config_file, args.opts)
         if args.num_seeds < 1 or args.processes < 1:
             raise DataError("--num-seeds and --processes must be 1 or more")
+        if not cfg.DATASETS.TEST:
+            raise DataError("DATASETS.TEST names no data set; the trainings are compared on one")
         check_pruning_inputs(cfg, say=print)
         with run_folder(cfg):
             log_to_file(cfg.OUTPUT_DIR)

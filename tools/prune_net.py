@@ -20,10 +20,10 @@ from adapruner_det.detection.trainer import PruningTrainer
 from adapruner_det.errors import DataError, reported
 
 
-def main(cfg, args):
+def main(cfg, args, index):
     start = time.perf_counter()
     PruningTrainer.trust_pickle = args.trust_pickle
-    trainer = PruningTrainer(cfg)
+    trainer = PruningTrainer(cfg, index)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
     if comm.is_main_process():
@@ -55,4 +55,4 @@ if __name__ == "__main__":
             processes=num_processes(arguments),
             say=print,
         )
-        run(arguments, config, main, identity=run_identity(PRUNE, config, index))
+        run(arguments, config, main, index, identity=run_identity(PRUNE, config, index))

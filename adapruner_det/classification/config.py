@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from fvcore.common.config import BASE_KEY, CfgNode
+from fvcore.common.config import CfgNode
 
 from ..errors import DataError
 from ..selection import check_keep_ratio
-from ..settings import Range, check_settings, leaves
+from ..settings import INVALID, Range, check_settings, check_yaml, leaves
 from .data import SOURCES
 from .models import NAMES as MODELS
 from .models import short
@@ -70,9 +66,6 @@ CHOICES = {
     "ADAPRUNER.NORMALIZE": ("median", "none"),
     "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
 }
-
-#: A yaml that is larger, or would be once its aliases are written out, is no configuration.
-MAX_BYTES, MAX_NODES = 2**20, 10_000
 
 
 def get_config() -> CfgNode:
@@ -172,12 +165,12 @@ def load_config(config_file: str = "", overrides: Sequence[str] = ()) -> CfgNode
     """
     cfg = get_config()
     if config_file:
-        _check_yaml(config_file)
+        check_yaml(config_file)
     try:
         if config_file:
             cfg.merge_from_file(config_file, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
-    except _INVALID as error:
+    except INVALID as error:
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
             f"{short(error)}; overrides are pairs of KEY VALUE with keys that "
@@ -185,12 +178,6 @@ def load_config(config_file: str = "", overrides: Sequence[str] = ()) -> CfgNode
         ) from error
     check_config(cfg)
     return cfg
-
-
-_INVALID = (
-    *(KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError),
-    *(yaml.YAMLError, RecursionError, MemoryError, SyntaxError),
-)
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -217,67 +204,6 @@ def check_config(cfg: CfgNode) -> None:
         )
     if cfg.MODEL.PRETRAINED and cfg.MODEL.NAME == "small":
         raise DataError("MODEL.PRETRAINED is for ResNets; MODEL.NAME 'small' has no such weights")
-
-
-def _check_yaml(config_file: str) -> None:
-    """Check the file and those that it is based on, which are found as fvcore finds them.
-
-    Raises:
-        DataError: one that is missing, is no yaml, is based on itself, or would fill the memory.
-    """
-    pending: list[tuple[str, tuple[str, ...]]] = [(config_file, ())]
-    while pending:
-        name, above = pending.pop()
-        if not Path(name).is_file():
-            raise DataError(f"there is no configuration file {Path(name).absolute()}")
-        place = os.path.realpath(name)
-        if place in above:
-            raise DataError(f"the configuration {name} is based on itself; correct its {BASE_KEY}")
-        bases = _load_yaml(name).get(BASE_KEY, [])
-        for base in bases if isinstance(bases, list) else [bases]:
-            if not isinstance(base, str):
-                raise DataError(f"{name}: {BASE_KEY} is {base!r}; it must be a path")
-            base = os.path.join(os.path.dirname(name), os.path.expanduser(base))
-            pending.append((base, (*above, place)))
-
-
-def _load_yaml(name: str) -> dict[Any, Any]:
-    if os.path.getsize(name) > MAX_BYTES:
-        raise DataError(f"{name} is larger than {MAX_BYTES:,} bytes: it is no configuration")
-    try:
-        text = Path(name).read_text()
-        if _nodes(yaml.compose(text, Loader=yaml.SafeLoader), {}) > MAX_NODES:
-            raise DataError(f"it comes to more than {MAX_NODES:,} values")
-        found = yaml.safe_load(text)
-    except _INVALID as error:
-        raise DataError(f"the configuration {name} is not valid: {short(error)}") from error
-    if not isinstance(found, dict):
-        raise DataError(f"the configuration {name} holds no KEY: VALUE")
-    return found
-
-
-def _nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
-    """How many values ``node`` comes to once aliases are written out; one in itself to infinity.
-
-    Raises:
-        DataError: a key that is there twice, of which yaml would take the last.
-    """
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) in known:
-        return known[id(node)]
-    known[id(node)] = float("inf")
-    parts = node.value
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise DataError(f"line {line} has {key.value} a second time; remove one of them")
-            seen.add(key.value)
-        parts = [part for pair in node.value for part in pair]
-    known[id(node)] = 1 + sum(_nodes(part, known) for part in parts)
-    return known[id(node)]
 
 
 def ablate(cfg: CfgNode, name: str) -> None:

@@ -31,7 +31,8 @@ def summarize(selection: Selection, images: ImageSet, seconds: float, next_step:
     """
     columns, shares = selection.columns, class_kept_shares(selection, images)
     n, k = selection.num_samples, selection.num_kept
-    dropped = np.flatnonzero(~columns["kept"].astype(bool))
+    # Of what never had a finite loss nothing is known; it stands in a line of its own.
+    dropped = np.flatnonzero(~columns["kept"].astype(bool) & (columns["times_seen"] > 0))
     by_loss = columns["key"][dropped[np.argsort(columns["mean_loss"][dropped], kind="stable")]]
     ratio = selection.soft_ratio if selection.soft_ratio is not None else k / n
     held = "held" if abs(ratio - selection.keep_ratio) <= TOLERANCE else "NOT HELD"

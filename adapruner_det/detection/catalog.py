@@ -29,6 +29,7 @@ from .checks import (
     CheckedSet,
     checked_set,
     class_names,
+    collector_paused,
     fault_key,
     leave_out,
     read_dataset,
@@ -36,7 +37,7 @@ from .checks import (
     set_apart_from_files,
 )
 from .faults import BoxCounts, has_object, raise_faults
-from .identity import sample_digest, sample_key, with_sizes
+from .identity import sample_digest, sample_key, with_file_digests, with_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class SampleIndex:
 
     Attributes:
         keys: the N keys, sorted.
-        digests: (N,) uint64, of each sample's annotations.
+        digests: (N,) uint64, of each sample's image and annotations.
         dicts: Detectron2's dict of each sample, with ``sample_index`` added; serialised, so that
             processes that load share them.
         dataset_names: the data sets they come from.
@@ -85,6 +86,7 @@ class SampleIndex:
         return replace(index, excluded=excluded)
 
     @classmethod
+    @collector_paused()
     def from_dicts(cls, datasets: dict[str, list[dict[str, Any]]]) -> SampleIndex:
         """The samples of ``datasets``, name → Detectron2 dicts.
 
@@ -110,6 +112,11 @@ class SampleIndex:
         dicts = [{**by_key[key], "sample_index": i} for i, key in enumerate(keys)]
         serialised = DatasetFromList(dicts, copy=False, serialize=True)
         return cls(keys, digests, serialised, tuple(datasets))
+
+    @property
+    def digest_of(self) -> str:
+        """What the digests are of, as :class:`Selection` has it: ``bytes`` once images are read."""
+        return "bytes" if all(d.get("file_digest") for d in self.dicts) else ""
 
     def fingerprints(self) -> dict[str, str]:
         """Data-set name → fingerprint of its keys and annotations."""
@@ -223,7 +230,7 @@ class _KeptPart:
         boxes = BoxCounts()  # pruning has said what is wrong with them
         sound = [boxes.sort_out(d, d["file_name"]) for d in with_sizes(found)]
         dicts = {sample_key(self._base, d): d for d in sound}
-        self._check(dicts)
+        self._check(dicts if self._selection.digest_of != "bytes" else _digested(dicts))
         return [d for key, d in dicts.items() if key in self._kept]
 
     def _check(self, dicts: dict[str, dict[str, Any]]) -> None:
@@ -241,6 +248,10 @@ class _KeptPart:
             columns=self._part,
         )
         part.check(keys, np.array([sample_digest(dicts[k]) for k in keys], dtype=np.uint64))
+
+
+def _digested(dicts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return dict(zip(dicts, with_file_digests(list(dicts.values())), strict=True))
 
 
 def require_registered(name: str) -> None:

@@ -5,15 +5,18 @@ Shape letters: N samples.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 from torch import nn
 
 from ..errors import DataError
@@ -71,6 +74,19 @@ class UsablePart:
         )
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python from looking for garbage among the many objects of a data set, which all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@collector_paused()
 def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
     """Read a registered data set and look at all its samples and their image files.
 
@@ -230,16 +246,20 @@ def _sample_problem(sample: dict[str, Any], place: int) -> str:
         box = annotation.get("bbox")
         if box is None:
             return f"{who} has no bbox in {what}"
-        if not _is_box(box):
+        if not _is_box(box, annotation.get("bbox_mode")):
             return f"{who} has the bbox {box!r} in {what}: it must be 4 numbers"
+        if annotation.get("iscrowd", 0) not in (0, 1):
+            return f"{who} has the iscrowd {annotation['iscrowd']!r} in {what}: it must be 0 or 1"
         if not _is_whole(annotation.get("category_id")) or annotation["category_id"] < 0:
             return f"{who} has the category_id {annotation.get('category_id')!r} in {what}"
     return ""
 
 
-def _is_box(box: Any) -> bool:
+def _is_box(box: Any, mode: Any) -> bool:
     """Whether it is 4 numbers, or the 5 of a rotated box; they may be NaN."""
-    if isinstance(box, (str, bytes)) or not hasattr(box, "__len__") or len(box) not in (4, 5):
+    if isinstance(box, (str, bytes)) or not hasattr(box, "__len__"):
+        return False
+    if len(box) != (5 if mode == BoxMode.XYWHA_ABS else 4):
         return False
     return all(map(_is_number, box))
 

@@ -138,6 +138,9 @@ def _checked(data: Any, file: str) -> _Content:
     for category in categories:
         if not isinstance(category["id"], int) or not isinstance(category.get("name"), str):
             raise DataError(f"{file}: the category {category} needs a whole id and a name")
+    alike = [n for n, count in Counter(c["name"] for c in categories).items() if count > 1]
+    if alike:
+        raise DataError(f"{file}: two categories are called {alike[0]!r}; give each its own name")
     class_of = {c["id"]: i for i, c in enumerate(categories)}
     images = sorted(data["images"], key=lambda image: image["id"])
     annotations = defaultdict(list)

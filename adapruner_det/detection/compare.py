@@ -93,7 +93,15 @@ def compare_seed(cfg: CfgNode, seed: int) -> tuple[list[Run], Selection]:
     trainer, run = _timed(_seeded(cfg, seed, "prune"), PruningTrainer, "prune", len(index))
     selected = trainer.selection
     drawn = random_selection(
-        index.keys, index.digests, index.fingerprints(), selected.keep_ratio, seed
+        index.keys,
+        index.digests,
+        index.fingerprints(),
+        selected.keep_ratio,
+        seed,
+        excluded=index.excluded,
+        class_names=index.class_names(),
+        classes=index.classes(),
+        digest_of=index.digest_of,
     )
     runs = [run]
     for part, selection in (("all", None), ("random", drawn), ("selected", selected)):

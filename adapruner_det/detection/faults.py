@@ -27,6 +27,7 @@ NOT_FINITE = "not a finite number"
 NO_AREA = "without area"
 OUTSIDE = "wholly outside their image"
 BEYOND = "reaching beyond their image, where they are cut off"
+NORMALISED = "with no coordinate above 1, as if they were shares of the image in place of pixels"
 
 _WITH_SIDES = (BoxMode.XYWH_ABS, BoxMode.XYWH_REL)
 
@@ -78,6 +79,8 @@ def box_problem(annotation: dict[str, Any], height: int, width: int) -> str:
         return NO_AREA
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
         return OUTSIDE
+    if max(x1, y1) <= 1 < min(height, width):
+        return NORMALISED
     if min(x0, y0) < -SLACK or x1 > width + SLACK or y1 > height + SLACK:
         return BEYOND
     return ""

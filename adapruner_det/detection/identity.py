@@ -20,13 +20,14 @@ def sample_key(dataset_name: str, sample: dict[str, Any]) -> str:
 
 
 def sample_digest(sample: dict[str, Any]) -> int:
-    """64 bits over the image's file name, its size, and all its boxes with their classes.
+    """64 bits over the bytes of the image's file, its size, and all its boxes with their classes.
 
-    Crowd boxes and boxes that cannot be trained on count as well.
+    Crowd boxes and boxes that cannot be trained on count as well. Without a ``file_digest`` the
+    name of the file stands for its bytes, as in selections of version 0.1.
     """
     annotations = [*sample.get("annotations", ()), *sample.get("unusable_annotations", ())]
     crowds = _rows([a for a in annotations if a.get("iscrowd")])
-    name = os.path.basename(sample["file_name"])
+    name = sample.get("file_digest") or os.path.basename(sample["file_name"])
     size = [_whole(sample.get(side)) for side in ("height", "width")]
     content = [name, *size, _rows(annotations)]
     return digest(json.dumps(content + [crowds] if crowds else content))
@@ -60,3 +61,9 @@ def with_sizes(dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _size(facts: ImageFacts) -> dict[str, int]:
     return {"height": facts.height, "width": facts.width}
+
+
+def with_file_digests(dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples with the ``file_digest`` of their image, empty where it cannot be read."""
+    facts = check_images([str(d["file_name"]) for d in dicts], "reading images")
+    return [{**d, "file_digest": facts[str(d["file_name"])].digest} for d in dicts]

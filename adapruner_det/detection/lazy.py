@@ -48,6 +48,9 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     cfg.ADAPRUNER.LAZY_DIGEST = hashlib.sha256(Path(config_file).read_bytes()).hexdigest()
     cfg.ADAPRUNER.LAZY_OVERRIDES = list(overrides)
 
+    for part in ("model", "optimizer", "lr_multiplier"):
+        if part not in lazy:
+            raise KeyError(f"it has no {part!r}")
     data, run = lazy.dataloader.train, lazy.train
     cfg.DATASETS.TRAIN = _names(data.dataset.names)
     cfg.DATASETS.TEST = ()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ..errors import DataError
 from .catalog import require_same_classes
+from .checks import collector_paused
 from .coco_set import register_coco_set
 from .voc_folder import register_voc_folder
 
 
+@collector_paused()
 def register_from_config(cfg: CfgNode) -> None:
     """Register what ``cfg.ADAPRUNER.VOC_FOLDERS`` and ``COCO_SETS`` list.
 
@@ -25,6 +28,9 @@ def register_from_config(cfg: CfgNode) -> None:
         DataError: an entry that does not parse, a name given twice, or data that are unfit.
     """
     node = cfg.ADAPRUNER
+    twice = [c for c, count in Counter(node.VOC_CLASSES).items() if count > 1]
+    if twice:
+        raise DataError(f"ADAPRUNER.VOC_CLASSES lists {twice[0]!r} twice; list each class once")
     names: list[str] = []
     for key in ("VOC_FOLDERS", "COCO_SETS"):
         if isinstance(node[key], str):

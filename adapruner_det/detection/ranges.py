@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from detectron2.config import CfgNode
 
 from ..errors import DataError
@@ -95,6 +96,10 @@ CHOICES = {
     "ADAPRUNER.CONTROLLER": ("dual", "paper"),
     "ADAPRUNER.NORMALIZE": ("median", "none"),
     "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
+    "INPUT.FORMAT": ("BGR", "RGB", "L", "YUV-BT.601"),
+    "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
+    "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
 }
 
 
@@ -107,5 +112,20 @@ def check_ranges(cfg: CfgNode) -> None:
             f"ADAPRUNER.ALPHA_END is {cfg.ADAPRUNER.ALPHA_END}, below ALPHA_START "
             f"{cfg.ADAPRUNER.ALPHA_START}; α rises"
         )
+    channels = 1 if cfg.INPUT.FORMAT == "L" else 3
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        if len(cfg.MODEL[key]) != channels:
+            raise DataError(
+                f"MODEL.{key} is {cfg.MODEL[key]}; INPUT.FORMAT {cfg.INPUT.FORMAT} has {channels} "
+                "channel(s)"
+            )
+    if not cfg.INPUT.MIN_SIZE_TRAIN:
+        raise DataError("INPUT.MIN_SIZE_TRAIN is empty; name at least one size, or (0,)")
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except (RuntimeError, TypeError) as error:
+        raise DataError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; it must be cpu, cuda or cuda:<number>"
+        ) from error
     if not cfg.OUTPUT_DIR or "\0" in cfg.OUTPUT_DIR:
         raise DataError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}; name a folder")

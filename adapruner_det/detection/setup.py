@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -20,13 +20,14 @@ from torch import nn
 
 from ..errors import DataError, one_line
 from ..files import locked, require_writable, set_aside, sweep
+from ..settings import check_yaml
 from .catalog import SampleIndex, require_datasets, require_same_classes
 from .checkpoints import check_weights, newest_whole, require_same_run
 from .checks import CheckedSet, checked_set, require_room_for_classes
 from .config import add_adapruner_config, resolve_device
 from .evaluation import require_evaluator
 from .fit import fit_to_data
-from .lazy import merge_lazy_config
+from .lazy import is_lazy, merge_lazy_config, pruning_mapper
 from .loader import check_sampler
 from .own_sets import register_from_config
 from .processes import start_processes
@@ -67,9 +68,12 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
             merge_lazy_config(cfg, config_file, overrides)
         else:
             if config_file:
+                check_yaml(config_file)
                 cfg.merge_from_file(config_file, allow_unsafe=False)
             cfg.merge_from_list(list(overrides))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # what a .py raises is its own
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
             f"{type(error).__name__}: {one_line(error)}; overrides are "
@@ -125,7 +129,7 @@ def check_training_inputs(
     index = SampleIndex.from_sets(cfg, check_datasets(cfg))
     for line in fit_to_data(cfg, index.dicts, processes):
         say(line)
-    require_room_for_classes(trial_model(cfg), index.dicts, index.class_names())
+    require_room_for_classes(_trial_run(cfg), index.dicts, index.class_names())
     return index
 
 
@@ -146,6 +150,8 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
             f"DATASETS.{part} \"('name',)\""
         )
     names = [*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST]
+    if len(set(cfg.DATASETS[part])) != len(cfg.DATASETS[part]):
+        raise DataError(f"DATASETS.{part} names a data set twice: {', '.join(cfg.DATASETS[part])}")
     require_datasets(names)
     sets = {name: checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE) for name in names}
     for name in cfg.DATASETS.TEST:
@@ -154,23 +160,44 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
     return sets
 
 
-def trial_model(cfg: CfgNode) -> nn.Module:
-    """The detector that ``cfg`` describes, on the CPU, made only to see that it can be.
+def _trial_run(cfg: CfgNode) -> nn.Module:
+    """The detector that ``cfg`` describes, on the CPU, made only to see that a run can begin.
 
     Raises:
-        DataError: what its parts say of settings that do not fit.
+        DataError: what the parts of a trainer say of settings that do not fit.
     """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     with torch.random.fork_rng():
-        try:
-            return EvaluatingTrainer.build_model(cfg)
-        except Exception as error:
-            raise DataError(
-                f"the model {cfg.MODEL.META_ARCHITECTURE} cannot be built: "
-                f"{type(error).__name__}: {one_line(error)}"
-            ) from error
+        model = _made("the model", "MODEL", lambda: EvaluatingTrainer.build_model(cfg))
+        optimizer = _made(
+            "the optimizer", "SOLVER", lambda: EvaluatingTrainer.build_optimizer(cfg, model)
+        )
+        _made(
+            "the schedule",
+            "SOLVER.LR_SCHEDULER_NAME, STEPS, WARMUP_METHOD",
+            lambda: EvaluatingTrainer.build_lr_scheduler(cfg, optimizer),
+        )
+        _made(
+            "the mapper",
+            "INPUT",
+            lambda: pruning_mapper(cfg) if is_lazy(cfg) else DatasetMapper(cfg, is_train=True),
+        )
+    return model
+
+
+def _made(what: str, keys: str, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns; a DataError with the keys that describe it for whatever it raises."""
+    try:
+        return make()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{what} that the configuration describes ({keys}) cannot be made: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,10 @@ class RunMixin:
     Checkpoints that are whole or absent, a state that no other run goes on from, and an end without
     loss when a signal asks for it. Several processes may train on the CPU too.
 
+    Args:
+        cfg: the configuration.
+        index: its training samples, where they have just been read; by default they are read.
+
     Attributes:
         trust_pickle: load weights from a ``.pkl``, which can run any code.
     """
@@ -64,9 +69,10 @@ class RunMixin:
     trust_pickle = False
     _kind = TRAIN
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, index: SampleIndex | None = None) -> None:
         show_data_errors_as_one_line()
         self._stop = StopRequest()
+        self._index = index
         if leaves_to_data(cfg):
             cfg = cfg.clone()
             cfg.defrost()
@@ -80,7 +86,9 @@ class RunMixin:
     @property
     def index(self) -> SampleIndex:
         """The samples of the run."""
-        return SampleIndex.from_config(self.cfg)
+        if self._index is None:
+            self._index = SampleIndex.from_config(self.cfg)
+        return self._index
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Detectron2's hooks, between the run's identity and the one that ends it early."""
@@ -172,6 +180,11 @@ class PruningMixin(RunMixin):
     selection: Selection | None = None
     _kind = PRUNE
 
+    def __init__(self, cfg: CfgNode, index: SampleIndex | None = None) -> None:
+        if index is not None:  # DefaultTrainer asks for the loader with cfg alone
+            self.build_train_loader = partial(type(self).build_train_loader, index=index)
+        super().__init__(cfg, index)
+
     @property
     def index(self) -> SampleIndex:
         """The samples of the run."""
@@ -191,10 +204,11 @@ class PruningMixin(RunMixin):
         return super().build_optimizer(cfg, model.detector)  # which may go by parameter names
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> PruningLoader:
+    def build_train_loader(cls, cfg: CfgNode, index: SampleIndex | None = None) -> PruningLoader:
         inherited = super().build_train_loader
         if inherited.__func__ in STOCK_LOADERS:
-            return build_pruning_train_loader(cfg, pruning_mapper(cfg) if is_lazy(cfg) else None)
+            mapper = pruning_mapper(cfg) if is_lazy(cfg) else None
+            return build_pruning_train_loader(cfg, mapper, index)
         return inherited(cfg)  # the user's own, with a mapper of its own
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
@@ -309,6 +323,7 @@ def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> S
         config_digest=config_digest(cfg),
         libraries=["detectron2"],
         excluded=loader.index.excluded,
+        digest_of=loader.index.digest_of,
         class_names=loader.index.class_names(),
         classes=loader.index.classes(),
     )

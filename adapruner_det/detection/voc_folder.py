@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import stat
 import unicodedata
 import xml.etree.ElementTree as ET
@@ -343,6 +344,8 @@ def _image_files(folder: Path) -> dict[str, str]:
     return {stem: path for stem, (_, path) in found.items()}
 
 
+_CAPITAL_TAG = re.compile(rb"<[A-Z]")
+
 _Stamp = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 
 #: Path → what it held when it was last read: a data set is asked for several times in a run.
@@ -372,9 +375,11 @@ def _root_element(path: str) -> ET.Element:
     if b"<!ENTITY" in plain or b"<!DOCTYPE" in plain:
         raise DataError(f"the annotation {path} defines entities, which are not read")
     root = ET.fromstring(text)
-    if b"xmlns" in plain:
+    if b"xmlns" in plain or _CAPITAL_TAG.search(plain):
         for element in root.iter():
-            element.tag = element.tag.rpartition("}")[2]
+            element.tag = element.tag.rpartition("}")[2].lower()
+    if root.tag != "annotation":
+        raise DataError(f"{path} is no annotation: it begins with <{root.tag}>")
     return root
 
 
@@ -398,9 +403,12 @@ def _boxes(obj: ET.Element, file: str) -> list[_Box]:
 
     Those of its parts, as VOC has them for people, are not among them.
     """
-    name = (obj.findtext("name") or "").strip()
-    if not name:
+    names = [(name.text or "").strip() for name in obj.findall("name")]
+    if not any(names):
         raise DataError(f"{file} has an object without a name")
+    if len(names) > 1:
+        raise DataError(f"{file} has an object with {len(names)} names: {', '.join(names)}")
+    name = names[0]
     found = obj.findall("bndbox")
     if not found:
         raise DataError(f"{file} has an object {name!r} without a bndbox")
@@ -412,11 +420,15 @@ def _boxes(obj: ET.Element, file: str) -> list[_Box]:
 
 
 def _coordinates(box: ET.Element) -> tuple[float, float, float, float]:
-    sides = ("xmin", "ymin", "xmax", "ymax")
-    texts = [box.findtext(side) for side in sides]
-    if None in texts:
-        raise ValueError(f"it has no {sides[texts.index(None)]}")
-    x0, y0, x1, y1 = (float(str(text)) for text in texts)
+    texts = {child.tag: child.text or "" for child in box}
+    for side in ("xmin", "ymin", "xmax", "ymax"):
+        if side not in texts:
+            raise ValueError(f"it has no {side}")
+        if "_" in texts[side]:  # which Python takes for a separator of digits
+            raise ValueError(f"could not convert string to float: {texts[side]!r}")
+    if len(texts) != len(box):
+        raise ValueError("it has a side twice")
+    x0, y0, x1, y1 = (float(texts[side]) for side in ("xmin", "ymin", "xmax", "ymax"))
     if not all(map(math.isfinite, (x0, y0, x1, y1))):
         raise ValueError(f"{[x0, y0, x1, y1]} is not finite")
     return x0, y0, x1, y1

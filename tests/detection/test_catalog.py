@@ -1,5 +1,7 @@
 import copy
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +36,9 @@ def two_sets(tmp_path):
 
 def select(*names, keep_ratio=0.9, seed=0):
     index = SampleIndex.from_config(toy_cfg("yolo_darknet", "unused", "DATASETS.TRAIN", names))
-    return random_selection(index.keys, index.digests, index.fingerprints(), keep_ratio, seed)
+    return random_selection(
+        index.keys, index.digests, index.fingerprints(), keep_ratio, seed, digest_of=index.digest_of
+    )
 
 
 def read(name):
@@ -193,8 +197,8 @@ def test_other_data_is_refused_naming_the_first_three_keys_that_differ(two_sets)
     message = str(caught.value)
     assert "4 of 10 samples differ" in message
     assert "toy/im3 (missing here)" in message
-    assert "toy/im5 (annotated otherwise)" in message
-    assert "toy/im7 (annotated otherwise)" in message
+    assert "toy/im5 (another image or annotated otherwise)" in message
+    assert "toy/im7 (another image or annotated otherwise)" in message
     assert "im99" not in message
 
 
@@ -210,7 +214,26 @@ def test_data_moved_to_another_folder_is_the_same_data(two_sets):
     toy, _ = two_sets
     (name,) = register_kept(select("toy"))
     for sample in toy:
-        sample["file_name"] = sample["file_name"].replace("toy", "moved")
+        moved = Path(sample["file_name"]).parent.with_name("moved") / Path(sample["file_name"]).name
+        moved.parent.mkdir(exist_ok=True)
+        sample["file_name"] = shutil.copy(sample["file_name"], moved)
+    assert len(DatasetCatalog.get(name)) == 9
+
+
+def test_another_picture_under_the_same_name_is_other_data(two_sets):
+    toy, _ = two_sets
+    (name,) = register_kept(select("toy"))
+    shutil.copy(toy[3]["file_name"], toy[5]["file_name"])  # of the same size
+    with pytest.raises(DataError, match=r"first toy/im5 \(another image"):
+        DatasetCatalog.get(name)
+
+
+def test_a_selection_of_0_1_is_known_by_the_names_of_its_files(two_sets):
+    toy, _ = two_sets
+    index = SampleIndex.from_dicts({"toy": toy})  # as no image was read
+    data = index.keys, index.digests, index.fingerprints()
+    (name,) = register_kept(random_selection(*data, 0.9, 0))
+    assert index.digest_of == ""
     assert len(DatasetCatalog.get(name)) == 9
 
 
@@ -305,7 +328,7 @@ def test_the_same_images_of_other_data_have_a_name_of_their_own(two_sets):
     (other,) = register_kept(select("toy", keep_ratio=1.0))
     assert one != other
     assert len(DatasetCatalog.get(other)) == 10
-    with pytest.raises(DataError, match="toy/im0 .annotated otherwise"):
+    with pytest.raises(DataError, match="toy/im0 .another image or annotated otherwise"):
         DatasetCatalog.get(one)
 
 
@@ -322,7 +345,9 @@ def test_what_a_run_left_out_stays_out_and_is_not_missed(tmp_path):
     register("whole", dicts)
     register("toy", dicts)
     index = SampleIndex.from_dicts({"toy": dicts[:4]})
-    chosen = random_selection(index.keys, index.digests, index.fingerprints(), 1.0, 0)
+    chosen = random_selection(
+        index.keys, index.digests, index.fingerprints(), 1.0, 0, digest_of=index.digest_of
+    )
     selection = excluding(chosen, "im4", "im5")
     (name,) = register_kept(selection)
     assert read(name) == {"im0", "im1", "im2", "im3"}

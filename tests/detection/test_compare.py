@@ -126,7 +126,9 @@ class Pruning(Training):
         seed = self.cfg.SEED
         kept = np.isin(np.arange(10), (np.arange(7) + seed) % 10)
         columns = {"key": np.array(index.keys), "digest": index.digests, "kept": kept}
-        return Selection("stub", 0.7, seed, index.fingerprints(), columns)
+        return Selection(
+            "stub", 0.7, seed, index.fingerprints(), columns, digest_of=index.digest_of
+        )
 
 
 @pytest.fixture
@@ -143,7 +145,9 @@ def stubbed(toy, tmp_path, monkeypatch):
 def expected_runs(cfg, seed):
     """What the stubbed trainings of a seed come to, by hand."""
     index = SampleIndex.from_config(cfg)
-    drawn = random_selection(index.keys, index.digests, index.fingerprints(), 0.7, seed)
+    drawn = random_selection(
+        index.keys, index.digests, index.fingerprints(), 0.7, seed, digest_of=index.digest_of
+    )
     everything = [f"im{i}" for i in range(10)]
     return {
         "prune": everything,

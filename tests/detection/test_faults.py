@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from adapruner_det.detection.faults import (
     BEYOND,
     NO_AREA,
+    NORMALISED,
     NOT_FINITE,
     OUTSIDE,
     SLACK,
@@ -82,7 +83,7 @@ numbers = st.one_of(st.floats(), st.integers(), st.floats(-10, 80), st.integers(
 @given(st.lists(numbers, min_size=4, max_size=4), st.sampled_from([XYXY, XYWH]))
 def test_whatever_numbers_a_box_has_it_is_of_one_kind(values, mode):
     found = box_problem(box(values, mode), 48, 64)
-    assert found in ("", BEYOND, *UNUSABLE)
+    assert found in ("", BEYOND, NORMALISED, *UNUSABLE)
     if not found:  # what is fit has corners in the image, but for the slack
         x0, y0, x1, y1 = values if mode == XYXY else [*values[:2], *map(sum, _sides(values))]
         assert -SLACK <= x0 < x1 <= 64 + SLACK and -SLACK <= y0 < y1 <= 48 + SLACK
@@ -90,6 +91,17 @@ def test_whatever_numbers_a_box_has_it_is_of_one_kind(values, mode):
 
 def _sides(values):
     return (values[0], values[2]), (values[1], values[3])
+
+
+def test_shares_of_the_image_in_place_of_pixels_are_said_and_kept(caplog):
+    shares, pixels = box([0.1, 0.2, 0.5, 0.5], XYWH), box([0.5, 0.5, 2.0, 1.0], XYWH)
+    assert box_problem(shares, 48, 64) == NORMALISED and box_problem(pixels, 48, 64) == ""
+    assert box_problem(box([0, 0, 1, 1], XYXY), 1, 1) == ""  # an image of one pixel
+    counts = BoxCounts()
+    sample = {"file_name": "a.png", "height": 48, "width": 64, "annotations": [shares, pixels]}
+    assert counts.sort_out(sample, "a.png")["annotations"] == [shares, pixels]
+    counts.warn("own")
+    assert "1 box(es) with no coordinate above 1" in caplog.text and "left out" not in caplog.text
 
 
 def test_corners_where_sides_are_meant_are_known_by_fitting_so():

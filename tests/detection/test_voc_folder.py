@@ -549,3 +549,32 @@ def test_the_same_again_changes_nothing_and_another_set_is_refused(folder, tmp_p
     assert len(DatasetCatalog.get("pets")) == 2
     with pytest.raises(DataError, match="'voc_2007_test' belongs to another"):
         register_voc_folder("voc_2007_test", folder, "test")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (
+            "<name>dog</name>",
+            "<name>dog</name><name>cat</name>",
+            "an object with 2 names: dog",
+        ),
+        ("<xmin>", "<xmin>1</xmin><xmin>", "it has a side twice"),
+        ("<xmin>1<", "<xmin>1_0<", "could not convert string to float: '1_0'"),
+        ("annotation>", "html>", "b.xml is no annotation: it begins with <html>"),
+    ],
+)
+def test_what_python_or_xml_would_let_pass_is_refused(folder, old, new, match):
+    file = folder / "Annotations/b.xml"
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(DataError, match=match):
+        load_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+def test_tags_in_capitals_are_those_in_small_letters(folder):
+    before = load_voc_folder(folder, "trainval", ["cat", "dog"])
+    for tag in ("annotation", "object", "bndbox", "xmin"):
+        for file in (folder / "Annotations").iterdir():
+            text = file.read_text().replace(f"<{tag}>", f"<{tag.title()}>")
+            file.write_text(text.replace(f"</{tag}>", f"</{tag.title()}>"))
+    assert load_voc_folder(folder, "trainval", ["cat", "dog"]) == before

@@ -39,7 +39,12 @@ def select(voc, folder, keep_ratio=0.7, **options):
         cfg = load_config("", tool_arguments(voc, folder, *options.get("overrides", ())))
         index = SampleIndex.from_config(cfg)
         selection = random_selection(
-            index.keys, index.digests, index.fingerprints(), keep_ratio, seed=0
+            index.keys,
+            index.digests,
+            index.fingerprints(),
+            keep_ratio,
+            seed=0,
+            digest_of=index.digest_of,
         )
         path = selection.save(folder / "selection.json")
     return str(path), {key.split("/")[1] for key in selection.kept_keys}
@@ -131,7 +136,7 @@ def test_eval_only_tests_the_given_weights_and_trains_nothing(
 @pytest.mark.parametrize(
     ("what", "parts"),
     [
-        ("other data", ["made from other data", "own_train/im2 (annotated otherwise)", "prune"]),
+        ("other data", ["made from other data", "own_train/im2 (another image", "prune"]),
         ("no such file", ["no selection at", "none.json", "tools/prune_net.py"]),
         ("not a selection", ["selection.json is not a selection"]),
         ("its columns are gone", ["selection.npz is missing", "beside it"]),

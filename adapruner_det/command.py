@@ -38,6 +38,13 @@ def with_output(overrides: Sequence[str], folder: str, lazy: bool = False) -> li
     return [*kept, "OUTPUT_DIR", folder]
 
 
+def beside(folder: str) -> str:
+    """Another folder, next to ``folder`` and named after it."""
+    path = os.path.normpath(folder)
+    inside = os.path.basename(path) in ("", ".", "..")
+    return os.path.join(path, "kept") if inside else f"{path}_kept"
+
+
 def _python() -> str:
     """``python`` where that is the interpreter that runs, else its path."""
     found = os.path.abspath(shutil.which("python") or "")

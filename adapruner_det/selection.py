@@ -332,7 +332,7 @@ def library_versions(*names: str) -> dict[str, str]:
 
 def check_keep_ratio(keep_ratio: float) -> None:
     """Raise a DataError unless ``keep_ratio`` is in (0, 1]."""
-    if keep_ratio is None or not 0.0 < keep_ratio <= 1.0:
+    if not 0.0 < keep_ratio <= 1.0:
         raise DataError(
             f"the keep ratio is {keep_ratio}; it must lie in (0, 1]: 0.9 keeps nine images in ten"
         )

@@ -11,7 +11,7 @@ import time
 
 from detectron2.utils import comm
 
-from adapruner_det.command import sibling_command, with_output
+from adapruner_det.command import beside, sibling_command, with_output
 from adapruner_det.detection.arguments import num_processes, tool_parser
 from adapruner_det.detection.run_state import PRUNE, run_identity
 from adapruner_det.detection.setup import check_pruning_inputs, load_config, run
@@ -38,7 +38,7 @@ def next_step(cfg, args, selection):
     words += ["--selection", selection]
     words += ["--num-gpus", str(args.num_gpus)] if args.num_gpus != 1 else []
     words += ["--trust-pickle"] if args.trust_pickle else []
-    folder = cfg.OUTPUT_DIR.rstrip("/") + "_kept"
+    folder = beside(cfg.OUTPUT_DIR)
     words += with_output(args.opts, folder, lazy=args.config_file.endswith(".py"))
     return sibling_command("train_pruned.py", words)
 

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import shlex
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from ..command import beside, sibling_command, with_output
 from ..errors import DataError, one_line, reported
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,8 +53,6 @@ def running() -> Iterator[None]:
     Ctrl-C outside of training, which saves first, ends with one line and 130.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if hasattr(sys.stdout, "reconfigure"):  # a file's name may have what a terminal cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with reported(), _memory_reported():
             yield
@@ -94,25 +90,5 @@ def train_command(
         opts: its overrides.
         output_dir: where it wrote; the training writes beside it.
     """
-    tool = os.path.join(os.path.dirname(sys.argv[0]), "train_cls.py")
-    words = [_python(), tool, "--config-file", config_file, "--selection", str(selection)]
-    return shlex.join([*words, *_without_output_dir(opts), "OUTPUT_DIR", beside(output_dir)])
-
-
-def beside(folder: str) -> str:
-    """Another folder, next to ``folder`` and named after it."""
-    path = os.path.normpath(folder)
-    inside = os.path.basename(path) in ("", ".", "..")
-    return os.path.join(path, "kept") if inside else f"{path}_kept"
-
-
-def _without_output_dir(opts: Sequence[str]) -> list[str]:
-    pairs = zip(opts[::2], opts[1::2], strict=False)
-    return [word for pair in pairs if pair[0] != "OUTPUT_DIR" for word in pair]
-
-
-def _python() -> str:
-    """``python`` where that is this interpreter, else its path."""
-    found = shutil.which("python")
-    same = found is not None and os.path.abspath(found) == os.path.abspath(sys.executable)
-    return "python" if same else sys.executable
+    words = ["--config-file", config_file, "--selection", str(selection)]
+    return sibling_command("train_cls.py", [*words, *with_output(opts, beside(output_dir))])

@@ -18,7 +18,7 @@ _POSITIVE = Range(0, math.inf, above=True)
 
 #: Dotted key → the interval of its number, or of each number in its list.
 RANGES = {
-    "ADAPRUNER.KEEP_RATIO": Range(0, 1, above=True),  # check_keep_ratio explains it
+    "ADAPRUNER.KEEP_RATIO": Range(),  # check_keep_ratio says between what
     "ADAPRUNER.WARMUP_EPOCHS": Range(-1),
     "ADAPRUNER.EPOCHS": _NUMBER,
     "ADAPRUNER.ALPHA_START": _POSITIVE,
@@ -105,8 +105,8 @@ CHOICES = {
 
 def check_ranges(cfg: CfgNode) -> None:
     """Raise a DataError for the first value of ``cfg`` that cannot be meant."""
-    check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
     check_settings(cfg, RANGES, CHOICES)
+    check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
     if cfg.ADAPRUNER.ALPHA_END < cfg.ADAPRUNER.ALPHA_START:
         raise DataError(
             f"ADAPRUNER.ALPHA_END is {cfg.ADAPRUNER.ALPHA_END}, below ALPHA_START "

@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
+from ..command import beside
 from ..errors import DataError, one_line
 from ..files import locked, require_writable, set_aside, sweep
 from ..settings import check_yaml
@@ -266,7 +267,7 @@ def require_elsewhere(selection: str, cfg: CfgNode) -> None:
     if _is_within(selection, cfg.OUTPUT_DIR):
         raise DataError(
             f"{selection} lies in OUTPUT_DIR {cfg.OUTPUT_DIR}, the folder of the run that made it: "
-            f"set another one, such as OUTPUT_DIR {cfg.OUTPUT_DIR.rstrip('/')}_kept"
+            f"set another one, such as OUTPUT_DIR {beside(cfg.OUTPUT_DIR)}"
         )
 
 

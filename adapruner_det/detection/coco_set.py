@@ -109,6 +109,11 @@ class _Content:
 _read: dict[str, tuple[tuple[int, int], _Content]] = {}
 
 
+def forget() -> None:
+    """Let go of the files that were read: nothing is to be read again soon."""
+    _read.clear()
+
+
 def _content(file: str) -> _Content:
     try:
         if not os.path.isfile(file):

@@ -27,7 +27,7 @@ from ..errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_l
 from ..selection import Selection, learned_selection
 from ..settings import config_digest
 from ..stopping import StopRequest
-from . import compat
+from . import coco_set, compat, voc_folder
 from .catalog import SampleIndex
 from .checkpoints import WholeCheckpointer, require_same_run
 from .checks import require_room_for_classes
@@ -183,6 +183,8 @@ class PruningMixin(RunMixin):
     def __init__(self, cfg: CfgNode, index: SampleIndex | None = None) -> None:
         if index is not None:  # DefaultTrainer asks for the loader with cfg alone
             self.build_train_loader = partial(type(self).build_train_loader, index=index)
+            coco_set.forget()  # a large data set takes gigabytes, of which the index is a part
+            voc_folder.forget()
         super().__init__(cfg, index)
 
     @property

@@ -352,6 +352,11 @@ _Stamp = tuple[int, int]  # size in bytes, time of the last change in nanosecond
 _parsed: dict[str, tuple[_Stamp, _Annotation]] = {}
 
 
+def forget() -> None:
+    """Let go of the annotations that were read: nothing is to be read again soon."""
+    _parsed.clear()
+
+
 def _parse(file: str) -> _Annotation:
     try:
         status = os.stat(file)

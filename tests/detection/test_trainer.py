@@ -24,8 +24,8 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import JSONWriter
 from torch import nn
 
-from adapruner_det import PruningMixin, PruningTrainer, Selection
-from adapruner_det.detection import compat
+from adapruner_det import PruningMixin, PruningTrainer, Selection, register_voc_folder
+from adapruner_det.detection import compat, voc_folder
 from adapruner_det.detection.catalog import SampleIndex, register_kept
 from adapruner_det.detection.loader import build_pruning_train_loader, sample_at
 from adapruner_det.detection.setup import check_pruning_inputs
@@ -39,7 +39,7 @@ from adapruner_det.detection.trainer import (
 from adapruner_det.errors import DataError, one_line
 from adapruner_det.methods.random import random_selection
 from adapruner_det.settings import config_digest
-from tests.detection.toy import register, squares, toy_cfg
+from tests.detection.toy import register, squares, toy_cfg, write_voc_folder
 
 
 class Stopped(Exception):
@@ -665,3 +665,16 @@ def test_two_processes_share_one_mask_and_one_model_and_save_and_resume(tmp_path
     mine, other = (torch.load(tmp_path / f"weights{rank}.pth") for rank in (0, 1))
     parameters = [name for name in mine if "running" not in name]
     assert all(torch.equal(mine[name], other[name]) for name in parameters)
+
+
+def test_samples_that_are_handed_over_are_not_read_again(tmp_path, monkeypatch):
+    root = write_voc_folder(tmp_path / "voc", train=10)
+    register_voc_folder("own", root, "train")
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "DATASETS.TRAIN", ("own",))
+    index = SampleIndex.from_config(cfg)
+    assert voc_folder._parsed
+    os.makedirs(cfg.OUTPUT_DIR)
+    monkeypatch.setattr(SampleIndex, "from_config", None)
+    trainer = PruningTrainer(cfg, index)
+    assert trainer.index is trainer.data_loader.index is index
+    assert not voc_folder._parsed  # nor kept in memory twice

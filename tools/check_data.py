@@ -15,7 +15,7 @@ import sys
 from adapruner_det.detection.catalog import require_datasets, require_same_classes
 from adapruner_det.detection.checks import checked_set, find_faults
 from adapruner_det.detection.setup import load_config
-from adapruner_det.errors import DataError, reported
+from adapruner_det.errors import DataError, one_line, reported
 
 
 def main():
@@ -42,7 +42,7 @@ def report(name):
     """Print the faults of one data set, or that it has none. Their number."""
     samples, faults = find_faults(name)
     for fault in faults:
-        print(fault.problem)
+        print(one_line(DataError(fault.problem)))  # a name may hold what a terminal obeys
     if not faults:
         checked_set(name)  # warns of faulty boxes
     boxes = sum(len(d.get("annotations", ())) for d in samples)

@@ -26,6 +26,7 @@ from adapruner_det.detection.setup import (
 )
 from adapruner_det.detection.trainer import EvaluatingTrainer, scale_schedule
 from adapruner_det.errors import reported
+from adapruner_det.modeling import require_known_anchors
 from adapruner_det.selection import Selection, lost_classes_line
 
 
@@ -69,6 +70,7 @@ def prepare(args):
     """The checked configuration of a training and its identity, or of an evaluation and None."""
     cfg = load_config(args.config_file, args.opts)
     if args.eval_only:
+        require_known_anchors(cfg)
         check_weights(cfg, args.trust_pickle)
         check_datasets(cfg, train=False)
         return cfg, None

@@ -159,13 +159,7 @@ class YOLOv3Tiny(DenseDetector):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         yolo = cfg.MODEL.YOLO
-        if "ADAPRUNER" in cfg and cfg.ADAPRUNER.AUTO_ANCHORS:
-            # Weights that were trained with anchors from the data detect nonsense with others.
-            raise DataError(
-                "the anchors are to be computed from the training data (ADAPRUNER.AUTO_ANCHORS), "
-                "which building a detector does not do; use the config.yaml in the OUTPUT_DIR of "
-                "the run that trained it, which says them"
-            )
+        require_known_anchors(cfg)
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
@@ -314,6 +308,19 @@ class YOLOv3Tiny(DenseDetector):
             boxes[solid].to(self.anchors),
             classes[solid].to(self.device),
             image.to(boxes.device)[solid].to(self.device),
+        )
+
+
+def require_known_anchors(cfg: CfgNode) -> None:
+    """Raise a DataError where ``cfg`` leaves the anchors to the training data.
+
+    Weights that were trained with anchors from there detect nonsense with others.
+    """
+    if "ADAPRUNER" in cfg and cfg.ADAPRUNER.AUTO_ANCHORS:
+        raise DataError(
+            "the anchors are to be computed from the training data (ADAPRUNER.AUTO_ANCHORS), which "
+            "only training does; to use trained weights give --config-file the config.yaml in the "
+            "OUTPUT_DIR of their run, which says them"
         )
 
 

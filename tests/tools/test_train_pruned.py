@@ -133,6 +133,28 @@ def test_eval_only_tests_the_given_weights_and_trains_nothing(
     assert not trained_on
 
 
+@pytest.mark.parametrize("detector", ["yolo_darknet", "faster_rcnn_fpn"])
+def test_eval_only_tests_with_the_anchors_of_the_training_run(
+    voc, tmp_path, monkeypatch, capsys, detector
+):
+    own = ["ADAPRUNER.AUTO_ANCHORS", True, "SOLVER.MAX_ITER", 2]
+    arguments = tool_arguments(voc, tmp_path / "out", *own, detector=detector)
+    assert run_here(monkeypatch, "train_pruned.py", *arguments) == 0
+    first = capsys.readouterr().out
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "out/model_final.pth")]
+    weights += ["OUTPUT_DIR", str(tmp_path / "eval")]
+
+    assert run_here(monkeypatch, "train_pruned.py", "--eval-only", *arguments, *weights) == 2
+    assert_one_error_line(capsys.readouterr().err, "AUTO_ANCHORS", "config.yaml")
+    assert not (tmp_path / "eval").exists()
+
+    written = ["--config-file", str(tmp_path / "out/config.yaml"), "--eval-only"]
+    assert run_here(monkeypatch, "train_pruned.py", *written, *weights) == 0
+    second = capsys.readouterr().out
+    lines = [[x for x in text.splitlines() if "copypaste" in x][-1] for text in (first, second)]
+    assert lines[0].split("copypaste")[1] == lines[1].split("copypaste")[1]
+
+
 @pytest.mark.parametrize(
     ("what", "parts"),
     [

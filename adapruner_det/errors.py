@@ -15,7 +15,6 @@ from types import TracebackType
 #: What an operating system says of a disk that takes no more, rather than of a fault in the code.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
 
-
 #: What is longer than this is shortened in the middle: names and paths can be of any length.
 MOST_CHARACTERS = 900
 

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 PART = ".part~"
 LOCK_FILE = ".lock"
 
+#: What a selection and the cuts of it are called in a run's folder, for :func:`set_aside`.
+SELECTION_FILES = ("selection*.json", "selection*.npz", "selection*.npz.new")
+
 _UMASK = os.umask(0)  # it can only be asked for by setting it
 os.umask(_UMASK)
 
@@ -172,6 +175,12 @@ def set_aside(folder: str | Path, patterns: Iterable[str]) -> Path | None:
         "The %d file(s) of an earlier run in %s are now in %s.", len(found), folder, target
     )
     return target
+
+
+def lies_in(path: str | Path, folder: str | Path) -> bool:
+    """Whether ``path``, or the file that it is a link to, is an entry of ``folder``."""
+    places = os.path.abspath(path), os.path.realpath(path)
+    return os.path.realpath(folder) in [os.path.realpath(os.path.dirname(p)) for p in places]
 
 
 def is_whole_zip(path: str | Path) -> bool:

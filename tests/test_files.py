@@ -554,3 +554,15 @@ def test_what_is_no_archive_is_not_whole(tmp_path):
     (tmp_path / "empty").touch()
     for name in ("text", "empty", "nowhere", "", "n\0ull"):
         assert not is_whole_zip(tmp_path / name)
+
+
+def test_a_file_lies_in_a_folder_by_its_name_or_by_what_it_leads_to(tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    for folder in (run, elsewhere):
+        folder.mkdir()
+        (folder / "x").touch()
+    (run / "to_elsewhere").symlink_to(elsewhere / "x")
+    (elsewhere / "to_run").symlink_to(run / "x")
+    for path in (run / "x", run / "to_elsewhere", elsewhere / "to_run", run / "not_there"):
+        assert files.lies_in(path, run)
+    assert not files.lies_in(elsewhere / "x", run) and not files.lies_in(run, run)

@@ -21,7 +21,7 @@ CHECKPOINT_FILE, PREVIOUS_FILE = "checkpoint.pt", "checkpoint.prev.pt"
 MODEL_FILE, SELECTION_FILE, RESULT_FILE = "model.pt", "selection.json", "result.json"
 
 #: The files of a run; those of an earlier one are set aside.
-RUN_FILES = ("checkpoint*.pt", MODEL_FILE, "selection*.json", "selection*.npz", RESULT_FILE)
+RUN_FILES = ("checkpoint*.pt", MODEL_FILE, *files.SELECTION_FILES, RESULT_FILE)
 
 
 def save_checkpoint(state: dict[str, Any], folder: str | Path) -> None:
@@ -115,12 +115,11 @@ def require_elsewhere(folder: str | Path, inputs: Iterable[str | None], resume: 
     if resume and has_checkpoint(folder):
         return
     for name in filter(None, inputs):
-        for path in (Path(os.path.abspath(name)), Path(os.path.realpath(name))):
-            if os.path.realpath(path.parent) == os.path.realpath(folder):
-                raise DataError(
-                    f"{name} lies in OUTPUT_DIR {str(folder)!r}, whose files a new run sets aside; "
-                    "set another OUTPUT_DIR"
-                )
+        if files.lies_in(name, folder):
+            raise DataError(
+                f"{name} lies in OUTPUT_DIR {str(folder)!r}, whose files a new run sets aside; "
+                "set another OUTPUT_DIR"
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:

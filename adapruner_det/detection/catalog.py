@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,16 @@ from ..errors import DataError
 from ..selection import Selection, fingerprint
 from .checks import (
     CheckedSet,
+    UsablePart,
     checked_set,
     class_names,
     collector_paused,
-    fault_key,
     leave_out,
     read_dataset,
-    read_with_faults,
     set_apart_from_files,
 )
-from .faults import BoxCounts, has_object, raise_faults
-from .identity import sample_digest, sample_key, with_file_digests, with_sizes
+from .faults import has_object
+from .identity import sample_digest, sample_key, with_file_digests
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class SampleIndex:
         serialised = DatasetFromList(dicts, copy=False, serialize=True)
         return cls(keys, digests, serialised, tuple(datasets))
 
-    @property
+    @cached_property
     def digest_of(self) -> str:
         """What the digests are of, as :class:`Selection` has it: ``bytes`` once images are read."""
         return "bytes" if all(d.get("file_digest") for d in self.dicts) else ""
@@ -129,6 +129,10 @@ class SampleIndex:
 
     def classes(self) -> list[list[int]]:
         """The category ids of each sample's boxes, one a box; those of crowds do not count."""
+        return self._classes
+
+    @cached_property
+    def _classes(self) -> list[list[int]]:
         return [
             [int(a["category_id"]) for a in d.get("annotations", ()) if not a.get("iscrowd")]
             for d in self.dicts
@@ -224,24 +228,16 @@ class _KeptPart:
         return hash((self._base, self.digest))
 
     def __call__(self) -> list[dict[str, Any]]:
-        found, faults = read_with_faults(self._base)
-        excluded = self._selection.excluded
-        raise_faults([f for f in faults if fault_key(self._base, f) not in excluded])
-        boxes = BoxCounts()  # pruning has said what is wrong with them
-        sound = [boxes.sort_out(d, d["file_name"]) for d in with_sizes(found)]
-        dicts = {sample_key(self._base, d): d for d in sound}
+        reader = DatasetCatalog[self._base]
+        usable = UsablePart(self._base, reader, self._selection.excluded)
+        dicts = {sample_key(self._base, d): d for d in usable()}
         self._check(dicts if self._selection.digest_of != "bytes" else _digested(dicts))
         return [d for key, d in dicts.items() if key in self._kept]
 
     def _check(self, dicts: dict[str, dict[str, Any]]) -> None:
-        """Compare with what was selected from.
-
-        Images that training filtered out, and faulty ones that were left out, do not count.
-        """
-        chosen, excluded = set(self._part["key"].tolist()), self._selection.excluded
-        keys = sorted(
-            k for k, d in dicts.items() if k in chosen or (has_object(d) and k not in excluded)
-        )
+        """Compare with what was selected from; images that training filtered out do not count."""
+        chosen = set(self._part["key"].tolist())
+        keys = sorted(k for k, d in dicts.items() if k in chosen or has_object(d))
         part = replace(
             self._selection,
             datasets={self._base: self._selection.datasets[self._base]},

@@ -133,7 +133,7 @@ def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
     Raises:
         DataError: a data set that cannot be read at all.
     """
-    dicts, faults = read_with_faults(name)
+    dicts, faults = _read(name, DatasetCatalog[name])
     sound = []
     for place, sample in enumerate(dicts):
         problem = _sample_problem(sample, place)
@@ -156,16 +156,8 @@ def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
     return usable, faults
 
 
-def read_with_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
-    """The dicts of a registered data set, and the samples that its reader finds faulty.
-
-    Raises:
-        DataError: a data set that cannot be read at all.
-    """
-    return _read(name, DatasetCatalog[name])
-
-
 def _read(name: str, reader: Reader) -> tuple[list[dict[str, Any]], list[Fault]]:
+    """The dicts that ``reader`` has of a registered data set, and the samples it finds faulty."""
     meta = MetadataCatalog.get(name)
     if hasattr(reader, "read"):  # one of this project's, which tells the faulty samples apart
         return reader.read()

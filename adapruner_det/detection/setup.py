@@ -20,7 +20,7 @@ from torch import nn
 
 from ..command import beside
 from ..errors import DataError, one_line
-from ..files import locked, require_writable, set_aside, sweep
+from ..files import SELECTION_FILES, lies_in, locked, require_writable, set_aside, sweep
 from ..settings import check_yaml
 from .catalog import SampleIndex, require_datasets, require_same_classes
 from .checkpoints import check_weights, newest_whole, require_same_run
@@ -41,9 +41,7 @@ logger = logging.getLogger(__name__)
 RUN_FILES = (
     "model_*.pth",
     "last_checkpoint",
-    "selection*.json",
-    "selection*.npz",
-    "selection*.npz.new",
+    *SELECTION_FILES,
     "metrics.json",
     "*_coco_format.json",
 )
@@ -255,7 +253,7 @@ def run_folder(
 def _refuse_own_files(cfg: CfgNode) -> None:
     """A new run sets its folder's checkpoints aside, so it cannot start from one of them."""
     weights = cfg.MODEL.WEIGHTS
-    if weights and "://" not in weights and _is_within(weights, cfg.OUTPUT_DIR):
+    if weights and "://" not in weights and lies_in(weights, cfg.OUTPUT_DIR):
         raise DataError(
             f"MODEL.WEIGHTS {weights} lies in OUTPUT_DIR {cfg.OUTPUT_DIR}, whose checkpoints a new "
             "run sets aside: set another OUTPUT_DIR"
@@ -264,15 +262,11 @@ def _refuse_own_files(cfg: CfgNode) -> None:
 
 def require_elsewhere(selection: str, cfg: CfgNode) -> None:
     """Raise a DataError where a selection lies in the folder of the run that takes it."""
-    if _is_within(selection, cfg.OUTPUT_DIR):
+    if lies_in(selection, cfg.OUTPUT_DIR):
         raise DataError(
             f"{selection} lies in OUTPUT_DIR {cfg.OUTPUT_DIR}, the folder of the run that made it: "
             f"set another one, such as OUTPUT_DIR {beside(cfg.OUTPUT_DIR)}"
         )
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return os.path.dirname(os.path.realpath(path)) == os.path.realpath(folder)
 
 
 def _start(

@@ -10,19 +10,19 @@ from .core import AdaPruner
 from .selection import Selection
 
 if TYPE_CHECKING:
-    from .detection.catalog import register_selection
-    from .detection.coco_set import register_coco_set
     from .detection.config import add_adapruner_config
-    from .detection.trainer import PruningMixin, PruningTrainer
-    from .detection.voc_folder import register_voc_folder
+    from .detection.data.coco_set import register_coco_set
+    from .detection.data.samples import register_selection
+    from .detection.data.voc_folder import register_voc_folder
+    from .detection.training.trainer import PruningMixin, PruningTrainer
 
 _LAZY = {
     "add_adapruner_config": "config",
-    "register_coco_set": "coco_set",
-    "register_selection": "catalog",
-    "register_voc_folder": "voc_folder",
-    "PruningMixin": "trainer",
-    "PruningTrainer": "trainer",
+    "register_coco_set": "data.coco_set",
+    "register_selection": "data.samples",
+    "register_voc_folder": "data.voc_folder",
+    "PruningMixin": "training.trainer",
+    "PruningTrainer": "training.trainer",
 }
 
 __all__ = [

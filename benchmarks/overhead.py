@@ -40,8 +40,8 @@ from torch import nn
 
 from adapruner_det import AdaPruner, add_adapruner_config
 from adapruner_det.core import Schedule
-from adapruner_det.detection.meta_arch import PrunedDetector
 from adapruner_det.detection.per_image.serial import serial_losses
+from adapruner_det.detection.training.weighting import PrunedDetector
 
 RESULTS = Path(__file__).parent / "results" / "overhead.md"
 NUM_SAMPLES = 16551  # of VOC 2007 + 2012 trainval

@@ -35,7 +35,7 @@ ANNOTATION = """<annotation><size><width>64</width><height>64</height><depth>3</
 RUNNER = """
 import runpy, sys, time
 from detectron2.engine import HookBase
-from adapruner_det.detection.trainer import PruningTrainer
+from adapruner_det.detection.training.trainer import PruningTrainer
 
 clock, *sys.argv = sys.argv[1:]
 

@@ -13,13 +13,7 @@ from yacs.config import CfgNode as YacsNode
 from adapruner_det import add_adapruner_config
 from adapruner_det.classification.config import get_config
 from adapruner_det.errors import DataError
-from adapruner_det.settings import (
-    WITHOUT_EFFECT,
-    Range,
-    check_settings,
-    config_digest,
-    leaves,
-)
+from adapruner_det.settings import WITHOUT_EFFECT, Range, check_settings, config_digest, leaves
 from tests import apart
 
 INF, NAN = math.inf, math.nan

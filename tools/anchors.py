@@ -13,9 +13,9 @@ import argparse
 
 import yaml
 
-from adapruner_det.detection.catalog import SampleIndex, require_datasets
-from adapruner_det.detection.fit import propose_anchors
+from adapruner_det.detection.data.samples import SampleIndex, require_datasets
 from adapruner_det.detection.setup import load_config
+from adapruner_det.detection.training.fit import propose_anchors
 from adapruner_det.errors import reported
 
 

@@ -12,8 +12,8 @@ import argparse
 import logging
 import sys
 
-from adapruner_det.detection.catalog import require_datasets, require_same_classes
-from adapruner_det.detection.checks import checked_set, find_faults
+from adapruner_det.detection.data.checks import checked_set, find_faults
+from adapruner_det.detection.data.samples import require_datasets, require_same_classes
 from adapruner_det.detection.setup import load_config
 from adapruner_det.errors import DataError, one_line, reported
 

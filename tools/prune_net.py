@@ -13,10 +13,10 @@ from detectron2.utils import comm
 
 from adapruner_det.command import beside, sibling_command, with_output
 from adapruner_det.detection.arguments import num_processes, tool_parser
-from adapruner_det.detection.run_state import PRUNE, run_identity
 from adapruner_det.detection.setup import check_pruning_inputs, load_config, run
 from adapruner_det.detection.summary import summarize
-from adapruner_det.detection.trainer import PruningTrainer
+from adapruner_det.detection.training.run_state import PRUNE, run_identity
+from adapruner_det.detection.training.trainer import PruningTrainer
 from adapruner_det.errors import DataError, reported
 
 

@@ -9,14 +9,13 @@ tools/train_pruned.py --config-file ... --eval-only MODEL.WEIGHTS output/model_f
 import sys
 
 from adapruner_det.detection.arguments import num_processes, tool_parser
-from adapruner_det.detection.catalog import (
+from adapruner_det.detection.data.samples import (
     SampleIndex,
     leave_out_excluded,
     register_kept,
     register_selection,
 )
-from adapruner_det.detection.checkpoints import WholeCheckpointer, check_weights
-from adapruner_det.detection.run_state import TRAIN, run_identity
+from adapruner_det.detection.modeling import require_known_anchors
 from adapruner_det.detection.setup import (
     check_datasets,
     check_training_inputs,
@@ -24,9 +23,10 @@ from adapruner_det.detection.setup import (
     require_elsewhere,
     run,
 )
-from adapruner_det.detection.trainer import EvaluatingTrainer, scale_schedule
+from adapruner_det.detection.training.checkpoints import WholeCheckpointer, check_weights
+from adapruner_det.detection.training.run_state import TRAIN, run_identity
+from adapruner_det.detection.training.trainer import EvaluatingTrainer, scale_schedule
 from adapruner_det.errors import reported
-from adapruner_det.modeling import require_known_anchors
 from adapruner_det.selection import Selection, lost_classes_line
 
 

@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from ..methods.random import random_selection
 from ..selection import Selection
-from .catalog import SampleIndex, register_kept
-from .own_sets import register_from_config
-from .trainer import EvaluatingTrainer, PruningTrainer, scale_schedule
+from .data.own_sets import register_from_config
+from .data.samples import SampleIndex, register_kept
+from .training.trainer import EvaluatingTrainer, PruningTrainer, scale_schedule
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import logging
 import torch
 from detectron2.config import CfgNode as CN
 
-from ..modeling import add_yolo_config
+from .modeling import add_yolo_config
 
 logger = logging.getLogger(__name__)
 

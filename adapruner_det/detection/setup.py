@@ -22,18 +22,18 @@ from ..command import beside
 from ..errors import DataError, one_line
 from ..files import SELECTION_FILES, lies_in, locked, require_writable, set_aside, sweep
 from ..settings import check_yaml
-from .catalog import SampleIndex, require_datasets, require_same_classes
-from .checkpoints import check_weights, newest_whole, require_same_run
-from .checks import CheckedSet, checked_set, require_room_for_classes
 from .config import add_adapruner_config, resolve_device
-from .evaluation import require_evaluator
-from .fit import fit_to_data
-from .lazy import is_lazy, merge_lazy_config, pruning_mapper
-from .loader import check_sampler
-from .own_sets import register_from_config
-from .processes import start_processes
+from .data.checks import CheckedSet, checked_set, require_room_for_classes
+from .data.evaluators import require_evaluator
+from .data.loader import check_sampler
+from .data.own_sets import register_from_config
+from .data.samples import SampleIndex, require_datasets, require_same_classes
 from .ranges import check_ranges
-from .trainer import EvaluatingTrainer, build_pruner
+from .training.checkpoints import check_weights, newest_whole, require_same_run
+from .training.fit import fit_to_data
+from .training.lazy import is_lazy, merge_lazy_config, pruning_mapper
+from .training.processes import start_processes
+from .training.trainer import EvaluatingTrainer, build_pruner
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from adapruner_det.detection.voc_folder import load_voc_folder
+from adapruner_det.detection.data.voc_folder import load_voc_folder
 from adapruner_det.errors import DataError
 from tests.datasets.scripts import load
 

@@ -7,11 +7,7 @@ import math
 import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
-from torch import nn
-
-from adapruner_det.detection.meta_arch import PrunedDetector
-from adapruner_det.detection.trainer import PruningTrainer
-from tests.detection.test_meta_arch import (
+from tests.detection.training.test_weighting import (
     assert_same,
     batch,
     decided_pruner,
@@ -19,6 +15,10 @@ from tests.detection.test_meta_arch import (
     step,
     wrap,
 )
+from torch import nn
+
+from adapruner_det.detection.training.trainer import PruningTrainer
+from adapruner_det.detection.training.weighting import PrunedDetector
 from tests.detection.toy import DETECTORS, toy_cfg
 
 NAN = float("nan")

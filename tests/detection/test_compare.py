@@ -11,8 +11,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from adapruner_det import Selection
 from adapruner_det.detection import compare as module
-from adapruner_det.detection.catalog import SampleIndex
 from adapruner_det.detection.compare import Run, compare, log_to_file, table, verdict
+from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import load_config
 from adapruner_det.methods.random import random_selection
 from tests.detection.toy import options_of, toy_cfg, write_voc_folder

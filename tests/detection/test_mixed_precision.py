@@ -3,8 +3,8 @@
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
+from tests.detection.training.test_weighting import batch, decided_pruner, detector, wrap
 
-from tests.detection.test_meta_arch import batch, decided_pruner, detector, wrap
 from tests.detection.toy import DETECTORS
 
 

@@ -13,11 +13,11 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, Instances
 
 from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, Terms
-from adapruner_det.detection.catalog import SampleIndex
 from adapruner_det.detection.compare import Run, table
-from adapruner_det.detection.evaluation import build_evaluator
-from adapruner_det.detection.trainer import EvaluatingTrainer, PruningTrainer, build_pruner
-from adapruner_det.detection.voc_folder import register_voc_folder
+from adapruner_det.detection.data.evaluators import build_evaluator
+from adapruner_det.detection.data.samples import SampleIndex
+from adapruner_det.detection.data.voc_folder import register_voc_folder
+from adapruner_det.detection.training.trainer import EvaluatingTrainer, PruningTrainer, build_pruner
 from adapruner_det.stopping import Stopped
 from tests.detection.toy import toy_cfg, write_voc_folder
 

@@ -9,9 +9,8 @@ from detectron2.utils import comm
 
 from adapruner_det import add_adapruner_config
 from adapruner_det.detection import setup
-from adapruner_det.detection.catalog import SampleIndex, register_kept
-from adapruner_det.detection.checkpoints import WholeCheckpointer
-from adapruner_det.detection.own_sets import register_from_config
+from adapruner_det.detection.data.own_sets import register_from_config
+from adapruner_det.detection.data.samples import SampleIndex, register_kept
 from adapruner_det.detection.setup import (
     check_datasets,
     check_pruning_inputs,
@@ -20,6 +19,7 @@ from adapruner_det.detection.setup import (
     run,
     run_folder,
 )
+from adapruner_det.detection.training.checkpoints import WholeCheckpointer
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
 from tests.detection.toy import register, squares, toy_cfg, write_voc_folder

@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
-from adapruner_det.detection.catalog import SampleIndex
-from adapruner_det.detection.fit import fit_to_data, propose_anchors
+from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import load_config
+from adapruner_det.detection.training.fit import fit_to_data, propose_anchors
 from tests.detection.toy import process_restored, write_voc_folder
 from tests.tools.running import assert_one_error_line, run_here, tool_arguments
 

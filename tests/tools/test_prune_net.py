@@ -9,8 +9,8 @@ import yaml
 from detectron2.data import transforms as T
 
 from adapruner_det import PruningMixin, Selection
-from adapruner_det.detection.loader import build_pruning_train_loader
-from adapruner_det.detection.trainer import EvaluatingTrainer
+from adapruner_det.detection.data.loader import build_pruning_train_loader
+from adapruner_det.detection.training.trainer import EvaluatingTrainer
 from adapruner_det.errors import reported
 from tests.detection.coco_writer import content, write_coco
 from tests.detection.toy import process_restored, register, squares, toy_cfg, write_voc_folder
@@ -28,7 +28,7 @@ TOOL = ROOT / "tools" / "prune_net.py"
 KILLED = """
 import os, runpy, signal, sys
 from detectron2.engine import HookBase
-from adapruner_det.detection.trainer import PruningTrainer
+from adapruner_det.detection.training.trainer import PruningTrainer
 
 class Kill(HookBase):
     def after_step(self):
@@ -309,7 +309,7 @@ def _same_files(mine, theirs):
 # grow any more.
 STOPPED = """
 import os, resource, runpy, sys
-from adapruner_det.detection.trainer import PruningTrainer
+from adapruner_det.detection.training.trainer import PruningTrainer
 from detectron2.engine import HookBase
 
 class Stop(HookBase):

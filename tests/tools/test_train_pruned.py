@@ -6,7 +6,7 @@ import torch
 import yaml
 from detectron2.data import DatasetMapper
 
-from adapruner_det.detection.catalog import SampleIndex
+from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import load_config
 from adapruner_det.methods.random import random_selection
 from tests.detection.toy import process_restored, write_voc_folder

@@ -1,0 +1,1 @@
+"""What is trained on: readers, checks, identity, loaders, kept splits and evaluators."""

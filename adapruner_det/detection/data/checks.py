@@ -1,0 +1,345 @@
+"""One look at everything that a run will read, before it writes its first file.
+
+Shape letters: N samples.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from torch import nn
+
+from ...errors import DataError
+from ...images import ImageFacts, check_images
+from .faults import UNUSABLE, BoxCounts, Fault, raise_faults
+from .identity import sample_key, with_sizes
+from .voc_folder import VOCFolder, read_voc_folder
+
+logger = logging.getLogger(__name__)
+
+Reader = Callable[[], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class CheckedSet:
+    """A data set that can be trained on.
+
+    Attributes:
+        dicts: Detectron2's dict of each usable sample, with height, width and ``file_digest``,
+            without the boxes that cannot be trained on.
+        excluded: key → why it is not among them.
+    """
+
+    dicts: list[dict[str, Any]]
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UsablePart:
+    """A data set without its faulty samples and unusable boxes, as DatasetCatalog calls it.
+
+    Attributes:
+        name: of the data set.
+        reader: reads it with them.
+        excluded: key → why a sample is left out.
+    """
+
+    name: str
+    reader: Reader
+    excluded: Mapping[str, str]
+
+    def __call__(self) -> list[dict[str, Any]]:
+        dicts, faults = self.read()
+        raise_faults(faults)
+        return dicts
+
+    def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
+        """The samples that stay, and those that have become faulty since."""
+        dicts, faults = _read(self.name, self.reader)
+        dicts = with_sizes([d for d in dicts if sample_key(self.name, d) not in self.excluded])
+        boxes = BoxCounts()  # the check has said what they are
+        return (
+            [boxes.sort_out(d, d["file_name"]) for d in dicts],
+            [f for f in faults if fault_key(self.name, f) not in self.excluded],
+        )
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python from looking for garbage among the many objects of a data set, which all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@collector_paused()
+def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
+    """Read a registered data set and look at all its samples and their image files.
+
+    Where samples or boxes are left out, DatasetCatalog has the data set without them from then on.
+
+    Args:
+        name: of the data set.
+        on_bad_sample: ``stop`` raises for a faulty sample, ``skip`` leaves it out and says so.
+
+    Raises:
+        DataError: a data set that cannot be read, or the first faulty sample.
+    """
+    dicts, faults = find_faults(name)
+    reader = DatasetCatalog[name]
+    excluded = dict(reader.excluded) if isinstance(reader, UsablePart) else {}
+    if faults and on_bad_sample == "skip":
+        excluded |= {fault_key(name, f): f.problem for f in faults}
+        logger.warning(
+            "%s: %d of %d sample(s) are faulty and left out, the first: %s",
+            name,
+            len(faults),
+            len(faults) + len(dicts),
+            faults[0].problem,
+        )
+    else:
+        raise_faults(faults)
+    boxes = BoxCounts()
+    dicts = [boxes.sort_out(d, d["file_name"]) for d in dicts]
+    boxes.warn(name)
+    if faults or boxes.counts.keys() & set(UNUSABLE):
+        leave_out(name, excluded)
+    _warn_of_similar_classes(name)
+    return CheckedSet(dicts, excluded)
+
+
+def fault_key(name: str, fault: Fault) -> str:
+    """The key of a faulty sample of the data set ``name``."""
+    return sample_key(name, {"image_id": fault.image_id})
+
+
+def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
+    """The usable samples of a registered data set, their sizes filled in, and the faulty ones.
+
+    Raises:
+        DataError: a data set that cannot be read at all.
+    """
+    dicts, faults = _read(name, DatasetCatalog[name])
+    sound = []
+    for place, sample in enumerate(dicts):
+        problem = _sample_problem(sample, place)
+        if problem:
+            faults.append(Fault(str(sample.get("image_id", f"sample {place}")), problem))
+        else:
+            sound.append(sample)
+    _require_distinct(name, sound)
+    facts = check_images([str(d["file_name"]) for d in sound], f"checking images of {name}")
+    _say_notes(name, facts)
+    usable = []
+    for sample in sound:
+        found = facts[str(sample["file_name"])]
+        problem = _image_problem(sample, found)
+        if problem:
+            faults.append(Fault(str(sample["image_id"]), f"{sample['file_name']} {problem}"))
+        else:
+            size = {"height": found.height, "width": found.width}
+            usable.append({**sample, **size, "file_digest": found.digest})
+    return usable, faults
+
+
+def _read(name: str, reader: Reader) -> tuple[list[dict[str, Any]], list[Fault]]:
+    """The dicts that ``reader`` has of a registered data set, and the samples it finds faulty."""
+    meta = MetadataCatalog.get(name)
+    if hasattr(reader, "read"):  # one of this project's, which tells the faulty samples apart
+        return reader.read()
+    if meta.get("evaluator_type") == "pascal_voc" and meta.get("dirname"):
+        # Detectron2's own reader gives the same, but names neither a broken nor a missing file.
+        return read_voc_folder(meta.dirname, meta.split, meta.thing_classes)
+    dicts = _called(name, reader)
+    if not isinstance(dicts, (list, tuple)) or not all(isinstance(d, dict) for d in dicts):
+        raise DataError(f"the data set {name!r} is no list of dicts")
+    return list(dicts), []
+
+
+def read_dataset(name: str) -> list[dict[str, Any]]:
+    """What DatasetCatalog has of ``name``; whatever its reader meets is a DataError."""
+    return _called(name, DatasetCatalog[name])
+
+
+def _called(name: str, reader: Reader) -> list[dict[str, Any]]:
+    try:
+        return reader()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"the data set {name!r} cannot be read: {type(error).__name__}: {error}; mend its files"
+        ) from error
+
+
+def class_names(name: str, count: int = 0) -> list[str]:
+    """The classes of a registered data set, or ``class 0`` and so on where it names none.
+
+    Args:
+        name: of the data set, which has been read.
+        count: how many there are at least.
+    """
+    names = list(MetadataCatalog.get(name).get("thing_classes") or ())
+    return [*names, *(f"class {i}" for i in range(len(names), count))]
+
+
+def require_room_for_classes(
+    model: nn.Module, dicts: Sequence[dict[str, Any]], names: Sequence[str]
+) -> None:
+    """Raise a DataError where a head of ``model`` has fewer classes than the data.
+
+    Args:
+        model: the detector.
+        dicts: the N training samples.
+        names: of the classes, as far as they are known.
+    """
+    used = 1 + max((a["category_id"] for d in dicts for a in d.get("annotations", ())), default=-1)
+    for module_name, module in model.named_modules():
+        room = getattr(module, "num_classes", None)
+        if not isinstance(room, int) or "SemSeg" in type(module).__name__:
+            continue
+        if room < used:
+            raise DataError(
+                f"the data has {used} classes ({', '.join(names[:used][:8])}), but NUM_CLASSES of "
+                f"{type(module).__name__} ({module_name or 'the model'}) is {room}: set "
+                f"MODEL.ROI_HEADS.NUM_CLASSES, MODEL.RETINANET.NUM_CLASSES or "
+                f"MODEL.YOLO.NUM_CLASSES to {used}"
+            )
+
+
+def _sample_problem(sample: dict[str, Any], place: int) -> str:
+    """What is wrong with a dict as such; empty if nothing. It names the sample."""
+    missing = [key for key in ("file_name", "image_id") if sample.get(key) in (None, "")]
+    if missing:
+        return f"sample {place} has no {' and no '.join(missing)}: every sample needs both"
+    who = f"image {sample['image_id']!r} ({sample['file_name']})"
+    for side in ("height", "width"):
+        if sample.get(side) is not None and not _is_number(sample[side], finite=True):
+            return f"{who} has the {side} {sample[side]!r}: it must be a number of pixels"
+    annotations = sample.get("annotations", ())
+    if not isinstance(annotations, (list, tuple)):
+        return f"{who} has annotations that are no list"
+    for number, annotation in enumerate(annotations):
+        what = f"annotation {annotation['id']}" if "id" in annotation else f"annotation {number}"
+        box = annotation.get("bbox")
+        if box is None:
+            return f"{who} has no bbox in {what}"
+        if not _is_box(box, annotation.get("bbox_mode")):
+            return f"{who} has the bbox {box!r} in {what}: it must be 4 numbers"
+        if annotation.get("iscrowd", 0) not in (0, 1):
+            return f"{who} has the iscrowd {annotation['iscrowd']!r} in {what}: it must be 0 or 1"
+        if not _is_whole(annotation.get("category_id")) or annotation["category_id"] < 0:
+            return f"{who} has the category_id {annotation.get('category_id')!r} in {what}"
+    return ""
+
+
+def _is_box(box: Any, mode: Any) -> bool:
+    """Whether it is 4 numbers, or the 5 of a rotated box; they may be NaN."""
+    if isinstance(box, (str, bytes)) or not hasattr(box, "__len__"):
+        return False
+    if len(box) != (5 if mode == BoxMode.XYWHA_ABS else 4):
+        return False
+    return all(map(_is_number, box))
+
+
+def _is_number(value: Any, finite: bool = False) -> bool:
+    """Whether it is one that a float can hold, and, if so asked, no NaN and not infinite."""
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) or not finite
+    except (OverflowError, TypeError):  # beyond all floats, or complex
+        return False
+
+
+def _is_whole(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _image_problem(sample: dict[str, Any], facts: ImageFacts) -> str:
+    """What is wrong with a sample's image, without its name; empty if nothing."""
+    if facts.problem:
+        return facts.problem
+    stated = sample.get("height") or facts.height, sample.get("width") or facts.width
+    if tuple(map(int, stated)) != (facts.height, facts.width):
+        turned = tuple(map(int, stated)) == (facts.width, facts.height)
+        hint = ", with its sides in turn, as an EXIF orientation does" if turned else ""
+        return (
+            f"is {facts.width}×{facts.height} pixels, but annotated as "
+            f"{int(stated[1])}×{int(stated[0])}{hint}: its boxes are of another picture"
+        )
+    return ""
+
+
+def _require_distinct(name: str, dicts: Sequence[dict[str, Any]]) -> None:
+    counts = Counter(sample_key(name, d) for d in dicts)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        raise DataError(
+            f"the sample {twice[0]} is there twice ({len(twice)} are); image_id must be unique in "
+            "a data set"
+        )
+
+
+def _say_notes(name: str, facts: Mapping[str, ImageFacts]) -> None:
+    noted = defaultdict(list)
+    for path, found in facts.items():
+        if found.note:
+            noted[found.note].append(path)
+    for note, paths in noted.items():
+        logger.warning("%s: %d image(s), the first %s, %s", name, len(paths), paths[0], note)
+
+
+def _warn_of_similar_classes(name: str) -> None:
+    """Say which class names differ by case or spaces alone: mostly one class, written twice."""
+    alike = defaultdict(list)
+    for own in class_names(name):
+        alike["".join(own.split()).casefold()].append(own)
+    for names in alike.values():
+        if len(names) > 1:
+            logger.warning(
+                "%s: the classes %s differ by case or spaces alone; correct the annotations if "
+                "they are one class",
+                name,
+                " and ".join(map(repr, names)),
+            )
+
+
+def leave_out(name: str, excluded: Mapping[str, str]) -> None:
+    """Have DatasetCatalog give ``name`` without some samples, and without unusable boxes.
+
+    Args:
+        name: of a registered data set.
+        excluded: key → why, of all samples that are left out.
+    """
+    reader, metadata = DatasetCatalog[name], vars(MetadataCatalog.get(name))
+    whole = reader.reader if isinstance(reader, UsablePart) else reader
+    if metadata.get("evaluator_type") == "pascal_voc" and metadata.get("dirname"):
+        whole = VOCFolder(metadata["dirname"], metadata["split"], tuple(metadata["thing_classes"]))
+    DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, UsablePart(name, whole, excluded))
+    set_apart_from_files(metadata)
+
+
+def set_apart_from_files(metadata: dict[str, Any]) -> None:
+    """Make the metadata of a data set those of a part of it, which is evaluated from its dicts.
+
+    The files of the whole have more than the part, which an evaluator would count as missed.
+    """
+    metadata.pop("json_file", None)
+    if metadata.get("evaluator_type") == "pascal_voc":
+        metadata["evaluator_type"] = "voc_folder"

@@ -1,0 +1,439 @@
+"""Any folder in the VOC layout as a Detectron2 data set.
+
+Annotations/<id>.xml    ImageSets/Main/<split>.txt    JPEGImages/<id>.jpg (.jpeg, .png, ...)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import stat
+import unicodedata
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from ...errors import DataError
+from .faults import BoxCounts, Fault, raise_faults
+from .identity import with_sizes
+
+logger = logging.getLogger(__name__)
+
+#: In the order of preference where an id has several images: Detectron2 reads .jpg alone.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class VOCFolder:
+    """A split of a folder, as DatasetCatalog calls it.
+
+    Attributes:
+        root: the folder.
+        split: the name of a file in ImageSets/Main, without ``.txt``.
+        class_names: in the order of their category ids.
+    """
+
+    root: str
+    split: str
+    class_names: tuple[str, ...]
+
+    def __call__(self) -> list[dict[str, Any]]:
+        return load_voc_folder(self.root, self.split, self.class_names)
+
+    def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
+        """As :func:`read_voc_folder`."""
+        return read_voc_folder(self.root, self.split, self.class_names)
+
+
+def register_voc_folder(
+    name: str,
+    root: str | Path,
+    split: str,
+    class_names: list[str] | None = None,
+    year: int = 2012,
+) -> None:
+    """Put a folder in the VOC layout into DatasetCatalog and MetadataCatalog.
+
+    Args:
+        name: of the data set; registering the same folder and split again changes nothing.
+        root: the folder.
+        split: the name of a file in ImageSets/Main, without ``.txt``.
+        class_names: in the order of their category ids; by default the sorted names found in all
+            annotations of the folder, so that its splits agree.
+        year: 2007 for the 11-point metric, anything else for the area under the curve.
+
+    Raises:
+        DataError: a folder or split that is not there, or a name that is taken.
+    """
+    root = Path(root).expanduser().resolve()
+    _require_layout(root, split)
+    if name in DatasetCatalog.list():
+        meta = MetadataCatalog.get(name)
+        same_classes = not class_names or meta.get("thing_classes") == list(class_names)
+        if (meta.get("dirname"), meta.get("split")) == (str(root), split) and same_classes:
+            return
+        raise DataError(
+            f"the name {name!r} belongs to another data set "
+            f"({meta.get('dirname')}, {meta.get('split')}, classes {meta.get('thing_classes')}); "
+            "choose another name"
+        )
+    classes = list(class_names) if class_names else find_class_names(root)
+    DatasetCatalog.register(name, VOCFolder(str(root), split, tuple(classes)))
+    MetadataCatalog.get(name).set(
+        thing_classes=classes,
+        dirname=str(root),
+        split=split,
+        year=year,
+        evaluator_type="voc_folder",
+    )
+
+
+def load_voc_folder(
+    root: str | Path, split: str, class_names: list[str] | tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Detectron2's dicts of a split, as its own VOC reader gives them, and ``difficult`` besides.
+
+    Boxes are (x0, y0, x1, y1) in pixels, decimals kept. As in Detectron2, xmin and ymin are taken
+    as 1-based and lowered by one. Boxes that cannot be trained on are left out, with a warning.
+
+    Raises:
+        DataError: naming the file: an annotation that does not parse, an image or annotation that
+            is missing, or a class that is not in ``class_names``.
+    """
+    dicts, faults = read_voc_folder(root, split, class_names)
+    raise_faults(faults)
+    return dicts
+
+
+def read_voc_folder(
+    root: str | Path, split: str, class_names: list[str] | tuple[str, ...]
+) -> tuple[list[dict[str, Any]], list[Fault]]:
+    """As :func:`load_voc_folder`, with the faulty samples apart, in the order of the split.
+
+    Raises:
+        DataError: a folder or a split that is unfit as a whole.
+    """
+    root = Path(root)
+    _require_layout(root, split)
+    folder = _Folder(root, split, class_names)
+    dicts: list[dict[str, Any]] = []
+    faults: list[Fault] = []
+    for image_id in read_split(root, split):
+        try:
+            dicts.append(folder.sample(image_id))
+        except DataError as error:
+            faults.append(Fault(image_id, str(error)))
+    boxes = BoxCounts()
+    dicts = [boxes.sort_out(d, folder.annotation_file(d["image_id"])) for d in with_sizes(dicts)]
+    boxes.warn(f"{root}, {split}")
+    return dicts, faults
+
+
+def find_class_names(root: Path) -> list[str]:
+    """The sorted class names in all annotations of a folder that parse.
+
+    Raises:
+        DataError: no annotation names a class.
+    """
+    names: set[str] = set()
+    error: DataError | None = None
+    for stem in _stems(root / "Annotations").values():
+        try:
+            names.update(box.name for box in _parse(_annotation_file(root, stem)).boxes)
+        except DataError as found:  # of a sample, if one of the split
+            error = error or found
+    if not names:
+        raise error or DataError(f"no annotation in {root / 'Annotations'} has an object")
+    return sorted(names)
+
+
+def read_split(root: Path, split: str) -> list[str]:
+    """The ids that a split's file names, one a line.
+
+    A line is an id as a whole where there is a file of that name. Otherwise a last column of 1, 0
+    or −1 is that of a class's image set and no part of the id.
+
+    Raises:
+        DataError: a file that cannot be read, an id twice, or one that leads out of the folder.
+    """
+    file = _split_file(root, split)
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the split file {file} cannot be read: {error}; mend the file") from error
+    annotations = _stems(root / "Annotations")
+    rows = [_split_row(line.strip(), annotations) for line in lines if line.strip()]
+    ids = [image_id for image_id, _ in rows]
+    for image_id in ids:
+        if "\0" in image_id or os.path.isabs(image_id) or ".." in image_id.split("/"):
+            raise DataError(
+                f"{file} names {image_id!r}, which leads out of {root}; remove the line"
+            )
+    twice = [image_id for image_id, count in Counter(map(_normal, ids)).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{file} names {twice[0]!r} more than once ({len(twice)} ids are repeated); "
+            "name each image once"
+        )
+    if not ids:
+        raise DataError(f"the split file {file} names no image")
+    _warn_of_signs(file, [sign for _, sign in rows])
+    return ids
+
+
+class _Box(NamedTuple):
+    """A box as its file has it: a class, (xmin, ymin, xmax, ymax), and the difficult flag."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: int
+
+
+class _Annotation(NamedTuple):
+    """What an XML file says; height and width are 0 where it does not."""
+
+    height: int
+    width: int
+    boxes: list[_Box]
+
+
+class _Folder:
+    """The files of a folder by image id, and its classes."""
+
+    def __init__(self, root: Path, split: str, class_names: list[str] | tuple[str, ...]) -> None:
+        self._root, self._split = root, _split_file(root, split)
+        self._category = {name: i for i, name in enumerate(class_names)}
+        self._images = _image_files(root / "JPEGImages")
+        self._annotations = _stems(root / "Annotations")
+
+    def sample(self, image_id: str) -> dict[str, Any]:
+        """Detectron2's dict of one image.
+
+        Raises:
+            DataError: naming the file that is missing or does not parse.
+        """
+        image = self._images.get(_normal(image_id))
+        annotated = _normal(image_id) in self._annotations
+        for kind, found in (("image", image is not None), ("annotation", annotated)):
+            if not found:
+                raise DataError(
+                    f"{self._split} names {image_id!r}, whose {kind} is missing in {self._root}"
+                )
+        file = self.annotation_file(image_id)
+        annotation = _parse(file)
+        return {
+            "file_name": image,
+            "image_id": image_id,
+            "height": annotation.height,
+            "width": annotation.width,
+            "annotations": [self._object(box, file) for box in annotation.boxes],
+        }
+
+    def annotation_file(self, image_id: str) -> str:
+        """The XML of an image that has one."""
+        return _annotation_file(self._root, self._annotations[_normal(image_id)])
+
+    def _object(self, box: _Box, file: str) -> dict[str, Any]:
+        if box.name not in self._category:
+            raise DataError(
+                f"{file} has the class {box.name!r}, which is not among {list(self._category)} "
+                "(ADAPRUNER.VOC_CLASSES, where it is set)"
+            )
+        x0, y0, x1, y1 = box.box
+        return {
+            "category_id": self._category[box.name],
+            "bbox": [x0 - 1.0, y0 - 1.0, x1, y1],
+            "bbox_mode": BoxMode.XYXY_ABS,
+            "difficult": box.difficult,
+        }
+
+
+def _require_layout(root: Path, split: str) -> None:
+    missing = [
+        d for d in ("Annotations", "ImageSets/Main", "JPEGImages") if not (root / d).is_dir()
+    ]
+    if missing:
+        raise DataError(
+            f"{root} is not a folder in the VOC layout: it has no {' and no '.join(missing)}; "
+            "needed are Annotations, ImageSets/Main and JPEGImages"
+        )
+    if not _split_file(root, split).is_file():
+        found = sorted(p.stem for p in (root / "ImageSets" / "Main").glob("*.txt"))
+        raise DataError(
+            f"{root} has no split {split!r}: ImageSets/Main/{split}.txt is missing; "
+            f"there are {', '.join(found) or 'none'}"
+        )
+
+
+def _split_file(root: Path, split: str) -> Path:
+    return root / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def _annotation_file(root: Path, stem: str) -> str:
+    return f"{root}/Annotations/{stem}.xml"  # a Path for each of many files takes its time
+
+
+def _split_row(line: str, known: dict[str, str]) -> tuple[str, str]:
+    """(id, sign) of a line; the sign is empty without such a column."""
+    head, _, last = line.rpartition(" ") if " " in line else line.rpartition("\t")
+    if _normal(line) not in known and last in ("1", "0", "-1") and head.strip():
+        return head.strip(), last
+    return line, ""
+
+
+def _warn_of_signs(file: Path, signs: list[str]) -> None:
+    negative = signs.count("-1")
+    if negative:
+        logger.warning(
+            "%s is the image set of a class: all its %d images are taken, the %d marked -1 too",
+            file,
+            len(signs),
+            negative,
+        )
+
+
+def _normal(image_id: str) -> str:
+    """An id as it is looked up: one file system stores é as one character, another as two."""
+    return unicodedata.normalize("NFC", image_id)
+
+
+def _files(folder: Path) -> list[str]:
+    """Paths of all files below ``folder``, relative to it, with ``/``."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        relative = os.path.relpath(place, folder)
+        prefix = "" if relative == "." else relative.replace(os.sep, "/") + "/"
+        found += [prefix + name for name in names]
+    return sorted(found)
+
+
+def _stems(folder: Path) -> dict[str, str]:
+    """Normal id → id as the file system has it, of the .xml files of a folder."""
+    return {_normal(name[:-4]): name[:-4] for name in _files(folder) if name.endswith(".xml")}
+
+
+def _image_files(folder: Path) -> dict[str, str]:
+    """Normal id → path of its image. Of several images with one id, the first suffix's stays."""
+    found: dict[str, tuple[int, str]] = {}
+    spare = []
+    for name in _files(folder):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        rank = IMAGE_SUFFIXES.index(suffix.lower())
+        if _normal(stem) in found:
+            spare.append(name)
+            if found[_normal(stem)][0] <= rank:
+                continue
+        found[_normal(stem)] = rank, f"{folder}/{name}"
+    if spare:
+        logger.warning(
+            "%s: %d id(s) have images in several formats, of which one is read, as of %s",
+            folder,
+            len(spare),
+            spare[0],
+        )
+    return {stem: path for stem, (_, path) in found.items()}
+
+
+_CAPITAL_TAG = re.compile(rb"<[A-Z]")
+
+_Stamp = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
+
+#: Path → what it held when it was last read: a data set is asked for several times in a run.
+_parsed: dict[str, tuple[_Stamp, _Annotation]] = {}
+
+
+def forget() -> None:
+    """Let go of the annotations that were read: nothing is to be read again soon."""
+    _parsed.clear()
+
+
+def _parse(file: str) -> _Annotation:
+    try:
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise DataError(f"the annotation {file} is not a regular file")
+        stamp = status.st_size, status.st_mtime_ns
+        if file not in _parsed or _parsed[file][0] != stamp:
+            _parsed[file] = stamp, _annotation(_root_element(file), file)
+        return _parsed[file][1]
+    except (ET.ParseError, ValueError, LookupError, OSError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"the annotation {file} does not parse: {error}") from error
+
+
+def _root_element(path: str) -> ET.Element:
+    """The parsed file, without namespaces."""
+    with open(path, "rb") as file:
+        text = file.read()
+    plain = text.replace(b"\0", b"") if b"\0" in text else text  # of UTF-16
+    if b"<!ENTITY" in plain or b"<!DOCTYPE" in plain:
+        raise DataError(f"the annotation {path} defines entities, which are not read")
+    root = ET.fromstring(text)
+    if b"xmlns" in plain or _CAPITAL_TAG.search(plain):
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2].lower()
+    if root.tag != "annotation":
+        raise DataError(f"{path} is no annotation: it begins with <{root.tag}>")
+    return root
+
+
+def _annotation(tree: ET.Element, file: str) -> _Annotation:
+    boxes = [box for obj in tree.iter("object") for box in _boxes(obj, file)]
+    return _Annotation(*_stated_size(tree), boxes)
+
+
+def _stated_size(tree: ET.Element) -> tuple[int, int]:
+    """(height, width), or zeros where the annotation does not say."""
+    height, width = (tree.findtext(f"size/{name}") for name in ("height", "width"))
+    try:
+        size = int(float(height or 0)), int(float(width or 0))
+    except (ValueError, OverflowError):
+        return 0, 0
+    return size if min(size) > 0 else (0, 0)
+
+
+def _boxes(obj: ET.Element, file: str) -> list[_Box]:
+    """The boxes of an object: one, or all that a tool has put under one name.
+
+    Those of its parts, as VOC has them for people, are not among them.
+    """
+    names = [(name.text or "").strip() for name in obj.findall("name")]
+    if not any(names):
+        raise DataError(f"{file} has an object without a name")
+    if len(names) > 1:
+        raise DataError(f"{file} has an object with {len(names)} names: {', '.join(names)}")
+    name = names[0]
+    found = obj.findall("bndbox")
+    if not found:
+        raise DataError(f"{file} has an object {name!r} without a bndbox")
+    try:
+        difficult = int(obj.findtext("difficult") or 0)
+        return [_Box(name, _coordinates(box), difficult) for box in found]
+    except ValueError as error:
+        raise DataError(f"{file} has a box that does not parse: {error}, of {name!r}") from error
+
+
+def _coordinates(box: ET.Element) -> tuple[float, float, float, float]:
+    texts = {child.tag: child.text or "" for child in box}
+    for side in ("xmin", "ymin", "xmax", "ymax"):
+        if side not in texts:
+            raise ValueError(f"it has no {side}")
+        if "_" in texts[side]:  # which Python takes for a separator of digits
+            raise ValueError(f"could not convert string to float: {texts[side]!r}")
+    if len(texts) != len(box):
+        raise ValueError("it has a side twice")
+    x0, y0, x1, y1 = (float(texts[side]) for side in ("xmin", "ymin", "xmax", "ymax"))
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        raise ValueError(f"{[x0, y0, x1, y1]} is not finite")
+    return x0, y0, x1, y1

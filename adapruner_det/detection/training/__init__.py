@@ -1,0 +1,1 @@
+"""The weighted training of a detector, and plain training on what was kept."""

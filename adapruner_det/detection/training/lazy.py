@@ -1,0 +1,150 @@
+"""LazyConfig: a Python file's model, optimizer, schedule and data, trained by this project.
+
+Its plain values (data sets, batch size, iterations, output folder) become those of a CfgNode, so
+that all else reads one kind of configuration. The objects are built from the file when needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode, LazyCall, LazyConfig, instantiate
+from detectron2.solver import LRMultiplier
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+
+from ..data.loader import Mapper, NamingMapper
+
+
+def is_lazy(cfg: CfgNode) -> bool:
+    """Whether ``cfg`` stands for a LazyConfig file."""
+    return bool(cfg.ADAPRUNER.LAZY_CONFIG)
+
+
+def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None:
+    """Take over into ``cfg`` what a LazyConfig file says.
+
+    The file has Detectron2's ``model``, ``dataloader.train``, ``optimizer``, ``lr_multiplier`` and
+    ``train``; it may have ``dataloader.test`` and ``ADAPRUNER``, a dict of what cfg.ADAPRUNER has.
+
+    Args:
+        cfg: Detectron2's defaults with ours.
+        config_file: the .py.
+        overrides: "key=value" each.
+
+    Raises:
+        KeyError, AttributeError: a field that is missing, or that ADAPRUNER does not have.
+    """
+    lazy = _load(config_file, tuple(overrides))
+    if "ADAPRUNER" in lazy:
+        cfg.merge_from_other_cfg(CfgNode({"ADAPRUNER": OmegaConf.to_container(lazy.ADAPRUNER)}))
+    cfg.ADAPRUNER.LAZY_CONFIG = config_file
+    cfg.ADAPRUNER.LAZY_DIGEST = hashlib.sha256(Path(config_file).read_bytes()).hexdigest()
+    cfg.ADAPRUNER.LAZY_OVERRIDES = list(overrides)
+
+    for part in ("model", "optimizer", "lr_multiplier"):
+        if part not in lazy:
+            raise KeyError(f"it has no {part!r}")
+    data, run = lazy.dataloader.train, lazy.train
+    cfg.DATASETS.TRAIN = _names(data.dataset.names)
+    cfg.DATASETS.TEST = ()
+    if "test" in lazy.dataloader:
+        cfg.DATASETS.TEST = _names(lazy.dataloader.test.dataset.names)
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = data.dataset.get("filter_empty", True)
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = data.get("aspect_ratio_grouping", True)
+    cfg.DATALOADER.NUM_WORKERS = data.get("num_workers", 0)
+    cfg.DATALOADER.SAMPLER_TRAIN = _sampler(data)
+    cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = data.dataset.get("min_keypoints", 0)
+    cfg.MODEL.KEYPOINT_ON = data.dataset.get("min_keypoints", 0) > 0
+    cfg.SOLVER.IMS_PER_BATCH = data.total_batch_size
+    cfg.SOLVER.MAX_ITER = run.max_iter
+    cfg.SOLVER.STEPS = ()
+    cfg.SOLVER.AMP.ENABLED = run.amp.enabled
+    cfg.SOLVER.CHECKPOINT_PERIOD = run.checkpointer.period
+    cfg.TEST.EVAL_PERIOD = run.eval_period
+    cfg.MODEL.WEIGHTS = run.init_checkpoint
+    cfg.MODEL.DEVICE = run.device
+    cfg.OUTPUT_DIR = run.output_dir
+    cfg.SEED = run.get("seed", -1)
+
+
+def pruning_mapper(cfg: CfgNode) -> Mapper:
+    """The mapper of ``dataloader.train``."""
+    return instantiate(_read(cfg).dataloader.train.mapper)
+
+
+class LazyMixin:
+    """A DefaultTrainer that builds what a LazyConfig file says where ``cfg`` stands for one."""
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        if not is_lazy(cfg):
+            return super().build_model(cfg)
+        return instantiate(_read(cfg).model).to(cfg.MODEL.DEVICE)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
+        if not is_lazy(cfg):
+            return super().build_optimizer(cfg, model)
+        optimizer = _read(cfg).optimizer
+        optimizer.params.model = model
+        return instantiate(optimizer)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> Any:
+        if not is_lazy(cfg):
+            return super().build_lr_scheduler(cfg, optimizer)
+        return LRMultiplier(optimizer, instantiate(_read(cfg).lr_multiplier), cfg.SOLVER.MAX_ITER)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+        if not is_lazy(cfg):
+            return super().build_train_loader(cfg)
+        train = _read(cfg).dataloader.train
+        train.dataset.names = list(cfg.DATASETS.TRAIN)
+        train.mapper = LazyCall(NamingMapper)(mapper=train.mapper)
+        return instantiate(train)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict[str, Any]]]:
+        if not is_lazy(cfg):
+            return super().build_test_loader(cfg, dataset_name)
+        test = _read(cfg).dataloader.test
+        test.dataset.names = dataset_name
+        test.mapper = LazyCall(NamingMapper)(mapper=test.mapper)
+        return instantiate(test)
+
+
+def _read(cfg: CfgNode) -> DictConfig:
+    return _load(cfg.ADAPRUNER.LAZY_CONFIG, tuple(cfg.ADAPRUNER.LAZY_OVERRIDES))
+
+
+def _load(config_file: str, overrides: tuple[str, ...]) -> DictConfig:
+    """The file with the overrides applied. It is run once in a process: it may register data."""
+    path = os.path.abspath(config_file)
+    text = Path(path).read_bytes()
+    if path not in _loaded or _loaded[path][0] != text:
+        _loaded[path] = text, LazyConfig.load(config_file)
+    return LazyConfig.apply_overrides(copy.deepcopy(_loaded[path][1]), list(overrides))
+
+
+#: Path → the text that was run, and what came of it.
+_loaded: dict[str, tuple[bytes, DictConfig]] = {}
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _sampler(data: DictConfig) -> str:
+    """The name of the class of ``dataloader.train.sampler``; Detectron2's default without one."""
+    if data.get("sampler") is None:
+        return "TrainingSampler"
+    target = data.sampler._target_
+    return (target if isinstance(target, str) else target.__name__).rsplit(".", 1)[-1]

@@ -1,0 +1,65 @@
+"""The processes of a run: those of torchrun, those of Detectron2's launch, or this one alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from detectron2.engine import launch
+from detectron2.utils import comm
+
+from ...errors import DataError
+from .. import compat
+
+
+def start_processes(args: argparse.Namespace, target: Callable[..., Any], *rest: Any) -> None:
+    """Run ``target(*rest)`` in every process of the run.
+
+    Under torchrun each process is there already and calls this. Otherwise Detectron2's launch
+    starts as many as ``args`` asks for. What ``target`` returns is lost.
+
+    Args:
+        args: of Detectron2's ``default_argument_parser``.
+
+    Raises:
+        DataError: several processes without a GPU, of a Detectron2 whose launch needs one.
+    """
+    if dist.is_torchelastic_launched():
+        with _joined():
+            target(*rest)
+        return
+    count = args.num_gpus * args.num_machines
+    if count > 1 and not torch.cuda.is_available() and not compat.LAUNCHES_ON_CPU:
+        raise DataError(
+            f"there is no GPU, and launch of this Detectron2 starts {count} processes on GPUs "
+            f"only; start them with `torchrun --nproc_per_node {args.num_gpus} tools/...` and "
+            "leave --num-gpus out"
+        )
+    launch(
+        target,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=rest,
+    )
+
+
+@contextmanager
+def _joined() -> Iterator[None]:
+    """Make torchrun's processes one group, as Detectron2's launch does with its own."""
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    compat.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    comm.synchronize()
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,115 @@
+"""What tells one run from another, and how a run ends early without loss."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ...errors import DISK_ERRORS, DataError
+from ...selection import digest
+from ...settings import config_digest
+from ...stopping import Stopped, StopRequest
+from ..data.samples import SampleIndex
+from .checkpoints import compare_runs
+
+logger = logging.getLogger(__name__)
+
+PRUNE, TRAIN = "prune", "train"
+
+
+def run_identity(kind: str, cfg: CfgNode, index: SampleIndex) -> dict[str, Any]:
+    """What a resumed run has in common with the one it goes on from; ``threads`` should be.
+
+    Args:
+        kind: ``prune`` or ``train``.
+        cfg: the configuration that the trainer gets.
+        index: the samples it trains on.
+    """
+    return {
+        "kind": kind,
+        "config": config_digest(cfg),
+        "data": f"{digest(repr(sorted(index.fingerprints().items()))):016x}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+class RunState(HookBase):
+    """Saves the identity of a run with each checkpoint, and refuses another run's.
+
+    Args:
+        identity: of this run.
+    """
+
+    def __init__(self, identity: dict[str, Any]) -> None:
+        self.identity = identity
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.identity)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        compare_runs("the checkpoint", state, self.identity)
+
+
+class StopHook(HookBase):
+    """After a signal: saves once the step is done, and ends the run. It has to stand last.
+
+    Args:
+        request: where the signal shows.
+        before_save: called by all processes, ahead of the save.
+    """
+
+    def __init__(
+        self, request: StopRequest, before_save: Callable[[], None] = lambda: None
+    ) -> None:
+        self._request, self._before_save = request, before_save
+
+    def after_step(self) -> None:
+        signum = _largest(self._request.signum)
+        done = self.trainer.iter + 1
+        if not signum or done >= self.trainer.max_iter:  # the last step saves in any case
+            return
+        self._before_save()
+        self.trainer.checkpointer.save(f"model_{self.trainer.iter:07d}")
+        logger.warning(
+            "Stopped by signal %d after %d of %d steps; all is saved: go on with --resume.",
+            signum,
+            done,
+            self.trainer.max_iter,
+        )
+        raise Stopped(signum)
+
+
+def _largest(number: int) -> int:
+    """The largest ``number`` of all processes, for a signal may reach one of them alone."""
+    if comm.get_world_size() == 1:
+        return number
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    numbers = torch.tensor([number], device=device)
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+    return int(numbers)
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Let Detectron2's loop log no traceback of what :func:`errors.reported` says in one line."""
+    loop = logging.getLogger("detectron2.engine.train_loop")
+    loop.addFilter(_is_fault_of_the_code)
+    try:
+        yield
+    finally:
+        loop.removeFilter(_is_fault_of_the_code)
+
+
+def _is_fault_of_the_code(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, OSError):
+        return error.errno not in DISK_ERRORS
+    return not isinstance(error, (DataError, FloatingPointError))

@@ -1,0 +1,345 @@
+"""Training that prunes, and plain training on what was kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from functools import partial
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from ...core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
+from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
+from ...selection import Selection, learned_selection
+from ...settings import config_digest
+from ...stopping import StopRequest
+from .. import compat
+from ..config import leaves_to_data
+from ..data import coco_set, voc_folder
+from ..data.checks import require_room_for_classes
+from ..data.evaluators import build_evaluator
+from ..data.loader import NamingMapper, PruningLoader, build_pruning_train_loader
+from ..data.samples import SampleIndex
+from .checkpoints import WholeCheckpointer, require_same_run
+from .fit import fit_to_data
+from .hooks import PruningHook
+from .lazy import LazyMixin, is_lazy, pruning_mapper
+from .run_state import PRUNE, TRAIN, RunState, StopHook, run_identity, without_tracebacks
+from .weighting import PrunedDetector
+
+logger = logging.getLogger(__name__)
+
+SELECTION_FILE = "selection.json"
+
+
+class RunMixin:
+    """What every run of this project has, for a DefaultTrainer.
+
+    Checkpoints that are whole or absent, a state that no other run goes on from, and an end without
+    loss when a signal asks for it. Several processes may train on the CPU too.
+
+    Args:
+        cfg: the configuration.
+        index: its training samples, where they have just been read; by default they are read.
+
+    Attributes:
+        trust_pickle: load weights from a ``.pkl``, which can run any code.
+    """
+
+    trust_pickle = False
+    _kind = TRAIN
+
+    def __init__(self, cfg: CfgNode, index: SampleIndex | None = None) -> None:
+        show_data_errors_as_one_line()
+        self._stop = StopRequest()
+        self._index = index
+        if leaves_to_data(cfg):
+            cfg = cfg.clone()
+            cfg.defrost()
+            samples = SampleIndex.from_config(cfg).dicts
+            for line in fit_to_data(cfg, samples, comm.get_world_size()):
+                logger.info(line)
+            cfg.freeze()
+        with compat.parallel_on(cfg.MODEL.DEVICE):
+            super().__init__(cfg)
+
+    @property
+    def index(self) -> SampleIndex:
+        """The samples of the run."""
+        if self._index is None:
+            self._index = SampleIndex.from_config(self.cfg)
+        return self._index
+
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """Detectron2's hooks, between the run's identity and the one that ends it early."""
+        self.checkpointer = WholeCheckpointer(  # in place of the one that __init__ has just made
+            self._trainer.model,
+            self.cfg.OUTPUT_DIR,
+            trust_pickle=self.trust_pickle,
+            trainer=weakref.proxy(self),
+        )
+        index = self.index
+        require_room_for_classes(self._trainer.model, index.dicts, index.class_names())
+        state = RunState(run_identity(self._kind, self.cfg, index))
+        return [state, *super().build_hooks(), StopHook(self._stop, self._gather_state)]
+
+    def _gather_state(self) -> None:
+        """Bring what processes share to where one can save it. A collective call."""
+
+    def resume_or_load(self, resume: bool = True) -> Any:
+        """As in Detectron2; a checkpoint of another run is refused before anything is loaded."""
+        if resume and self.checkpointer.has_checkpoint():
+            identity = next(h for h in self._hooks if isinstance(h, RunState)).identity
+            require_same_run(self.checkpointer.get_checkpoint_file(), identity)
+        elif resume:
+            logger.warning("There is no checkpoint in %s: starting anew.", self.cfg.OUTPUT_DIR)
+        try:
+            return super().resume_or_load(resume=resume)
+        except Exception as error:
+            if isinstance(error, DataError) or "://" not in self.cfg.MODEL.WEIGHTS:
+                raise
+            raise DataError(  # what is fetched from elsewhere can fail in many ways
+                f"MODEL.WEIGHTS {self.cfg.MODEL.WEIGHTS} cannot be loaded: {one_line(error)}"
+            ) from error
+
+    def train(self) -> Any:
+        with self._stop.listening(), without_tracebacks():
+            try:
+                return super().train()
+            except OSError as error:
+                if error.errno not in DISK_ERRORS or error.filename:
+                    raise
+                raise DataError(
+                    f"OUTPUT_DIR {self.cfg.OUTPUT_DIR!r} takes no more: {error.strerror}; free "
+                    "space there or set another OUTPUT_DIR"
+                ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        if not compat.SAVES_OPTIMIZER:
+            state["_trainer"] = self._trainer.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if not compat.SAVES_OPTIMIZER:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+
+
+class EvaluatingTrainer(RunMixin, LazyMixin, DefaultTrainer):
+    """Detectron2's trainer with the evaluator that fits each test set."""
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        if is_lazy(cfg):
+            return super().build_train_loader(cfg)
+        return build_detection_train_loader(cfg, mapper=NamingMapper(DatasetMapper(cfg, True)))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        if is_lazy(cfg):
+            return super().build_test_loader(cfg, dataset_name)
+        mapper = NamingMapper(DatasetMapper(cfg, False))
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+
+class PruningMixin(RunMixin):
+    """What makes a DefaultTrainer prune: ``class MyTrainer(PruningMixin, DefaultTrainer)``.
+
+    After the last step ``selection`` is the result, saved as ``OUTPUT_DIR/selection.json`` before
+    anything is evaluated. A trainer with a mapper of its own returns
+    ``build_pruning_train_loader(cfg, mapper=...)`` from its ``build_train_loader``.
+    """
+
+    selection: Selection | None = None
+    _kind = PRUNE
+
+    def __init__(self, cfg: CfgNode, index: SampleIndex | None = None) -> None:
+        if index is not None:  # DefaultTrainer asks for the loader with cfg alone
+            self.build_train_loader = partial(type(self).build_train_loader, index=index)
+            coco_set.forget()  # a large data set takes gigabytes, of which the index is a part
+            voc_folder.forget()
+        super().__init__(cfg, index)
+
+    @property
+    def index(self) -> SampleIndex:
+        """The samples of the run."""
+        return self._trainer.data_loader.index
+
+    @property
+    def selection_path(self) -> str:
+        """Where the selection is saved."""
+        return os.path.join(self.cfg.OUTPUT_DIR, SELECTION_FILE)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        return PrunedDetector(super().build_model(cfg))
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: PrunedDetector) -> Optimizer:
+        return super().build_optimizer(cfg, model.detector)  # which may go by parameter names
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, index: SampleIndex | None = None) -> PruningLoader:
+        inherited = super().build_train_loader
+        if inherited.__func__ in STOCK_LOADERS:
+            mapper = pruning_mapper(cfg) if is_lazy(cfg) else None
+            return build_pruning_train_loader(cfg, mapper, index)
+        return inherited(cfg)  # the user's own, with a mapper of its own
+
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """Detectron2's hooks, with the pruning hook first.
+
+        So on every rank it takes a step's losses before PreciseBN computes others, and moves the
+        mask before the checkpointer saves it.
+        """
+        loader = self._trainer.data_loader
+        if not isinstance(loader, PruningLoader):
+            raise DataError(
+                f"{type(self).__name__}.build_train_loader returns a {type(loader).__name__}; "
+                "return build_pruning_train_loader(cfg, mapper=...) from it"
+            )
+        model = _unwrapped(self._trainer.model)
+        model.pruner = build_pruner(self.cfg, loader.index)
+        periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
+        self.pruning = PruningHook(model.pruner, model, loader, periods, self._select)
+        return [self.pruning, *super().build_hooks()]
+
+    def _gather_state(self) -> None:
+        self.pruning.gather()
+
+    def resume_or_load(self, resume: bool = True) -> Any:
+        """As in Detectron2; a resumed run reads on where it stopped."""
+        result = super().resume_or_load(resume=resume)
+        loader = self._trainer.data_loader.at(self.start_iter, self.pruning.seed)
+        compat.set_data_loader(self._trainer, loader)
+        return result
+
+    def train(self) -> Any:
+        if self.start_iter >= self.max_iter:  # resumed after the last step
+            self._select()
+        return super().train()
+
+    def _select(self) -> None:
+        """Make the selection and save it. A collective call where several processes train."""
+        self.selection = build_selection(self.cfg, self.pruning.pruner, self._trainer.data_loader)
+        if comm.is_main_process():
+            self.selection.save(self.selection_path)
+            logger.info("Selection written to %s", self.selection_path)
+
+
+class PruningTrainer(PruningMixin, EvaluatingTrainer):
+    """Trains ``cfg``'s detector, learns which images it can do without, and keeps the rest."""
+
+
+#: What a pruning run replaces by a loader of its own.
+STOCK_LOADERS = (
+    DefaultTrainer.build_train_loader.__func__,
+    LazyMixin.build_train_loader.__func__,
+    EvaluatingTrainer.build_train_loader.__func__,
+)
+
+
+def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
+    """The mask over the samples of ``index`` that ``cfg.ADAPRUNER`` and ``cfg.SOLVER`` describe.
+
+    A collective call where several processes train.
+
+    Raises:
+        DataError: a run too short for its warm-up.
+        ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
+    """
+    node = cfg.ADAPRUNER
+    classes = index.classes()
+    balance = None
+    if node.CLASS_BAND:
+        num_classes = 1 + max(max(own, default=0) for own in classes)
+        balance = Balance(ClassSets.from_sets(classes, num_classes), node.CLASS_BAND)
+    return AdaPruner(
+        len(index),
+        node.KEEP_RATIO,
+        pruning_schedule(cfg, len(index)),
+        controller=node.CONTROLLER,
+        normalize=node.NORMALIZE,
+        sizes=np.array([len(own) for own in classes]) if node.NORMALIZE_BY_OBJECTS else None,
+        balance=balance,
+        terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
+        paper_scale=node.PAPER_SCALE,
+        exchange=Exchange.default(),
+    )
+
+
+def pruning_schedule(cfg: CfgNode, num_samples: int) -> Schedule:
+    """The warm-up and pruning epochs that ``SOLVER.MAX_ITER`` makes of ``num_samples`` images.
+
+    Raises:
+        DataError: a run too short for its warm-up.
+    """
+    node = cfg.ADAPRUNER
+    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // num_samples
+    if epochs <= node.WARMUP_EPOCHS:
+        raise DataError(
+            f"SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} makes {epochs} epochs of {num_samples} images, "
+            f"of which {node.WARMUP_EPOCHS} are warm-up: none is left to prune in; raise "
+            "SOLVER.MAX_ITER or lower ADAPRUNER.WARMUP_EPOCHS"
+        )
+    return Schedule(
+        node.WARMUP_EPOCHS, epochs - node.WARMUP_EPOCHS, node.ALPHA_START, node.ALPHA_END
+    )
+
+
+def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> Selection:
+    """What a finished run hands back. A collective call where several processes train."""
+    return learned_selection(
+        pruner,
+        keys=loader.index.keys,
+        digests=loader.index.digests,
+        datasets=loader.index.fingerprints(),
+        seed=loader.seed,
+        config_digest=config_digest(cfg),
+        libraries=["detectron2"],
+        excluded=loader.index.excluded,
+        digest_of=loader.index.digest_of,
+        class_names=loader.index.class_names(),
+        classes=loader.index.classes(),
+    )
+
+
+def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
+    """Shorten ``cfg.SOLVER`` so that the kept images are seen for as many epochs as all were.
+
+    Returns:
+        One line that says what the budget is.
+    """
+    solver, share = cfg.SOLVER, selection.num_kept / selection.num_samples
+    before = solver.MAX_ITER
+    solver.MAX_ITER = max(1, round(before * share))
+    solver.STEPS = tuple(round(step * share) for step in solver.STEPS)
+    return (
+        f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "
+        f"of epochs: {solver.MAX_ITER} of {before} iterations"
+    )
+
+
+def _unwrapped(model: nn.Module) -> PrunedDetector:
+    return model.module if isinstance(model, DistributedDataParallel) else model

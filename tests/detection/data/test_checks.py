@@ -1,0 +1,467 @@
+"""The one look at all that a run reads: what is refused, left out, warned of and recorded."""
+
+import copy
+import json
+import logging
+import math
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances, register_pascal_voc
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+from torch import nn
+
+from adapruner_det.detection.data.checks import (
+    checked_set,
+    class_names,
+    find_faults,
+    require_room_for_classes,
+)
+from adapruner_det.detection.data.coco_set import register_coco_set
+from adapruner_det.detection.data.evaluators import build_evaluator
+from adapruner_det.detection.data.samples import SampleIndex, register_kept
+from adapruner_det.detection.data.voc_folder import register_voc_folder
+from adapruner_det.detection.setup import check_datasets
+from adapruner_det.detection.summary import class_kept_shares
+from adapruner_det.detection.training.trainer import build_pruner
+from adapruner_det.errors import DataError
+from adapruner_det.methods.random import random_selection
+from tests.detection.coco_writer import annotation, content, write_coco
+from tests.detection.toy import CLASSES, register, squares, toy_cfg, write_voc_folder
+
+
+def evaluate_truth(name, folder):
+    """AP of the data set's own boxes as detections, in percent; crowds are no detections."""
+    evaluator = build_evaluator(toy_cfg("yolo_darknet", folder), name, str(folder))
+    evaluator.reset()
+    for sample in DatasetCatalog.get(name):
+        own = [a for a in sample["annotations"] if not a.get("iscrowd")]
+        found = Instances((sample["height"], sample["width"]))
+        corners = [_corners(a) for a in own]
+        found.pred_boxes = Boxes(torch.tensor(corners, dtype=torch.float32).reshape(-1, 4))
+        found.scores = torch.ones(len(own))
+        found.pred_classes = torch.tensor([a["category_id"] for a in own], dtype=torch.int64)
+        evaluator.process([sample], [{"instances": found}])
+    return evaluator.evaluate()["bbox"]["AP"]
+
+
+def _corners(annotation_):
+    x, y, width, height = annotation_["bbox"]
+    return [x, y, x + width, y + height] if annotation_["bbox_mode"] == 1 else [x, y, width, height]
+
+
+def select(*names, keep_ratio=0.5, on_bad="stop"):
+    """A selection of data sets, as a run would leave one."""
+    cfg = toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", names, "ADAPRUNER.ON_BAD_SAMPLE", on_bad)
+    index = SampleIndex.from_config(cfg)
+    found = random_selection(
+        index.keys,
+        index.digests,
+        index.fingerprints(),
+        keep_ratio,
+        seed=0,
+        digest_of=index.digest_of,
+    )
+    return found.__class__(**{**vars(found), "excluded": index.excluded})
+
+
+def warnings(caplog):
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+# Images
+
+
+def damage(file, kind):
+    data = file.read_bytes()
+    if kind == "gone":
+        file.unlink()
+    elif kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "truncated":
+        file.write_bytes(data[: len(data) // 2])
+    elif kind == "text":
+        file.write_text("no image")
+    elif kind == "a pipe":
+        file.unlink()
+        os.mkfifo(file)
+    elif kind == "a folder":
+        file.unlink()
+        file.mkdir()
+    elif kind == "16 bits":
+        Image.fromarray(np.full((64, 48), 40_000, np.uint16)).save(file)
+    elif kind == "another size":
+        Image.new("RGB", (49, 64)).save(file)
+    elif kind == "turned by EXIF":
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.new("RGB", (48, 64)).save(file, format="JPEG", exif=exif)
+
+
+IMAGES = {
+    "gone": "is not there",
+    "empty": "is empty",
+    "truncated": "does not decode",
+    "text": "is not an image that Pillow knows",
+    "a pipe": "is not a regular file",
+    "a folder": "is not a regular file",
+    "16 bits": "has the mode 'I;16'",
+    "another size": "is 49×64 pixels, but annotated as 48×64: its boxes are of another picture",
+    "turned by EXIF": "is 64×48 pixels, but annotated as 48×64, with its sides in turn.*EXIF",
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_an_image_that_cannot_be_used_is_named_or_left_out(tmp_path, caplog, kind):
+    dicts = squares(tmp_path, 4)
+    register("toy", dicts)
+    file = tmp_path / "im2.png"
+    damage(file, kind)
+    with pytest.raises(DataError, match=IMAGES[kind]) as caught:
+        checked_set("toy")
+    assert str(caught.value).startswith(str(file)) and "\n" not in str(caught.value)
+    with caplog.at_level(logging.WARNING):
+        found = checked_set("toy", "skip")
+    assert [d["image_id"] for d in found.dicts] == ["im0", "im1", "im3"]
+    assert list(found.excluded) == ["toy/im2"]
+    assert re.search(IMAGES[kind], found.excluded["toy/im2"])
+    (said,) = warnings(caplog)
+    assert said.startswith("toy: 1 of 4 sample(s) are faulty and left out, the first: ")
+    # What was left out once is so from now on, and known to whoever asks again.
+    assert len(DatasetCatalog.get("toy")) == 3
+    assert checked_set("toy").excluded == found.excluded
+
+
+def test_all_faults_are_found_and_their_number_is_said(tmp_path):
+    dicts = squares(tmp_path, 5)
+    register("toy", dicts)
+    for i, kind in ((1, "empty"), (3, "text")):
+        damage(tmp_path / f"im{i}.png", kind)
+    assert [f.image_id for f in find_faults("toy")[1]] == ["im1", "im3"]
+    with pytest.raises(DataError, match=r"im1\.png .*is empty \(2 samples are faulty\)"):
+        checked_set("toy")
+
+
+def test_a_sample_that_becomes_faulty_after_others_were_left_out_is_one_more(tmp_path):
+    register("toy", squares(tmp_path, 5))
+    damage(tmp_path / "im1.png", "empty")
+    checked_set("toy", "skip")
+    damage(tmp_path / "im3.png", "text")
+    with pytest.raises(DataError, match=r"im3\.png"):
+        checked_set("toy")
+    assert set(checked_set("toy", "skip").excluded) == {"toy/im1", "toy/im3"}
+
+
+def test_what_is_lost_of_an_image_is_said(tmp_path, caplog):
+    register("toy", squares(tmp_path, 4))
+    clear = Image.new("RGBA", (48, 64), (9, 9, 9, 0))
+    for i in (0, 2):
+        clear.save(tmp_path / f"im{i}.png")
+    with caplog.at_level(logging.WARNING):
+        checked_set("toy")
+    (said,) = warnings(caplog)
+    assert said.startswith("toy: 2 image(s), the first ") and "transparent" in said
+
+
+# Dicts
+
+
+FAULTY = {
+    "no image_id": (lambda d: d.pop("image_id"), "sample 2 has no image_id"),
+    "no file_name": (lambda d: d.update(file_name=""), "sample 2 has no file_name"),
+    "neither": (lambda d: d.clear(), "sample 2 has no file_name and no image_id"),
+    "annotations by id": (lambda d: d.update(annotations={}), "annotations that are no list"),
+    "no bbox": (lambda d: d["annotations"][0].pop("bbox"), "image 'im2' .*has no bbox in annot"),
+    "a bbox of 3": (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), "must be 4 numbers"),
+    "a bbox of text": (lambda d: d["annotations"][0].update(bbox="1234"), "must be 4 numbers"),
+    "no class": (lambda d: d["annotations"][0].pop("category_id"), "category_id None in annotat"),
+    "a class below 0": (lambda d: d["annotations"][0].update(category_id=-1), "category_id -1"),
+    "half a class": (lambda d: d["annotations"][0].update(category_id=0.5), "category_id 0.5"),
+    "a size in words": (lambda d: d.update(height="tall"), "has the height 'tall'"),
+    "a size of NaN": (lambda d: d.update(width=math.nan), "has the width nan"),
+    "the size of another": (lambda d: d.update(height=7), "annotated as 48×7"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTY)
+def test_a_dict_that_cannot_be_used_is_named_or_left_out(tmp_path, kind):
+    dicts = squares(tmp_path, 4)
+    spoil, match = FAULTY[kind]
+    spoil(dicts[2])
+    register("toy", dicts)
+    with pytest.raises(DataError, match=match):
+        checked_set("toy")
+    if "image_id" in dicts[2]:
+        assert len(checked_set("toy", "skip").dicts) == 3
+
+
+def test_sizes_are_taken_from_the_image_where_a_dict_has_none(tmp_path):
+    dicts = squares(tmp_path, 3)
+    del dicts[0]["height"], dicts[1]["width"]
+    dicts[2]["height"] = np.int64(dicts[2]["height"])
+    register("toy", dicts)
+    sizes = [(d["height"], d["width"]) for d in checked_set("toy").dicts]
+    assert sizes == [(64, 48), (48, 64), (64, 48)]
+    # A kept part has them as well, and knows its data again.
+    (name,) = register_kept(select("toy", keep_ratio=1.0))
+    assert [(d["height"], d["width"]) for d in DatasetCatalog.get(name)] == sizes
+
+
+def test_an_id_twice_and_what_is_no_list_of_dicts_are_refused(tmp_path):
+    dicts = squares(tmp_path, 3)
+    dicts[2]["image_id"] = "im0"
+    register("toy", dicts)
+    with pytest.raises(DataError, match="the sample toy/im0 is there twice"):
+        checked_set("toy", "skip")
+    DatasetCatalog.register("words", lambda: ["a.png"])
+    with pytest.raises(DataError, match="'words' is no list of dicts"):
+        checked_set("words")
+
+
+# Boxes
+
+
+KINDS = {
+    "not a finite number": [math.nan, 6, 20, 20],
+    "without area": [5, 6, 0, 20],
+    "wholly outside": [70, 6, 20, 20],
+    "reaching beyond": [30, 20, 60, 40],
+}
+
+
+@pytest.mark.parametrize("of_ours", [True, False], ids=["COCO_SETS", "register_coco_instances"])
+def test_boxes_of_a_coco_set_are_warned_of_by_kind_with_count_and_file(tmp_path, caplog, of_ours):
+    data = content()
+    for number, (kind, values) in enumerate(KINDS.items()):
+        rows = range(1 + (kind == "without area"))
+        data["annotations"] += [annotation(500 + 10 * number + i, 2, box=values) for i in rows]
+    file, images = write_coco(tmp_path, data)
+    if of_ours:
+        register_coco_set("pets", file, images)
+    else:
+        register_coco_instances("pets", {}, str(file), str(images))
+    with caplog.at_level(logging.WARNING, logger="adapruner_det"):
+        found = checked_set("pets")
+    said = [w for w in warnings(caplog) if w.startswith("pets:")]
+    assert len(said) == 4 and all("002.png" in line for line in said)
+    for kind in KINDS:
+        (line,) = [w for w in said if kind in w]
+        assert f"{1 + (kind == 'without area')} box(es) " in line
+        assert ("left out" in line) == (kind != "reaching beyond")
+    assert [len(d["annotations"]) for d in found.dicts] == [2, 2, 2, 1]
+    # Training without a mask and evaluation read none of them either.
+    read = DatasetCatalog.get("pets")
+    assert [len(d["annotations"]) for d in read] == [2, 2, 2, 1]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="adapruner_det"):
+        again = checked_set("pets")
+    assert not [w for w in warnings(caplog) if "left out" in w]
+    assert SampleIndex.from_dicts({"pets": again.dicts}).fingerprints() == (
+        SampleIndex.from_dicts({"pets": found.dicts}).fingerprints()
+    )
+    if of_ours:  # which can be registered once more, as each process of a run does
+        register_coco_set("pets", file, images)
+    assert evaluate_truth("pets", tmp_path / "out") == pytest.approx(100)
+
+
+def test_an_unusable_box_is_no_class_of_its_image_but_counts_in_the_digest(tmp_path):
+    data = content()
+    data["annotations"].append(annotation(500, 2, 17, (70, 6, 20, 20)))
+    file, images = write_coco(tmp_path, data)
+    register_coco_set("pets", file, images)
+    index = SampleIndex.from_config(toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("pets",)))
+    assert index.classes() == [[0, 1], [0], [0, 1], [0]]
+    before = index.digests[1]
+    data["annotations"][-1]["bbox"] = [71, 6, 20, 20]
+    write_coco(tmp_path, data)
+    index = SampleIndex.from_config(toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("pets",)))
+    assert index.digests[1] != before
+
+
+def test_crowds_count_in_digests_and_neither_as_classes_nor_as_sizes(tmp_path):
+    data = content()
+    data["annotations"].append(annotation(500, 2, 17, iscrowd=1))
+    file, images = write_coco(tmp_path, data)
+    register_coco_set("pets", file, images)
+    cfg = toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("pets",))
+    index = SampleIndex.from_config(cfg)
+    assert index.classes() == [[0, 1], [0], [0, 1], [0]]
+    assert index.class_names() == ["cat", "dog"]
+    pruner = build_pruner(cfg, index)
+    np.testing.assert_array_equal(pruner.mask.column("size_level"), [1, 0, 1, 0])
+    selection = select("pets")
+    selection = selection.__class__(
+        **{
+            **vars(selection),
+            "columns": {
+                **selection.columns,
+                "kept": np.array([True, True, False, False]),
+                "classes": np.array([" ".join(map(str, sorted(set(c)))) for c in index.classes()]),
+            },
+            "class_names": tuple(index.class_names()),
+        }
+    )
+    assert class_kept_shares(selection) == {"cat": 0.5, "dog": 0.5}
+    before = index.digests.copy()
+    data["annotations"].pop()
+    write_coco(tmp_path, data)
+    after = SampleIndex.from_config(cfg).digests
+    assert (before == after).tolist() == [True, False, True, True]
+
+
+# Classes
+
+
+def test_class_names_that_differ_by_case_or_spaces_are_warned_of(tmp_path, caplog):
+    data = content()
+    data["categories"] += [{"id": 18, "name": "Dog "}, {"id": 19, "name": "hot dog"}]
+    register_coco_set("pets", *write_coco(tmp_path, data))
+    with caplog.at_level(logging.WARNING):
+        checked_set("pets")
+    (said,) = warnings(caplog)
+    assert said.startswith("pets: the classes 'dog' and 'Dog ' differ by case or spaces alone")
+
+
+@pytest.mark.parametrize("test", [["dog", "cat"], ["cat"], ["cat", "dog", "ant"]])
+def test_coco_sets_whose_classes_differ_are_refused(tmp_path, test):
+    register_coco_set("my_train", *write_coco(tmp_path))
+    other = content()
+    other["categories"] = [{"id": i, "name": name} for i, name in enumerate(test)]
+    for row in other["annotations"]:
+        row["category_id"] = 0
+    register_coco_set("my_test", *write_coco(tmp_path, other, "test.json"))
+    sets = ("DATASETS.TRAIN", ("my_train",), "DATASETS.TEST", ("my_test",))
+    with pytest.raises(DataError, match="classes of 'my_train' and 'my_test' differ"):
+        check_datasets(toy_cfg("yolo_darknet", "x", *sets))
+
+
+def test_a_set_without_class_names_has_numbers_for_them(tmp_path):
+    dicts = squares(tmp_path, 3)
+    DatasetCatalog.register("nameless", lambda: copy.deepcopy(dicts))
+    MetadataCatalog.get("nameless").set(evaluator_type="coco")
+    cfg = toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("nameless",))
+    assert SampleIndex.from_config(cfg).class_names() == ["class 0", "class 1"]
+    assert class_names("nameless", 3) == ["class 0", "class 1", "class 2"]
+
+
+class Head(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+
+
+class SemSegHead(Head):
+    pass
+
+
+def test_a_head_with_fewer_classes_than_the_data_is_named():
+    dicts = [{"annotations": [{"category_id": 4}]}, {}]
+    model = nn.ModuleDict({"box": Head(5), "other": Head("many"), "seg": SemSegHead(2)})
+    require_room_for_classes(model, dicts, list("abcde"))
+    model["mask"] = Head(4)
+    with pytest.raises(DataError, match=r"5 classes \(a, b, c, d, e\).*Head \(mask\) is 4: set"):
+        require_room_for_classes(model, dicts, list("abcde"))
+    require_room_for_classes(nn.ModuleDict({"box": Head(1)}), [{}], [])
+
+
+# A COCO set that is pruned
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_the_kept_part_of_a_coco_set_evaluates_its_own_truth_at_100(tmp_path, on_bad):
+    data = content(8)
+    data["annotations"] += [
+        annotation(500, 2, 17, (30, 10, 20, 20), iscrowd=1),
+        annotation(501, 3, 3, (1, 1, 60, 40), iscrowd=1),
+    ]
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != 7]
+    data["annotations"].append(annotation(502, 7, iscrowd=1))  # nothing but a crowd
+    file, images = write_coco(tmp_path, data)
+    if on_bad == "skip":
+        (images / "005.png").write_text("no image")
+    register_coco_set("pets", file, images)
+    selection = select("pets", on_bad=on_bad)
+    assert selection.num_samples == (6 if on_bad == "skip" else 7)
+    assert list(selection.excluded) == (["pets/5"] if on_bad == "skip" else [])
+    (name,) = register_kept(selection)
+    meta = MetadataCatalog.get(name)
+    assert meta.thing_classes == ["cat", "dog"]
+    assert meta.thing_dataset_id_to_contiguous_id == {3: 0, 17: 1}
+    assert evaluate_truth(name, tmp_path / "kept") == pytest.approx(100)
+    assert evaluate_truth("pets", tmp_path / "all") == pytest.approx(100)
+
+
+@pytest.mark.parametrize("spoil", ["area", "iscrowd", "ids of 0", "text", "sizes"])
+def test_the_truth_of_a_set_that_lacks_what_pycocotools_needs_is_100_too(tmp_path, spoil):
+    data = content(3)
+    for number, row in enumerate(data["annotations"]):
+        if spoil in row:
+            del row[spoil]
+        elif spoil == "ids of 0":
+            row["id"] = number
+        elif spoil == "text":
+            row.update(id=f"a{number}", image_id=f"im{row['image_id']}")
+    for image in data["images"]:
+        if spoil == "text":
+            image["id"] = f"im{image['id']}"
+        elif spoil == "sizes":
+            del image["height"], image["width"]
+    register_coco_set("pets", *write_coco(tmp_path, data))
+    assert evaluate_truth("pets", tmp_path / "out") == pytest.approx(100)
+
+
+def test_what_an_earlier_evaluation_has_left_is_not_taken_for_the_data(tmp_path):
+    data = content(3)
+    for row in data["annotations"]:
+        del row["area"]
+    file, images = write_coco(tmp_path, data)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pets_coco_format.json").write_text(json.dumps({"images": []}))
+    register_coco_set("pets", file, images)
+    assert evaluate_truth("pets", tmp_path / "out") == pytest.approx(100)
+
+
+# Detectron2's own VOC sets
+
+
+@pytest.fixture
+def voc(tmp_path):
+    root = write_voc_folder(tmp_path / "VOC", trainval=6, test=4)
+    for split in ("trainval", "test"):
+        register_pascal_voc(f"voc_{split}", str(root), split, 2012, class_names=CLASSES)
+        MetadataCatalog.get(f"voc_{split}").evaluator_type = "pascal_voc"
+    return root
+
+
+def test_the_kept_part_of_a_voc_set_is_that_part_when_it_is_checked_and_evaluated(voc, tmp_path):
+    selection = select("voc_trainval")
+    (name,) = register_kept(selection)
+    kept = {key.split("/")[1] for key in selection.kept_keys}
+    assert {d["image_id"] for d in checked_set(name).dicts} == kept and len(kept) == 3
+    assert evaluate_truth(name, tmp_path / "out") == pytest.approx(100)
+    # Another selection of as many is another training.
+    other = select("voc_trainval", keep_ratio=0.7)
+    (name,) = register_kept(other)
+    assert len(checked_set(name).dicts) == 4
+
+
+def test_what_is_left_out_of_a_voc_test_set_is_not_counted_as_missed(voc, tmp_path):
+    (voc / "JPEGImages" / "im7.png").write_text("no image")
+    with pytest.raises(DataError, match="im7"):
+        checked_set("voc_test")
+    assert len(checked_set("voc_test", "skip").dicts) == 3
+    assert evaluate_truth("voc_test", tmp_path / "out") == pytest.approx(100)
+    assert list(checked_set("voc_test", "skip").excluded) == ["voc_test/im7"]
+
+
+def test_so_it_is_with_a_folder_of_ones_own(voc, tmp_path):
+    register_voc_folder("own_test", voc, "test")
+    (voc / "Annotations" / "im7.xml").write_text("<annotation>")
+    assert len(checked_set("own_test", "skip").dicts) == 3
+    register_voc_folder("own_test", voc, "test")  # once more, as each process of a run does
+    assert evaluate_truth("own_test", tmp_path / "out") == pytest.approx(100)

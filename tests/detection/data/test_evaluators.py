@@ -1,0 +1,211 @@
+"""VOC AP against Detectron2's own, on random integer boxes and on real ones."""
+
+from collections import Counter
+
+import detectron2
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
+
+from adapruner_det.detection.data.evaluators import VOCFolderEvaluator, build_evaluator
+from adapruner_det.detection.data.voc_folder import register_voc_folder
+from adapruner_det.errors import DataError
+
+from ..voc_writer import write_voc_folder
+
+
+def _random_objects(rng, count):
+    x0, y0 = rng.integers(1, 60, (2, count))
+    w, h = rng.integers(5, 40, (2, count))
+    boxes = np.stack([x0, y0, x0 + w, y0 + h], axis=1)
+    classes = rng.choice(["cat", "dog"], count)
+    return [
+        (str(c), box.tolist(), int(rng.random() < 0.3))
+        for c, box in zip(classes, boxes, strict=True)
+    ]
+
+
+def _detections(rng, objects):
+    """Noisy copies of the truth, doubled ones among them, and boxes out of nowhere."""
+    boxes, classes = [], []
+    for name, box, _ in objects * 2 + _random_objects(rng, 4):
+        moved = np.array(box) + rng.integers(-4, 5, 4)
+        boxes.append([moved[0] - 1, moved[1] - 1, max(moved[2], moved[0] + 2), moved[3] + 3])
+        classes.append(["cat", "dog"].index(name))
+    result = Instances((120, 120))
+    result.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32))
+    # Distinct to three decimals, to which Detectron2 rounds.
+    scores = rng.permutation(1000)[: len(boxes)] / 1000
+    result.scores = torch.tensor(scores, dtype=torch.float32)
+    result.pred_classes = torch.tensor(classes)
+    return result
+
+
+def _register(name, folder, **kwargs):
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    register_voc_folder(name, folder, "test", **kwargs)
+
+
+@pytest.mark.parametrize("year", [2007, 2012])
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_detectron2_on_integer_boxes(tmp_path, year, seed):
+    rng = np.random.default_rng(seed)
+    objects = {f"im{i}": _random_objects(rng, int(rng.integers(1, 6))) for i in range(12)}
+    write_voc_folder(tmp_path, {"test": objects}, size=(120, 120))
+    _register("parity", tmp_path, year=year)
+    ours, theirs = VOCFolderEvaluator("parity"), PascalVOCDetectionEvaluator("parity")
+    theirs.reset()
+    used = rng.permutation(1000)
+    for number, (image_id, own) in enumerate(objects.items()):
+        instances = _detections(rng, own)
+        # No two equal scores in the data set: ties are ranked differently.
+        start = number * 40
+        scores = used[start : start + len(instances)] / 1000
+        instances.scores = torch.tensor(scores, dtype=torch.float32)
+        for evaluator in (ours, theirs):
+            evaluator.process([{"image_id": image_id}], [{"instances": instances}])
+    expected, found = theirs.evaluate()["bbox"], ours.evaluate()["bbox"]
+    assert expected["AP50"] > 5
+    for name in ("AP", "AP50", "AP75"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-9)
+
+
+@pytest.mark.parametrize("year", [2007, 2012])
+@pytest.mark.parametrize("shared_data", ["neu_det"], indirect=True)
+def test_equals_detectron2_on_real_boxes_with_difficult_ones(shared_data, year):
+    rng = np.random.default_rng(0)
+    _register("real", shared_data, year=year)
+    ours, theirs = VOCFolderEvaluator("real"), PascalVOCDetectionEvaluator("real")
+    theirs.reset()
+    dicts = DatasetCatalog.get("real")
+    assert sum(a["difficult"] for d in dicts for a in d["annotations"]) > 5
+    rank = Counter()
+    for sample in rng.permutation(dicts):
+        found = [a for a in sample["annotations"] if rng.random() < 0.8]
+        instances = Instances((sample["height"], sample["width"]))
+        moved = [np.array(a["bbox"]) + rng.integers(-9, 10, 4) for a in found]
+        moved = [[x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)] for x0, y0, x1, y1 in moved]
+        instances.pred_boxes = Boxes(torch.tensor(np.reshape(moved, (-1, 4))))
+        classes = [a["category_id"] if rng.random() < 0.9 else 0 for a in found]
+        instances.pred_classes = torch.tensor(classes, dtype=torch.int64)
+        scores = []
+        for c in classes:  # no two of a class share a score: ties are ranked differently
+            rank[c] += 1
+            scores.append(1 - rank[c] / 1000)
+        instances.scores = torch.tensor(scores, dtype=torch.float64)
+        for evaluator in (ours, theirs):
+            evaluator.process([sample], [{"instances": instances}])
+    expected, result = theirs.evaluate()["bbox"], ours.evaluate()["bbox"]
+    assert 20 < expected["AP50"] < 95
+    assert result["AP50"] - result["AP75"] > 5
+    for name in ("AP", "AP50", "AP75"):
+        assert result[name] == pytest.approx(expected[name], rel=1e-9)
+
+
+def _one_box(box, score=0.9, cls=0):
+    result = Instances((120, 120))
+    result.pred_boxes = Boxes(torch.tensor([box], dtype=torch.float32))
+    result.scores, result.pred_classes = torch.tensor([score]), torch.tensor([cls])
+    return result
+
+
+def test_a_difficult_box_is_neither_hit_nor_miss(tmp_path):
+    objects = {"a": [("cat", [11, 11, 50, 50], 0)], "b": [("cat", [11, 11, 50, 50], 1)]}
+    write_voc_folder(tmp_path, {"test": objects}, size=(120, 120))
+    _register("difficult", tmp_path)
+    evaluator = VOCFolderEvaluator("difficult")
+    # The difficult one is found with the higher score: were it a miss, precision would halve.
+    evaluator.process([{"image_id": "b"}], [{"instances": _one_box([10, 10, 50, 50], 0.99)}])
+    evaluator.process([{"image_id": "a"}], [{"instances": _one_box([10, 10, 50, 50], 0.5)}])
+    assert evaluator.evaluate()["bbox"]["AP50"] == pytest.approx(100)
+
+
+def test_decimal_boxes_and_a_class_without_ground_truth(tmp_path):
+    objects = {"a": [("cat", [10.25, 10.5, 49.75, 50.125], 0)]}
+    write_voc_folder(tmp_path, {"test": objects}, size=(120, 120))
+    _register("decimals", tmp_path, class_names=["cat", "dog"])
+    evaluator = VOCFolderEvaluator("decimals")
+    box = [9.25, 9.5, 49.75, 50.125]
+    evaluator.process([{"image_id": "a"}], [{"instances": _one_box(box)}])
+    evaluator.process([{"image_id": "a"}], [{"instances": _one_box(box, cls=1)}])
+    result = evaluator.evaluate()["bbox"]
+    assert result["AP"] == pytest.approx(100)
+    assert result["AP50-cat"] == pytest.approx(100)
+    assert np.isnan(result["AP50-dog"])
+
+
+def test_no_detection_at_all_is_zero(tmp_path):
+    write_voc_folder(tmp_path, {"test": {"a": [("cat", [1, 1, 9, 9], 0)]}}, size=(120, 120))
+    _register("nothing", tmp_path)
+    assert VOCFolderEvaluator("nothing").evaluate()["bbox"]["AP50"] == 0
+
+
+def test_detections_of_all_ranks_count_and_only_rank_0_answers(tmp_path, monkeypatch):
+    objects = {name: [("cat", [11, 11, 50, 50], 0)] for name in "abcd"}
+    write_voc_folder(tmp_path, {"test": objects}, size=(120, 120))
+    _register("shared", tmp_path)
+    alone = VOCFolderEvaluator("shared")
+    ranks = [VOCFolderEvaluator("shared") for _ in range(2)]
+    for number, name in enumerate("abcd"):
+        box = [10, 10, 50, 50] if name != "b" else [60, 60, 99, 99]
+        detection = [{"image_id": name}], [{"instances": _one_box(box, 0.5 + number / 10)}]
+        alone.process(*detection)
+        ranks[number % 2].process(*detection)
+    sent = []
+
+    def gather(data, dst=0):
+        sent.append(data)
+        return sent if comm.is_main_process() else []
+
+    monkeypatch.setattr(comm, "gather", gather)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    assert ranks[1].evaluate() is None
+    monkeypatch.setattr(comm, "is_main_process", lambda: True)
+    together = ranks[0].evaluate()["bbox"]
+    assert len(sent) == 2
+    monkeypatch.undo()
+    expected = alone.evaluate()["bbox"]
+    # Ranked d, c, b, a, of which b is wrong: 1/2 at precision 1, a third hit at precision 3/4.
+    assert expected["AP50"] == pytest.approx(100 * (2 / 4 + 1 / 4 * 3 / 4))
+    assert together == expected
+
+
+def test_the_evaluator_follows_from_the_metadata(tmp_path):
+    from detectron2.config import get_cfg
+
+    write_voc_folder(tmp_path, {"test": {"a": [("cat", [1, 1, 9, 9], 0)]}}, size=(120, 120))
+    _register("ours", tmp_path)
+    assert isinstance(build_evaluator(get_cfg(), "ours"), VOCFolderEvaluator)
+    assert isinstance(build_evaluator(get_cfg(), "voc_2007_test"), PascalVOCDetectionEvaluator)
+    MetadataCatalog.remove("ours")
+    MetadataCatalog.get("ours").set(evaluator_type="lvis")
+    with pytest.raises(DataError, match="'lvis'.*voc_folder, pascal_voc, coco"):
+        build_evaluator(get_cfg(), "ours")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_coco_uses_the_compiled_evaluation_only_where_it_is(tmp_path, monkeypatch, compiled):
+    from detectron2.config import get_cfg
+
+    class Ops:
+        """Stands for detectron2._C."""
+
+    if compiled:
+        Ops.COCOevalAccumulate = None
+    monkeypatch.setattr(detectron2, "_C", Ops, raising=False)
+    asked = {}
+
+    def record(self, *args, use_fast_impl, **kwargs):
+        asked["fast"] = use_fast_impl
+
+    monkeypatch.setattr(COCOEvaluator, "__init__", record)
+    register_coco_instances("boxes", {}, "boxes.json", str(tmp_path))
+    assert isinstance(build_evaluator(get_cfg(), "boxes", str(tmp_path)), COCOEvaluator)
+    assert asked == {"fast": compiled}

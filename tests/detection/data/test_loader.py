@@ -1,0 +1,331 @@
+import functools
+import random
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+from detectron2.utils import comm
+
+from adapruner_det.detection.data.loader import (
+    NamingMapper,
+    PruningLoader,
+    build_pruning_train_loader,
+    check_sampler,
+    refuse_mixing,
+    sample_at,
+    seeded,
+)
+from adapruner_det.detection.data.samples import SampleIndex
+from adapruner_det.errors import DataError
+from tests.detection.toy import squares, toy_cfg
+
+
+def plain_mapper(sample):
+    return dict(sample)
+
+
+def drawing_mapper(sample):
+    """What an augmentation draws from each of the three generators."""
+    draws = random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+    return {**sample, "draws": draws}
+
+
+@pytest.fixture
+def index(tmp_path):
+    return SampleIndex.from_dicts({"toy": squares(tmp_path, 10)})
+
+
+def make(index, mapper=plain_mapper, batch_size=4, seed=3, **options):
+    return PruningLoader(index, mapper, batch_size=batch_size, seed=seed, **options)
+
+
+def read(loader, steps):
+    return list(islice(iter(loader), steps))
+
+
+def ids(batches):
+    return [[x["sample_index"] for x in batch] for batch in batches]
+
+
+def flat(batches):
+    return [i for batch in batches for i in batch]
+
+
+def states():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+# Order
+
+
+@pytest.mark.parametrize(("count", "seed"), [(1, 0), (7, 0), (7, 1), (100, 5)])
+def test_each_epoch_of_the_stream_is_a_permutation(count, seed):
+    epochs = [[sample_at(e * count + i, count, seed) for i in range(count)] for e in range(4)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    assert count < 3 or len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_another_seed_reads_in_another_order():
+    assert [sample_at(i, 50, 0) for i in range(50)] != [sample_at(i, 50, 1) for i in range(50)]
+
+
+def test_without_grouping_the_batches_are_the_stream_cut_up(index):
+    read_ids = flat(ids(read(make(index, group_by_aspect=False), 10)))
+    assert read_ids == [sample_at(i, 10, 3) for i in range(40)]
+
+
+def test_with_grouping_a_batch_is_landscape_or_portrait_and_no_image_is_lost(index):
+    batches = read(make(index), 25)
+    shapes = [{x["width"] > x["height"] for x in batch} for batch in batches]
+    assert all(len(shape) == 1 for shape in shapes)
+    assert {True, False} == set().union(*shapes)
+    # 10 epochs; of the last, up to 2·(B−1) images wait for a batch of their shape.
+    counts = np.bincount(flat(ids(batches)), minlength=10)
+    assert counts.sum() == 100
+    assert counts.min() >= 8
+    assert counts.max() <= 11
+
+
+def test_batches_hold_what_the_mapper_made_and_the_index_of_the_sample(index):
+    for sample in read(make(index), 3)[2]:
+        key = index.keys[sample["sample_index"]]
+        assert key == f"toy/{sample['image_id']}"
+
+
+def test_the_index_is_attached_even_when_the_mapper_makes_a_new_dict(index):
+    batches = read(make(index, lambda sample: {"image_id": sample["image_id"]}), 2)
+    for sample in flat(batches):
+        assert index.keys[sample["sample_index"]] == f"toy/{sample['image_id']}"
+
+
+def test_a_mapper_may_change_its_dict_without_changing_the_samples(index):
+    def spoil(sample):
+        sample.pop("annotations").clear()
+        return sample
+
+    read(make(index, spoil), 6)
+    assert all(len(sample["annotations"]) == 1 for sample in index.dicts)
+
+
+def test_a_mapper_that_returns_none_is_refused_by_key(index):
+    with pytest.raises(DataError, match=r"None for toy/im\d"):
+        read(make(index, lambda sample: None), 1)
+
+
+def test_without_grouping_the_dicts_need_no_size(index):
+    for sample in index.dicts:
+        del sample["width"]
+    assert len(read(make(index, group_by_aspect=False), 3)) == 3
+
+
+# What is read depends on seed and step alone
+
+
+def test_the_number_of_workers_changes_neither_order_nor_augmentation(toy):
+    def batches(workers):
+        cfg = toy_cfg("faster_rcnn_fpn", "unused", "DATALOADER.NUM_WORKERS", workers)
+        return read(build_pruning_train_loader(cfg), 6)
+
+    alone, shared = batches(0), batches(2)
+    assert ids(alone) == ids(shared)
+    for a, b in zip(flat(alone), flat(shared), strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["instances"].gt_boxes.tensor, b["instances"].gt_boxes.tensor)
+    assert {a["image"].shape[1:].numel() for a in flat(alone)} > {64 * 85}  # sizes are drawn
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_that_starts_later_reads_on_identically(index, workers):
+    whole = read(make(index, drawing_mapper), 9)
+    for start in (0, 1, 5):
+        rest = make(index, drawing_mapper, num_workers=workers).at(start, 3)
+        assert read(rest, 9 - start) == whole[start:]
+
+
+def test_at_takes_the_seed_of_the_run_that_it_continues(index):
+    assert ids(read(make(index, seed=8).at(2, 3), 3)) == ids(read(make(index, seed=3), 5))[2:]
+
+
+def test_each_visit_is_augmented_anew(index):
+    draws = [x["draws"] for x in flat(read(make(index, drawing_mapper), 20))]
+    assert len(set(draws)) == len(draws) == 80
+    assert len({d[0] for d in draws}) == len({d[1] for d in draws}) == len({d[2] for d in draws})
+
+
+def test_another_seed_augments_otherwise(index):
+    first, other = (read(make(index, drawing_mapper, seed=s), 3) for s in (0, 1))
+    assert not {x["draws"] for x in flat(first)} & {x["draws"] for x in flat(other)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reading_leaves_the_random_states_of_the_process_alone(index, workers):
+    before = states()
+    read(make(index, drawing_mapper, num_workers=workers), 5)
+    assert states() == before
+
+
+def test_an_error_while_mapping_leaves_them_alone_too():
+    before = states()
+    with pytest.raises(KeyError), seeded(0, 0):
+        random.random()
+        torch.rand(3)
+        raise KeyError
+    assert states() == before
+
+
+# Several processes
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_ranks_share_each_batch_without_overlap(index, monkeypatch, grouped):
+    whole = ids(read(make(index, group_by_aspect=grouped), 12))
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        parts.append(ids(read(make(index, group_by_aspect=grouped), 12)))
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert len(first) == len(second) == 2
+        assert sorted(first + second) == sorted(batch)
+
+
+def test_a_batch_that_processes_cannot_share_evenly_is_refused(index, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 3)
+    with pytest.raises(DataError, match="IMS_PER_BATCH is 4, which 3 processes"):
+        make(index)
+
+
+# What is refused
+
+
+class Mosaic(T.Augmentation):
+    def get_transform(self, image):
+        return T.NoOpTransform()
+
+
+class MyMixUpMapper:
+    def __call__(self, sample):
+        return sample
+
+
+def cutmix_mapper(sample):
+    return sample
+
+
+def mapper_with(*augmentations):
+    return DatasetMapper(is_train=True, augmentations=list(augmentations), image_format="BGR")
+
+
+@pytest.mark.parametrize(
+    ("mapper", "name"),
+    [
+        (mapper_with(T.RandomFlip(), Mosaic()), "Mosaic"),
+        (mapper_with(T.RandomApply(Mosaic())), "Mosaic"),
+        (mapper_with(T.AugmentationList([T.RandomFlip(), Mosaic()])), "Mosaic"),
+        (MyMixUpMapper(), "MyMixUpMapper"),
+        (cutmix_mapper, "cutmix_mapper"),
+        (functools.partial(cutmix_mapper), "cutmix_mapper"),
+    ],
+)
+def test_an_augmentation_that_mixes_images_is_refused_by_name(index, mapper, name):
+    with pytest.raises(DataError, match=f"augmentation {name} mixes images.*leave it out"):
+        refuse_mixing(mapper)
+    with pytest.raises(DataError, match=name):
+        make(index, mapper)
+
+
+def test_detectron2s_own_augmentations_are_welcome():
+    refuse_mixing(
+        mapper_with(
+            T.ResizeShortestEdge(64),
+            T.RandomApply(T.RandomFlip()),
+            T.RandomCrop("relative_range", (0.9, 0.9)),
+            T.RandomContrast(0.5, 2),
+        )
+    )
+    refuse_mixing(plain_mapper)
+
+
+def test_a_sampler_that_repeats_images_is_refused(toy):
+    cfg = toy_cfg("yolo_darknet", "x", "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
+    with pytest.raises(DataError, match="'RepeatFactorTrainingSampler'.*TrainingSampler"):
+        check_sampler(cfg)
+    with pytest.raises(DataError, match="RepeatFactorTrainingSampler"):
+        build_pruning_train_loader(cfg)
+
+
+# From a configuration
+
+
+def test_a_loader_from_a_configuration_maps_as_detectron2_does(toy):
+    cfg = toy_cfg("faster_rcnn_fpn", "unused")
+    loader = build_pruning_train_loader(cfg)
+    assert (loader.batch_size, loader.seed, loader.num_workers) == (4, 1, 0)
+    assert isinstance(loader.mapper, DatasetMapper)
+    sample = read(loader, 1)[0][0]
+    assert {"image", "instances", "sample_index", "height", "width"} <= sample.keys()
+
+
+def test_a_mapper_of_ones_own_is_used(toy):
+    loader = build_pruning_train_loader(toy_cfg("yolo_darknet", "unused"), mapper=drawing_mapper)
+    assert "draws" in read(loader, 1)[0][0]
+
+
+def test_a_run_without_a_seed_draws_one(toy):
+    cfg = toy_cfg("yolo_darknet", "unused", "SEED", -1)
+    assert build_pruning_train_loader(cfg).seed >= 0
+
+
+def test_a_data_set_that_is_not_there_is_refused():
+    with pytest.raises(DataError, match="no data set named 'toy'"):
+        build_pruning_train_loader(toy_cfg("yolo_darknet", "unused"))
+
+
+# Errors of a mapper
+
+
+def failing_mapper(sample):
+    if sample["image_id"] == "im4":
+        raise KeyError("gamma\nbeta")
+    return dict(sample)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_mapper_raises_comes_as_one_line_with_key_and_file(index, workers):
+    with pytest.raises(DataError) as caught:
+        read(make(index, failing_mapper, num_workers=workers), 10)
+    file = index.dicts[index.keys.index("toy/im4")]["file_name"]
+    line = str(caught.value)
+    assert line.startswith(f"the sample toy/im4 ({file}) cannot be mapped: KeyError: ")
+    assert "gamma" in line and "\n" not in line and "Traceback" not in line
+
+
+def none_mapper(sample):
+    return None if sample["image_id"] == "im4" else dict(sample)
+
+
+def test_a_mapper_that_returns_none_in_a_worker_is_named_too(index):
+    with pytest.raises(DataError, match="the mapper returned None for toy/im4"):
+        read(make(index, none_mapper, num_workers=1), 10)
+
+
+def test_the_mapper_of_other_loaders_names_the_image(index):
+    mapper = NamingMapper(failing_mapper)
+    sound, bad = (dict(index.dicts[index.keys.index(key)]) for key in ("toy/im3", "toy/im4"))
+    assert mapper(sound)["image_id"] == "im3"
+    with pytest.raises(DataError, match=r"^the sample im4 \(.*im4\.png\) cannot be mapped: KeyEr"):
+        mapper(bad)
+    with pytest.raises(DataError, match="Mosaic"):  # and does not hide what is inside it
+        refuse_mixing(NamingMapper(mapper_with(Mosaic())))
+
+
+def test_a_mapper_may_empty_its_dict_and_is_named_all_the_same():
+    def emptying(sample):
+        sample.clear()
+        raise ValueError("lost")
+
+    with pytest.raises(DataError, match=r"the sample im7 \(im7.png\) cannot be mapped"):
+        NamingMapper(emptying)({"image_id": "im7", "file_name": "im7.png"})

@@ -1,0 +1,580 @@
+"""VOC folders against Detectron2's own reader, real data against a plain parse, and bad input."""
+
+import logging
+import os
+import re
+import unicodedata
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.pascal_voc import load_voc_instances
+from detectron2.structures import BoxMode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from adapruner_det.detection.data.voc_folder import (
+    find_class_names,
+    load_voc_folder,
+    read_split,
+    read_voc_folder,
+    register_voc_folder,
+)
+from adapruner_det.errors import DataError
+from tests.detection.voc_writer import write_voc_folder
+
+CAT, DOG = ("cat", (5, 6, 30, 40), 0), ("dog", (1, 1, 64, 48), 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two splits of a folder: a and b in trainval, c in test."""
+    splits = {"trainval": {"a": [CAT], "b": [CAT, DOG]}, "test": {"c": [DOG]}}
+    return write_voc_folder(tmp_path / "mine", splits)
+
+
+def _edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def _without_difficult(dicts):
+    return [
+        d | {"annotations": [{k: a[k] for k in a.keys() - {"difficult"}} for a in d["annotations"]]}
+        for d in dicts
+    ]
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def test_equals_detectron2s_reader_on_integer_boxes(tmp_path):
+    splits = {"trainval": {"a": [CAT, DOG], "b": [], "c": [DOG, CAT, CAT]}}
+    write_voc_folder(tmp_path, splits, suffix=".jpg")
+    theirs = load_voc_instances(str(tmp_path), "trainval", ["dog", "cat"])
+    ours = load_voc_folder(tmp_path, "trainval", ["dog", "cat"])
+    assert len(ours) == 3
+    assert _without_difficult(ours) == theirs
+
+
+def _plain_objects(xml):
+    """[(name, [xmin, ymin, xmax, ymax])] of an annotation by text search alone."""
+    objects = []
+    for body in re.findall(r"<object>(.*?)</object>", xml, re.S):
+        name = re.search(r"<name>\s*(.*?)\s*</name>", body, re.S).group(1)
+        sides = ("xmin", "ymin", "xmax", "ymax")
+        box = [float(re.search(rf"<{s}>\s*(.*?)\s*</{s}>", body).group(1)) for s in sides]
+        objects.append((name, box))
+    return objects
+
+
+REAL = {  # folder → (images in trainval, in test, classes)
+    "bccd": (292, 72, 3),
+    "foda": (2450, 560, 12),
+    "neu_det": (1440, 360, 6),
+}
+
+
+@pytest.mark.parametrize("shared_data", REAL, indirect=True)
+def test_real_folders_in_full_against_a_plain_parse(shared_data):
+    trainval, test, class_count = REAL[shared_data.name]
+    classes = find_class_names(shared_data)
+    assert len(classes) == class_count
+    for split, count in (("trainval", trainval), ("test", test)):
+        dicts = load_voc_folder(shared_data, split, classes)
+        assert len({d["image_id"] for d in dicts}) == len(dicts) == count
+        for sample in dicts:
+            xml = (shared_data / "Annotations" / f"{sample['image_id']}.xml").read_text()
+            expected = [
+                (name, [x0 - 1, y0 - 1, x1, y1])
+                for name, (x0, y0, x1, y1) in _plain_objects(xml)
+                if x1 > x0 - 1 and y1 > y0 - 1
+            ]
+            found = sample["annotations"]
+            assert [classes[a["category_id"]] for a in found] == [name for name, _ in expected]
+            for annotation, (_, box) in zip(found, expected, strict=True):
+                assert annotation["bbox"] == pytest.approx(box, abs=1e-4)
+                assert (
+                    0 <= annotation["bbox"][0] + 1 and annotation["bbox"][2] <= sample["width"] + 1
+                )
+
+
+@pytest.mark.parametrize("shared_data", ["foda"], indirect=True)
+def test_the_decimals_of_real_boxes_are_kept(shared_data):
+    dicts = load_voc_folder(shared_data, "test", find_class_names(shared_data))
+    sides = [v for d in dicts for a in d["annotations"] for v in a["bbox"]]
+    assert sum(abs(v - round(v)) > 1e-3 for v in sides) > 0.9 * len(sides)
+
+
+@pytest.mark.parametrize("shared_data", REAL, indirect=True)
+def test_sizes_of_real_images_are_those_in_the_files(shared_data):
+    for sample in load_voc_folder(shared_data, "test", find_class_names(shared_data))[:50]:
+        with Image.open(sample["file_name"]) as image:
+            assert image.size == (sample["width"], sample["height"])
+
+
+def test_decimals_and_difficult(tmp_path):
+    objects = [("cat", (1.25, 2.5, 30.125, 40.75), 1), CAT]
+    write_voc_folder(tmp_path, {"train": {"a": objects}})
+    decimals, whole = load_voc_folder(tmp_path, "train", ["cat"])[0]["annotations"]
+    assert decimals == {
+        "category_id": 0,
+        "bbox": [0.25, 1.5, 30.125, 40.75],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "difficult": 1,
+    }
+    assert whole["difficult"] == 0
+
+
+def test_without_a_difficult_tag_a_box_is_not_difficult(folder):
+    _edit(folder / "Annotations/c.xml", "<difficult>1</difficult>", "")
+    assert load_voc_folder(folder, "test", ["dog"])[0]["annotations"][0]["difficult"] == 0
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a", ["a"]),  # one line, on which numpy.loadtxt gives no list
+        ("a\n", ["a"]),
+        ("a  1\nb -1\n", ["a", "b"]),  # VOC's lists of one class
+        ("b\r\n\r\n a \r\n\n", ["b", "a"]),
+        ("\ufeffa\nb\n", ["a", "b"]),  # as editors on Windows write
+    ],
+)
+def test_split_files(folder, text, expected):
+    (folder / "ImageSets/Main/trainval.txt").write_bytes(text.encode())
+    dicts = load_voc_folder(folder, "trainval", ["cat", "dog"])
+    assert [d["image_id"] for d in dicts] == expected
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"])
+def test_image_suffixes(tmp_path, suffix):
+    write_voc_folder(tmp_path, {"train": {"some.name": [CAT]}}, suffix=suffix)
+    (tmp_path / "JPEGImages/some.name.txt").write_text("not an image")
+    (sample,) = load_voc_folder(tmp_path, "train", ["cat"])
+    assert sample["file_name"] == str(tmp_path / f"JPEGImages/some.name{suffix}")
+
+
+def test_of_two_images_of_one_name_it_is_detectron2s(folder):
+    Image.open(folder / "JPEGImages/c.png").save(folder / "JPEGImages/c.jpg")
+    (ours,) = load_voc_folder(folder, "test", ["dog"])
+    # On a single line Detectron2's reader fails in v0.6, so name the image twice.
+    (folder / "ImageSets/Main/test.txt").write_text("c\nc\n")
+    theirs = load_voc_instances(str(folder), "test", ["dog"])
+    assert ours["file_name"] == theirs[0]["file_name"]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        "",
+        "<size><width>0</width><height>0</height></size>",
+        "<size><width/><height/></size>",
+        "<size><width>wide</width><height>48</height></size>",
+    ],
+)
+def test_a_size_that_the_annotation_lacks_comes_from_the_image(folder, size):
+    file = folder / "Annotations/c.xml"
+    file.write_text(re.sub(r"<size>.*</size>", size, file.read_text()))
+    (sample,) = load_voc_folder(folder, "test", ["dog"])
+    assert (sample["height"], sample["width"]) == (48, 64)
+
+
+def test_boxes_without_area_are_left_out_with_one_warning(tmp_path, caplog):
+    flat, thin, turned = (
+        ("cat", (5, 20, 30, 19), 0),
+        ("cat", (20, 5, 19, 30), 0),
+        ("cat", (30, 30, 10, 10), 0),
+    )
+    # VOC's corners are inclusive, so this one is a pixel wide and high.
+    pixel = ("cat", (7, 7, 7, 7), 0)
+    write_voc_folder(tmp_path, {"train": {"a": [flat, CAT], "b": [thin, turned], "c": [pixel]}})
+    with caplog.at_level(logging.WARNING, logger="adapruner_det"):
+        dicts = load_voc_folder(tmp_path, "train", ["cat"])
+    assert [len(d["annotations"]) for d in dicts] == [1, 0, 1]
+    assert dicts[2]["annotations"][0]["bbox"] == [6, 6, 7, 7]
+    (record,) = caplog.records
+    assert "3 box(es)" in record.message and "a.xml" in record.message
+
+
+def test_class_names_are_those_of_the_whole_folder_sorted(folder):
+    _edit(folder / "Annotations/a.xml", "<name>cat</name>", "<name> ant </name>")
+    assert find_class_names(folder) == ["ant", "cat", "dog"]
+
+
+def test_every_bndbox_of_an_object_is_a_box_and_those_of_its_parts_are_not(folder):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>9</xmax><ymax>8</ymax></bndbox>"
+    _edit(folder / "Annotations/c.xml", "<bndbox>", f"{part}{box}<bndbox>")
+    (sample,) = load_voc_folder(folder, "test", ["cat", "dog"])
+    assert [a["bbox"] for a in sample["annotations"]] == [[1, 2, 9, 8], [0, 0, 64, 48]]
+    assert {(a["category_id"], a["difficult"]) for a in sample["annotations"]} == {(1, 1)}
+
+
+TEXTS = {  # of an annotation that is the same in each
+    "with a declaration": lambda text: f'<?xml version="1.0" encoding="utf-8"?>{text}'.encode(),
+    "with a byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "Latin-1": lambda text: f'<?xml version="1.0" encoding="latin-1"?>{text}'.encode("latin-1"),
+    "in a namespace": lambda text: text.replace(
+        "<annotation>", '<annotation xmlns="http://example.org/voc">'
+    ).encode(),
+    "with prefixes": lambda text: (
+        re.sub(r"<(/?)(\w)", r"<\1v:\2", text)
+        .replace("<v:annotation>", '<v:annotation xmlns:v="urn:voc">')
+        .encode()
+    ),
+    "in a namespace in UTF-16": lambda text: text.replace(
+        "<annotation>", '<annotation xmlns="http://example.org/voc">'
+    ).encode("utf-16"),
+    "with comments": lambda text: text.replace("<object>", "<!-- an --><object><?x y?>").encode(),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_an_annotation_is_read_alike_in_every_form_of_xml(folder, kind):
+    file = folder / "Annotations/b.xml"
+    _edit(file, "<name>dog</name>", "<name>Dögge</name>")
+    classes = ["cat", "Dögge"]
+    expected = load_voc_folder(folder, "trainval", classes)
+    assert [len(d["annotations"]) for d in expected] == [1, 2]
+    file.write_bytes(TEXTS[kind](file.read_text()))
+    os.utime(file, ns=(1, 1))
+    assert load_voc_folder(folder, "trainval", classes) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_are_refused_unread(folder, encoding):
+    file = folder / "Annotations/b.xml"
+    text = '<!DOCTYPE a [<!ENTITY lol "<object/>">]><annotation>&lol;</annotation>'
+    file.write_bytes(text.encode(encoding))
+    with pytest.raises(DataError, match=r"b\.xml defines entities"):
+        load_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+# Ids as they are written
+
+ODD_IDS = ["a b", "a 1", "a  -1", "x 0", "with,comma", "sub/a", "é", "100%", "#1", "a.b.c", "-1"]
+
+
+@pytest.mark.parametrize("image_id", ODD_IDS)
+def test_an_id_is_a_whole_line_where_there_is_a_file_of_that_name(tmp_path, image_id):
+    for folder in ("Annotations", "JPEGImages"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+    write_voc_folder(tmp_path, {"train": {image_id: [CAT], "a": [CAT, CAT]}})
+    dicts = load_voc_folder(tmp_path, "train", ["cat"])
+    assert [(d["image_id"], len(d["annotations"])) for d in dicts] == [(image_id, 1), ("a", 2)]
+    assert os.path.splitext(dicts[0]["file_name"])[0].endswith(f"JPEGImages/{image_id}")
+
+
+def test_the_image_set_of_a_class_is_read_in_full_and_said_so(folder, caplog):
+    file = folder / "ImageSets/Main/dog_trainval.txt"
+    file.write_text("a -1\nb\t1\n")
+    with caplog.at_level(logging.WARNING):
+        assert read_split(folder, "dog_trainval") == ["a", "b"]
+    assert "is the image set of a class: all its 2 images are taken, the 1 marked -1 too" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_an_accent_is_found_however_it_is_stored(tmp_path, form, on_disk):
+    write_voc_folder(tmp_path, {"train": {unicodedata.normalize(on_disk, "é"): [CAT]}})
+    text = unicodedata.normalize(form, "é\n")
+    (tmp_path / "ImageSets/Main/train.txt").write_text(text)
+    (sample,) = load_voc_folder(tmp_path, "train", ["cat"])
+    assert os.path.exists(sample["file_name"]) and len(sample["annotations"]) == 1
+
+
+@pytest.mark.parametrize("lines", ["a\nb\na\n", "a 1\na -1\n", "é\ne\u0301\n"])
+def test_an_id_twice_is_refused(tmp_path, lines):
+    write_voc_folder(tmp_path, {"train": {"a": [CAT], "b": [CAT], "é": [CAT]}})
+    (tmp_path / "ImageSets/Main/train.txt").write_text(lines)
+    with pytest.raises(DataError, match=r"train\.txt names .* more than once \(1 ids are"):
+        load_voc_folder(tmp_path, "train", ["cat"])
+
+
+@pytest.mark.parametrize("line", ["../../a", "/etc/passwd", "sub/../../a", "a\0b"])
+def test_an_id_that_leads_out_of_the_folder_is_refused(folder, line):
+    (folder / "ImageSets/Main/trainval.txt").write_text(f"a\n{line}\n")
+    with pytest.raises(DataError, match=r"names .*, which leads out of .*; remove the line"):
+        read_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+# Boxes against their image
+
+
+def test_boxes_outside_their_image_are_left_out_or_warned_of_by_kind(tmp_path, caplog):
+    outside, beyond = ("cat", (70, 5, 80, 20), 0), ("cat", (5, 5, 80, 20), 0)
+    before = ("cat", (-9, 5, 0, 20), 0)
+    write_voc_folder(tmp_path, {"train": {"a": [CAT], "b": [outside, beyond, before]}})
+    with caplog.at_level(logging.WARNING, logger="adapruner_det"):
+        dicts = load_voc_folder(tmp_path, "train", ["cat"])
+    assert [len(d["annotations"]) for d in dicts] == [1, 1]
+    assert [a["bbox"] for a in dicts[1]["unusable_annotations"]] == [
+        [69, 4, 80, 20],
+        [-10, 4, 0, 20],
+    ]
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 2 and all("b.xml" in line for line in said)
+    assert any("2 box(es) wholly outside their image are left out" in line for line in said)
+    assert any("1 box(es) reaching beyond their image" in line for line in said)
+
+
+def test_a_faulty_sample_stands_apart_from_the_others(folder):
+    (folder / "Annotations/a.xml").write_text("<annotation>")
+    dicts, faults = read_voc_folder(folder, "trainval", ["cat", "dog"])
+    assert [d["image_id"] for d in dicts] == ["b"]
+    assert [f.image_id for f in faults] == ["a"] and "a.xml does not parse" in faults[0].problem
+
+
+def test_a_pipe_in_place_of_an_annotation_is_not_waited_for(folder):
+    (folder / "Annotations/b.xml").unlink()
+    os.mkfifo(folder / "Annotations/b.xml")
+    with pytest.raises(DataError, match=r"b\.xml is not a regular file"):
+        load_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+def test_images_in_several_formats_are_said(folder, caplog):
+    Image.open(folder / "JPEGImages/c.png").save(folder / "JPEGImages/c.bmp")
+    with caplog.at_level(logging.WARNING):
+        (sample,) = load_voc_folder(folder, "test", ["dog"])
+    assert sample["file_name"].endswith("c.png")
+    assert "1 id(s) have images in several formats" in caplog.text
+
+
+def test_a_changed_annotation_is_read_anew(folder):
+    assert len(load_voc_folder(folder, "test", ["cat", "dog"])[0]["annotations"]) == 1
+    text = (folder / "Annotations/b.xml").read_text()
+    (folder / "Annotations/c.xml").write_text(text)
+    assert len(load_voc_folder(folder, "test", ["cat", "dog"])[0]["annotations"]) == 2
+
+
+# ---------------------------------------------------------------- whatever is in the files
+
+
+ANNOTATION = (
+    '<annotation xmlns:x="urn:x"><size><width>64</width><height>48</height></size>'
+    "<object><name>cat</name><difficult>0</difficult><bndbox><xmin>5</xmin><ymin>6</ymin>"
+    "<xmax>30</xmax><ymax>40</ymax></bndbox></object></annotation>"
+)
+pieces = st.one_of(
+    st.sampled_from(
+        ["<object>", "</object>", "<bndbox>", "<name/>", "&lt;", "&x;", "nan", "-1e999", "٣"]
+        + ["9" * 5000, "<![CDATA[", "]]>", "<!DOCTYPE a>", "\0", "\ud7ff", "0x10", "1_0", "<x:y/>"]
+    ),
+    st.text(max_size=5),
+)
+
+
+def mutated(text):
+    """``text`` with a part replaced, removed or doubled, some times over."""
+    cuts = st.tuples(st.integers(0, len(text)), st.integers(0, 40), pieces)
+
+    def apply(edits):
+        result = text
+        for start, length, piece in edits:
+            result = result[:start] + piece + result[start + length :]
+        return result
+
+    return st.lists(cuts, min_size=1, max_size=3).map(apply)
+
+
+quickly = settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def outcome(folder, split="trainval"):
+    """Dicts and faults, or the one error there may be."""
+    try:
+        dicts, faults = read_voc_folder(folder, split, ["cat", "dog"])
+        find_class_names(folder)
+    except DataError as error:
+        assert "\n" not in str(error)
+        return
+    for sample in dicts:
+        for annotation in sample["annotations"]:
+            x0, y0, x1, y1 = annotation["bbox"]
+            assert x0 < x1 and y0 < y1 and x0 < sample["width"] and y0 < sample["height"]
+
+
+@quickly
+@given(text=mutated(ANNOTATION), encoding=st.sampled_from(["utf-8", "utf-8", "utf-16", "latin-1"]))
+def test_an_annotation_with_anything_in_it_gives_dicts_or_one_error(folder, text, encoding):
+    data = text.encode(encoding, errors="replace")
+    (folder / "Annotations/a.xml").write_bytes(data)
+    outcome(folder)
+
+
+@quickly
+@given(data=st.one_of(mutated("a\nb\n").map(lambda t: t.encode(errors="replace")), st.binary()))
+def test_a_split_file_with_anything_in_it_gives_dicts_or_one_error(folder, data):
+    (folder / "ImageSets/Main/trainval.txt").write_bytes(data)
+    outcome(folder)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def _drop(path):
+    def damage(folder):
+        (folder / path).unlink()
+
+    return damage
+
+
+def _replace(path, old, new):
+    return lambda folder: _edit(folder / path, old, new)
+
+
+REFUSED = {  # what is done to the folder, and what the message says
+    "unparsable annotation": (
+        _replace("Annotations/b.xml", "</annotation>", ""),
+        r"Annotations/b\.xml does not parse",
+    ),
+    "empty annotation": (
+        lambda folder: (folder / "Annotations/b.xml").write_bytes(b""),
+        r"Annotations/b\.xml does not parse",
+    ),
+    "annotation in another encoding": (
+        lambda folder: (folder / "Annotations/b.xml").write_bytes(b"<annotation>\xff\xfe"),
+        r"Annotations/b\.xml does not parse",
+    ),
+    "missing image": (
+        _drop("JPEGImages/b.png"),
+        r"Main/trainval\.txt names 'b', whose image is missing",
+    ),
+    "missing annotation": (
+        _drop("Annotations/b.xml"),
+        r"Main/trainval\.txt names 'b', whose annotation is missing",
+    ),
+    "unknown class": (
+        _replace("Annotations/b.xml", "dog", "unicorn"),
+        r"b\.xml has the class 'unicorn', which is not among \['cat', 'dog'\]",
+    ),
+    "no name": (
+        _replace("Annotations/b.xml", "<name>dog</name>", ""),
+        r"b\.xml has an object without a name",
+    ),
+    "no corner": (
+        _replace("Annotations/b.xml", "<xmin>1</xmin>", ""),
+        r"b\.xml has a box that does not parse",
+    ),
+    "a corner that is no number": (
+        _replace("Annotations/b.xml", "<xmin>1</xmin>", "<xmin>left</xmin>"),
+        r"b\.xml has a box that does not parse.*left",
+    ),
+    "a corner that is not finite": (
+        _replace("Annotations/b.xml", "<xmax>64</xmax>", "<xmax>inf</xmax>"),
+        r"b\.xml has a box that does not parse.*not finite",
+    ),
+    "difficult in words": (
+        _replace("Annotations/b.xml", "<difficult>1<", "<difficult>Unspecified<"),
+        r"b\.xml has a box that does not parse.*Unspecified",
+    ),
+    "split file in another encoding": (
+        lambda folder: (folder / "ImageSets/Main/trainval.txt").write_bytes(b"\xff\xfea\n"),
+        r"trainval\.txt cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_files_are_refused_by_name(folder, case):
+    damage, message = REFUSED[case]
+    load_voc_folder(folder, "trainval", ["cat", "dog"])
+    damage(folder)
+    with pytest.raises(DataError, match=message) as error:
+        load_voc_folder(folder, "trainval", ["cat", "dog"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_root_or_part_of_it_is_named(folder):
+    with pytest.raises(DataError, match="/nowhere is not a folder in the VOC layout"):
+        register_voc_folder("lost", folder / "nowhere", "trainval")
+    (folder / "JPEGImages").rename(folder / "images")
+    with pytest.raises(DataError, match="has no JPEGImages; needed are"):
+        register_voc_folder("lost", folder, "trainval")
+    assert "lost" not in DatasetCatalog.list()
+
+
+def test_a_missing_split_is_told_with_those_there(folder):
+    with pytest.raises(DataError, match=r"no split 'train'.*there are test, trainval"):
+        register_voc_folder("lost", folder, "train")
+    for file in (folder / "ImageSets/Main").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="there are none"):
+        register_voc_folder("lost", folder, "train")
+
+
+def test_a_folder_without_any_object_has_no_classes(tmp_path):
+    write_voc_folder(tmp_path, {"train": {"a": []}})
+    with pytest.raises(DataError, match="no annotation in .* has an object"):
+        register_voc_folder("blank", tmp_path, "train")
+
+
+# ---------------------------------------------------------------- registering
+
+
+def test_registering_gives_dicts_and_metadata(folder):
+    register_voc_folder("pets", folder, "trainval", year=2007)
+    assert [d["image_id"] for d in DatasetCatalog.get("pets")] == ["a", "b"]
+    meta = MetadataCatalog.get("pets")
+    assert meta.thing_classes == ["cat", "dog"]
+    assert (meta.dirname, meta.split, meta.year) == (str(folder), "trainval", 2007)
+    assert meta.evaluator_type == "voc_folder"
+
+
+def test_class_names_that_are_given_keep_their_order(folder):
+    register_voc_folder("pets", folder, "trainval", class_names=["dog", "ant", "cat"])
+    ids = [a["category_id"] for d in DatasetCatalog.get("pets") for a in d["annotations"]]
+    assert ids == [2, 2, 0]
+
+
+def test_the_same_again_changes_nothing_and_another_set_is_refused(folder, tmp_path):
+    register_voc_folder("pets", folder, "trainval", ["cat", "dog"])
+    register_voc_folder("pets", folder, "trainval", ["cat", "dog"])
+    register_voc_folder("pets", folder, "trainval")
+    other = write_voc_folder(tmp_path / "other", {"trainval": {"z": [CAT]}})
+    for place, split, classes in (
+        (folder, "test", None),
+        (other, "trainval", None),
+        (folder, "trainval", ["dog", "cat"]),
+    ):
+        with pytest.raises(DataError, match="'pets' belongs to another data set.*another name"):
+            register_voc_folder("pets", place, split, classes)
+    assert len(DatasetCatalog.get("pets")) == 2
+    with pytest.raises(DataError, match="'voc_2007_test' belongs to another"):
+        register_voc_folder("voc_2007_test", folder, "test")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (
+            "<name>dog</name>",
+            "<name>dog</name><name>cat</name>",
+            "an object with 2 names: dog",
+        ),
+        ("<xmin>", "<xmin>1</xmin><xmin>", "it has a side twice"),
+        ("<xmin>1<", "<xmin>1_0<", "could not convert string to float: '1_0'"),
+        ("annotation>", "html>", "b.xml is no annotation: it begins with <html>"),
+    ],
+)
+def test_what_python_or_xml_would_let_pass_is_refused(folder, old, new, match):
+    file = folder / "Annotations/b.xml"
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(DataError, match=match):
+        load_voc_folder(folder, "trainval", ["cat", "dog"])
+
+
+def test_tags_in_capitals_are_those_in_small_letters(folder):
+    before = load_voc_folder(folder, "trainval", ["cat", "dog"])
+    for tag in ("annotation", "object", "bndbox", "xmin"):
+        for file in (folder / "Annotations").iterdir():
+            text = file.read_text().replace(f"<{tag}>", f"<{tag.title()}>")
+            file.write_text(text.replace(f"</{tag}>", f"</{tag.title()}>"))
+    assert load_voc_folder(folder, "trainval", ["cat", "dog"]) == before

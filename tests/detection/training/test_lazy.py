@@ -1,0 +1,233 @@
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.modeling.meta_arch.fcos import FCOS
+from detectron2.utils.env import seed_all_rng
+
+from adapruner_det import PruningTrainer, Selection
+from adapruner_det.detection.data.samples import register_kept
+from adapruner_det.detection.setup import check_pruning_inputs, load_config
+from adapruner_det.detection.training.lazy import is_lazy
+from adapruner_det.detection.training.trainer import EvaluatingTrainer, scale_schedule
+from adapruner_det.errors import DataError
+from adapruner_det.settings import config_digest
+from tests.detection.toy import CLASSES, toy_cfg, write_voc_folder
+
+ROOT = Path(__file__).parents[3]
+FILE = str(Path(__file__).parents[1] / "fcos_toy.py")
+
+
+def lazy_cfg(output, *overrides):
+    """Of a run without evaluation."""
+    cfg = load_config(FILE, [f"train.output_dir={output}", *overrides])
+    assert cfg.DATASETS.TEST == ("toy",)
+    cfg.DATASETS.TEST = ()
+    return cfg
+
+
+def test_plain_values_are_those_of_the_file_and_of_its_overrides(toy):
+    cfg = lazy_cfg("out", "ADAPRUNER.KEEP_RATIO=0.5", "train.max_iter=20")
+    assert is_lazy(cfg) and not is_lazy(toy_cfg("yolo_darknet", "out"))
+    assert cfg.DATASETS.TRAIN == ("toy",)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED) == (20, 4, 1)
+    assert (cfg.ADAPRUNER.KEEP_RATIO, cfg.ADAPRUNER.WARMUP_EPOCHS) == (0.5, 2)
+    assert (cfg.MODEL.DEVICE, cfg.OUTPUT_DIR) == ("cpu", "out")
+    assert len(check_pruning_inputs(cfg)) == 10
+
+
+def test_the_digest_tells_other_files_and_overrides_apart(tmp_path):
+    digest = config_digest(lazy_cfg("out"))
+    assert digest != config_digest(lazy_cfg("out", "optimizer.lr=0.1"))
+    (tmp_path / "other.py").write_text(Path(FILE).read_text().replace("0.001,", "0.002,"))
+    other = load_config(str(tmp_path / "other.py"), ["train.output_dir=out"])
+    other.ADAPRUNER.LAZY_CONFIG = FILE
+    assert digest != config_digest(other)
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("ADAPRUNER.NO_SUCH_KEY=1", "NO_SUCH_KEY"),
+        ("train.max_iter", "overrides are KEY=VALUE"),
+    ],
+)
+def test_what_a_file_or_an_override_gets_wrong_is_named(override, match):
+    with pytest.raises(DataError, match=match):
+        lazy_cfg("out", override)
+
+
+def test_a_file_without_a_part_is_refused_by_its_name(tmp_path):
+    (tmp_path / "half.py").write_text("model = dict()\ndataloader = dict()\ntrain = dict()\n")
+    with pytest.raises(DataError, match=r"half\.py.*it has no 'optimizer'"):
+        load_config(str(tmp_path / "half.py"))
+
+
+def test_a_sampler_that_visits_some_samples_more_often_is_refused(toy):
+    sampler = "detectron2.data.samplers.RepeatFactorTrainingSampler"
+    cfg = lazy_cfg("out", f"+dataloader.train.sampler._target_={sampler}")
+    with pytest.raises(DataError, match="RepeatFactorTrainingSampler"):
+        check_pruning_inputs(cfg)
+
+
+def test_fcos_is_pruned_with_and_trained_on_what_was_kept(toy, tmp_path):
+    cfg = lazy_cfg(tmp_path / "prune")
+    trainer = PruningTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    assert isinstance(trainer.model.detector, FCOS)
+    assert not trainer.model._serial
+    augmentations = trainer._trainer.data_loader.mapper.augmentations.augs
+    assert augmentations[0].short_edge_length == (48, 48)
+    assert trainer.optimizer.param_groups[0]["momentum"] == 0.8
+    trainer.train()
+    # The schedule of the file: at its second value, a tenth, at the end.
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    selection = Selection.load(tmp_path / "prune" / "selection.json")
+    assert selection.num_kept == 7
+
+    cfg = lazy_cfg(tmp_path / "train")
+    cfg.DATASETS.TRAIN = tuple(register_kept(selection))
+    scale_schedule(cfg, selection)
+    plain = EvaluatingTrainer(cfg)
+    DetectionCheckpointer(plain.model).load(str(tmp_path / "prune" / "model_final.pth"))
+    weights = torch.load(tmp_path / "prune" / "model_final.pth", weights_only=False)["model"]
+    assert all(torch.equal(v, weights[k]) for k, v in plain.model.state_dict().items())
+    plain.train()
+    assert plain.iter == plain.max_iter == round(15 * 0.7)
+    kept = {key.rsplit("/", 1)[1] for key in selection.kept_keys}
+    batches = islice(iter(EvaluatingTrainer.build_train_loader(cfg)), 8)
+    assert {x["image_id"] for batch in batches for x in batch} == kept
+
+
+def started(output, resume=False):
+    """As Detectron2's lazyconfig_train_net.py begins, but repeatable."""
+    seed_all_rng(1)
+    trainer = PruningTrainer(lazy_cfg(output))
+    trainer.resume_or_load(resume=resume)
+    return trainer
+
+
+def test_a_stopped_run_of_a_file_goes_on_where_it_stopped(toy, tmp_path):
+    whole = started(tmp_path / "whole")
+    whole.train()
+    TrainerBase.train(started(tmp_path / "parts"), 0, 8)
+    again = started(tmp_path / "parts", resume=True)
+    assert again.start_iter == 8
+    again.train()
+    assert again.selection.num_kept == 7
+    assert again.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    # Two runs of FCOS in one process differ in the last bit, stopped or not.
+    for name in ("logit", "mean_loss", "last_loss"):
+        found, expected = (run.selection.columns[name] for run in (again, whole))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(again.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_tools_take_a_py_file(tmp_path):
+    write_voc_folder(tmp_path / "own", train=10, test=3)
+    overrides = [
+        f"ADAPRUNER.VOC_FOLDERS=['own_train={tmp_path}/own:train','own_test={tmp_path}/own:test']",
+        f"ADAPRUNER.VOC_CLASSES=[{','.join(CLASSES)}]",
+        "dataloader.train.dataset.names=own_train",
+        "dataloader.test.dataset.names=own_test",
+    ]
+
+    def tool(name, output, *args):
+        done = subprocess.run(
+            [sys.executable, f"tools/{name}", "--config-file", FILE, *args, *overrides]
+            + [f"train.output_dir={tmp_path / output}"],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    tool("prune_net.py", "prune")
+    said = tool("train_pruned.py", "train", "--selection", f"{tmp_path}/prune/selection.json")
+    assert "AP50" in said
+    assert (tmp_path / "train" / "model_final.pth").exists()
+
+
+# A file that registers data
+
+
+REGISTERING = """
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from tests.detection.toy import squares
+{source}
+count = globals().get("count", 0) + 1
+open({log!r}, "a").write("run\\n")
+dicts = squares({folder!r}, 10)
+for number in (5, 6):
+    dicts[number]["annotations"][0]["category_id"] = 1
+DatasetCatalog.register("own", lambda: dicts)
+MetadataCatalog.get("own").set(evaluator_type="coco")
+for part in ("train", "test"):
+    dataloader[part]["dataset"]["names"] = "own"
+"""
+
+
+@pytest.fixture
+def registering(tmp_path):
+    """A LazyConfig that registers a data set without class names, and where it logs its runs."""
+    source = Path(FILE).read_text()
+    log = tmp_path / "runs.txt"
+    text = REGISTERING.format(source=source, log=str(log), folder=str(tmp_path / "images"))
+    (tmp_path / "own.py").write_text(text)
+    return tmp_path / "own.py", log
+
+
+def test_a_file_that_registers_its_data_is_run_once_and_needs_no_class_names(registering, tmp_path):
+    file, log = registering
+    cfg = load_config(str(file), [f"train.output_dir={tmp_path / 'out'}", "train.max_iter=8"])
+    cfg.DATASETS.TEST = ()
+    index = check_pruning_inputs(cfg)
+    assert index.class_names() == ["class 0", "class 1"]
+    trainer = PruningTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert trainer.selection.class_names == ("class 0", "class 1")
+    load_config(str(file), ["train.max_iter=9"])
+    assert log.read_text() == "run\n"
+    (name,) = register_kept(trainer.selection)
+    assert len(DatasetCatalog.get(name)) == 7
+
+
+def test_a_file_that_was_changed_is_run_again(registering):
+    file, log = registering
+    load_config(str(file))
+    DatasetCatalog.remove("own")
+    MetadataCatalog.remove("own")
+    file.write_text(file.read_text().replace('"max_iter": 15', '"max_iter": 21'))
+    assert load_config(str(file)).SOLVER.MAX_ITER == 21
+    assert log.read_text() == "run\nrun\n"
+
+
+def test_overrides_of_one_reading_do_not_reach_another(toy):
+    assert lazy_cfg("out", "train.max_iter=20").SOLVER.MAX_ITER == 20
+    assert lazy_cfg("out").SOLVER.MAX_ITER == 15
+
+
+def test_a_head_with_fewer_classes_than_the_data_is_refused_before_the_run(toy):
+    toy[3]["annotations"][0]["category_id"] = 2
+    with pytest.raises(DataError, match="the data has 3 classes .* but NUM_CLASSES of FCOS"):
+        check_pruning_inputs(lazy_cfg("out"))
+    assert len(check_pruning_inputs(lazy_cfg("out", "model.num_classes=3"))) == 10
+
+
+def test_toy_is_registered_by_its_fixture_only():
+    with pytest.raises(DataError, match="no data set named 'toy'"):
+        check_pruning_inputs(lazy_cfg("out"))

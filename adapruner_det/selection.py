@@ -6,24 +6,20 @@ Shape letters: N samples, K kept.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 
 from . import selection_file
-from .core.cut import cut, kept_count, ranking
+from .core.cut import cut, kept_count
 from .errors import DataError
+from .samples import fingerprint
 from .selection_file import REQUIRED_COLUMNS
-
-if TYPE_CHECKING:
-    from .core import AdaPruner
 
 
 @dataclass(frozen=True)
@@ -36,14 +32,14 @@ class Selection:
         seed: of the run that made it.
         datasets: data-set name → fingerprint of its keys and annotations.
         columns: per-sample arrays of shape (N,): ``key`` (str, sorted), ``digest`` (uint64, of the
-            sample's annotations), ``kept`` (bool), and what the method knows besides
-            (``logit``, ``last_loss``, ``mean_loss``, ``times_seen``, ``typical_loss``; or
-            ``score``, lower is kept first). ``classes`` (str), where it is there, has the ids of
-            the classes in each sample, ascending, with one space between them; crowd boxes are
-            not counted.
+            sample's image and annotations), ``kept`` (bool), ``score`` (lower is kept first, and
+            of equal ones the smaller key), and what the method knows besides, such as
+            ``mean_loss``, ``times_seen`` and ``logit``. ``classes`` (str), where it is there, has
+            the ids of the classes in each sample, ascending, with one space between them; crowd
+            boxes are not counted.
         soft_ratio: r before the final cut, for methods that have one.
         config_digest: SHA-256 of the configuration that made it.
-        parameters: what of the method is needed to rank its samples again.
+        parameters: plain values that describe the method's run.
         versions: library name → version.
         cut_from: the keep ratio of the run that this was cut from, where that is another one.
         excluded: key → why, of the samples that the run left out because they could not be used.
@@ -92,7 +88,7 @@ class Selection:
     @cached_property
     def kept_keys(self) -> frozenset[str]:
         """The keys that stay."""
-        return frozenset(self.columns["key"][self.columns["kept"].astype(bool)].tolist())
+        return frozenset(self.columns["key"][self.columns["kept"]].tolist())
 
     def lost_classes(self) -> list[str]:
         """The names of the classes that have samples, but none that stays.
@@ -102,7 +98,7 @@ class Selection:
         if "classes" not in self.columns:
             return []
         classes = self.columns["classes"]
-        lost = _class_ids(classes) - _class_ids(classes[self.columns["kept"].astype(bool)])
+        lost = _class_ids(classes) - _class_ids(classes[self.columns["kept"]])
         names = self.class_names
         return [names[i] if i < len(names) else f"class {i}" for i in sorted(lost)]
 
@@ -138,15 +134,14 @@ class Selection:
         )
 
     def cut(self, keep_ratio: float) -> Selection:
-        """The same run cut at another keep ratio; cuts of one run are nested.
-
-        Samples whose loss was never finite are the last to be kept.
+        """The same run cut by its score at another keep ratio; cuts of one run are nested.
 
         Raises:
-            DataError: a keep ratio outside (0, 1], or a selection without columns that rank.
+            DataError: a keep ratio outside (0, 1].
         """
         check_keep_ratio(keep_ratio)
-        kept = cut(*self._ranking(), kept_count(self.num_samples, keep_ratio))
+        n = self.num_samples
+        kept = cut(np.zeros(n), self.columns["score"], kept_count(n, keep_ratio))
         return replace(
             self,
             keep_ratio=keep_ratio,
@@ -203,7 +198,7 @@ class Selection:
 
     @classmethod
     def load(cls, path: str | Path) -> Selection:
-        """Read what :meth:`save` wrote, by this version or 0.1.
+        """Read what :meth:`save` wrote, by this version or by release 0.1.
 
         Raises:
             DataError: files that are not there, are no selection or are damaged, and a ``.npz``
@@ -213,95 +208,13 @@ class Selection:
         header, columns = selection_file.read(path)
         fields = {name: header[name] for name in _HEADER_FIELDS if name in header}
         fields["class_names"] = tuple(fields.get("class_names", ()))
-        columns["kept"] = columns["kept"].astype(bool)
         try:
             return cls(columns=columns, **fields)
         except ValueError as error:
             raise DataError(f"{path} is not a selection: {error}") from error
 
-    def _ranking(self) -> tuple[np.ndarray, np.ndarray]:
-        """(logit, score), as :func:`core.cut.cut` takes them."""
-        if "logit" in self.columns:
-            alike = np.array(self.parameters.get("typical_loss", 1.0), dtype=np.float32)
-            return ranking(
-                self.columns["logit"],
-                self.columns["mean_loss"],
-                self.columns.get("typical_loss", alike),
-                self.columns.get("times_seen"),
-                self.parameters.get("pressure_terms", {}),
-            )
-        if "score" in self.columns:
-            return np.zeros(self.num_samples), self.columns["score"]
-        raise DataError(
-            f"a selection by {self.method!r} without the columns 'logit' or 'score' has no order "
-            "to cut another keep ratio from"
-        )
-
 
 _HEADER_FIELDS = tuple(f for f in Selection.__dataclass_fields__ if f != "columns")
-
-
-def learned_selection(
-    pruner: AdaPruner,
-    *,
-    keys: Sequence[str],
-    digests: np.ndarray,
-    datasets: Mapping[str, str],
-    seed: int,
-    config_digest: str,
-    libraries: Iterable[str] = (),
-    excluded: Mapping[str, str] | None = None,
-    class_names: Sequence[str] = (),
-    classes: Sequence[Iterable[int]] | None = None,
-    digest_of: str = "",
-) -> Selection:
-    """What a finished run of ``pruner`` hands back.
-
-    A collective call where several processes train.
-
-    Args:
-        pruner: the mask over the N samples of ``keys``.
-        keys: the N sorted keys.
-        digests: (N,) uint64, of each sample's annotations.
-        datasets: data-set name → fingerprint.
-        seed: of the run.
-        config_digest: of the run's configuration.
-        libraries: further ones whose versions decide the outcome.
-        excluded: key → why, of the samples that were left out.
-        class_names: of the classes in ``classes``.
-        classes: the ids of the classes in each of the N samples, without those of crowd boxes.
-        digest_of: what a digest is of, as :class:`Selection` has it.
-    """
-    kept = pruner.select()
-    names = ("logit", "last_loss", "mean_loss", "times_seen")
-    columns = {name: pruner.mask.full_column(name) for name in names}
-    parameters = pruner.ranking_parameters()
-    typical = pruner.typical_losses()
-    if typical.ndim:
-        columns["typical_loss"] = typical
-    else:
-        parameters["typical_loss"] = float(typical)
-    return Selection(
-        method="adapruner",
-        keep_ratio=pruner.keep_ratio,
-        seed=seed,
-        datasets=datasets,
-        columns={
-            "key": np.array(keys),
-            "digest": digests,
-            "kept": kept,
-            **columns,
-            **class_column(classes),
-        },
-        soft_ratio=pruner.status().ratio,
-        config_digest=config_digest,
-        parameters=parameters,
-        versions=library_versions("adapruner-det", "torch", "numpy", *libraries),
-        excluded=dict(excluded or {}),
-        class_names=tuple(class_names),
-        digest_of=digest_of,
-        num_threads=torch.get_num_threads(),
-    )
 
 
 def class_column(classes: Iterable[Iterable[int]] | None) -> dict[str, np.ndarray]:
@@ -336,19 +249,6 @@ def check_keep_ratio(keep_ratio: float) -> None:
         raise DataError(
             f"the keep ratio is {keep_ratio}; it must lie in (0, 1]: 0.9 keeps nine images in ten"
         )
-
-
-def digest(text: str) -> int:
-    """64 bits of SHA-256, as an unsigned integer."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def fingerprint(keys: Iterable[str], digests: Iterable[int]) -> str:
-    """SHA-256 over keys and their annotation digests, in hexadecimal."""
-    total = hashlib.sha256()
-    for key, value in zip(keys, digests, strict=True):
-        total.update(f"{key} {int(value):016x}\n".encode())
-    return total.hexdigest()
 
 
 def _class_ids(column: np.ndarray) -> set[int]:

@@ -23,14 +23,17 @@ from typing import IO, Any
 
 import numpy as np
 
-from .core.cut import kept_count
+from .core.cut import kept_count, ranking, ranks
 from .errors import DataError, one_line
 from .files import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+#: What :func:`read` takes; version 1 is that of release 0.1, which had no ``score`` of its own.
+READABLE_VERSIONS = (1, 2)
 
 #: Columns every selection has, one row a sample in the order of the sorted keys.
-REQUIRED_COLUMNS = ("key", "digest", "kept")
+REQUIRED_COLUMNS = ("key", "digest", "kept", "score")
 
 MAX_COLUMNS = 64
 MAX_TEXT = 8192  # characters of one entry of a column
@@ -116,6 +119,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         check_header(header)
     columns = _read_columns(path, header)
     with _blamed(path, "is not a selection"):
+        if header["schema_version"] == 1:
+            columns = _upgraded(columns, header)
         check_columns(columns, header)
         _check_counts(header, columns)
     return header, columns
@@ -146,12 +151,12 @@ def check_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) 
         _check_type(name, column.dtype)
         if column.shape != (n,):
             raise ValueError(f"the column {name!r} has shape {column.shape} for {n} keys")
-    if columns["kept"].view(np.uint8).max(initial=0) > 1:
-        raise ValueError("the column 'kept' has values other than 0 and 1")
+    if columns["kept"].dtype != bool or columns["kept"].view(np.uint8).max(initial=0) > 1:
+        raise ValueError("the column 'kept' has values other than true and false")
     kept = int(np.count_nonzero(columns["kept"]))
     if not n or kept != kept_count(n, header["keep_ratio"]):
         raise ValueError(f"it keeps {kept} of {n} samples at the keep ratio {header['keep_ratio']}")
-    _check_ranking(columns)
+    _check_values(columns)
     for key in columns["key"].tolist():
         dataset, _, image_id = key.rpartition("/")
         if dataset not in header["datasets"] or not image_id:
@@ -161,10 +166,37 @@ def check_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) 
             raise ValueError(f"the classes {_shown(words)} are not rising ids with a space between")
 
 
-def _check_ranking(columns: Mapping[str, np.ndarray]) -> None:
-    """Whatever a cut orders by has an order."""
-    if "logit" in columns and "mean_loss" not in columns:
-        raise ValueError("it has a column 'logit' without 'mean_loss'")
+def _upgraded(columns: dict[str, np.ndarray], header: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The columns of version 1 as they are now: ``kept`` as bool, and a ``score``.
+
+    Raises:
+        ValueError: columns without an order, or parameters that do not rank.
+    """
+    if "kept" in columns and columns["kept"].max(initial=0) <= 1:
+        columns["kept"] = columns["kept"].astype(bool)
+    if "score" in columns:
+        return columns
+    if not columns.keys() >= {"logit", "mean_loss"}:
+        raise ValueError("nothing in it ranks its samples: no 'score', no 'logit' and 'mean_loss'")
+    parameters = header.get("parameters", {})
+    if not _rank(parameters):
+        raise ValueError(
+            "its parameters must have 'pressure_terms' that are true or false and a "
+            "'typical_loss' above 0"
+        )
+    _check_values(columns)
+    order = ranking(
+        columns["logit"],
+        columns["mean_loss"],
+        columns.get("typical_loss", np.array(parameters.get("typical_loss", 1.0), np.float32)),
+        columns.get("times_seen"),
+        parameters.get("pressure_terms", {}),
+    )
+    return {**columns, "score": ranks(*order)}
+
+
+def _check_values(columns: Mapping[str, np.ndarray]) -> None:
+    """Whatever is ordered by has an order."""
     for name, fits, wanted in (
         ("logit", np.isfinite, "finite"),
         ("mean_loss", lambda x: np.isfinite(x) & (x >= 0), "0 or more"),
@@ -219,9 +251,10 @@ def _read_json(path: Path, size: int) -> dict[str, Any]:
         parse_float=_finite,
     )
     version = header.get("schema_version") if isinstance(header, dict) else None
-    if version is True or version != SCHEMA_VERSION:
+    if isinstance(version, (bool, float)) or version not in READABLE_VERSIONS:
         raise DataError(
-            f"{path} has schema version {_shown(version)}, this program reads {SCHEMA_VERSION}: "
+            f"{path} has schema version {_shown(version)}, this program reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}: "
             "give it the .json that tools/prune_net.py or tools/prune_cls.py wrote"
         )
     for name in ("num_samples", "num_kept", "kept"):
@@ -441,8 +474,11 @@ def _is_text_map(value: Any) -> bool:
 
 
 def _are_parameters(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not all(map(_is_text, value)):
-        return False
+    return isinstance(value, Mapping) and all(map(_is_text, value))
+
+
+def _rank(value: Mapping[str, Any]) -> bool:
+    """Whether parameters of version 1 say how a mean loss becomes what orders samples."""
     terms, typical = value.get("pressure_terms", {}), value.get("typical_loss", 1.0)
     float32 = np.finfo(np.float32)
     return (
@@ -465,10 +501,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "null or a number from 0 to 1",
     ),
     "config_digest": (_is_text, "a text"),
-    "parameters": (
-        _are_parameters,
-        "an object whose 'pressure_terms' are true or false and whose 'typical_loss' is above 0",
-    ),
+    "parameters": (_are_parameters, "an object"),
     "versions": (_is_text_map, "library names with versions"),
     "cut_from": (lambda v: v is None or _is_ratio(v), "null or a number in (0, 1]"),
     "excluded": (_is_text_map, "keys with reasons"),

@@ -1,4 +1,4 @@
-"""What both tasks ask of a configuration: values within their range, and a digest of the whole."""
+"""What both tasks ask of a configuration: ranges, a digest of the whole, the mask it describes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import yaml
 from fvcore.common.config import BASE_KEY, CfgNode
 
+from .core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
 from .errors import DataError, one_line
+from .samples import Samples
 
 #: Keys that say where a run reads and writes, or how fast, and change nothing of what comes out:
 #: what is read is told by the fingerprint of the data.
@@ -120,6 +122,57 @@ def config_digest(cfg: CfgNode) -> str:
         if name in node:
             node[name] = type(node[name])()
     return hashlib.sha256(cfg.dump(sort_keys=True).encode()).hexdigest()
+
+
+def build_pruner(
+    options: Mapping[str, Any],
+    samples: Samples,
+    epochs: int,
+    keep_ratio: float | None = None,
+    *,
+    exchange: Exchange | None = None,
+    length: str = "the number of epochs",
+) -> AdaPruner:
+    """The mask over ``samples`` that the node ADAPRUNER describes.
+
+    Args:
+        options: the node; NORMALIZE_BY_OBJECTS may be missing.
+        samples: the N samples.
+        epochs: of the run, the warm-up among them.
+        keep_ratio: c_r; None takes KEEP_RATIO.
+        exchange: the processes that share the mask.
+        length: what to raise for a longer run, for the message that asks for it.
+
+    Raises:
+        DataError: a run too short for its warm-up, or values that make no mask.
+    """
+    warmup = options["WARMUP_EPOCHS"]
+    if epochs <= warmup:
+        raise DataError(
+            f"the run makes {epochs} epochs of {len(samples)} images, of which {warmup} are "
+            f"warm-up: none is left to prune in; raise {length} or lower ADAPRUNER.WARMUP_EPOCHS"
+        )
+    balance = None
+    if options["CLASS_BAND"]:
+        num_classes = 1 + max(max(own, default=0) for own in samples.classes)
+        sets = ClassSets.from_sets(samples.classes, num_classes)
+        balance = Balance(sets, options["CLASS_BAND"])
+    terms = (options[f"{name}_LOSS"] for name in ("CLASSIFICATION", "SELECTION", "COMPRESSION"))
+    try:
+        return AdaPruner(
+            len(samples),
+            options["KEEP_RATIO"] if keep_ratio is None else keep_ratio,
+            Schedule(warmup, epochs - warmup, options["ALPHA_START"], options["ALPHA_END"]),
+            controller=options["CONTROLLER"],
+            normalize=options["NORMALIZE"],
+            sizes=samples.sizes if options.get("NORMALIZE_BY_OBJECTS") else None,
+            balance=balance,
+            terms=Terms(*terms),
+            paper_scale=options["PAPER_SCALE"],
+            exchange=exchange,
+        )
+    except ValueError as error:
+        raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -115,9 +115,7 @@ def select(cfg: CfgNode, data: Data, part: Part) -> Selection | None:
     if part.name == "full":
         return None
     if part.name == "random":
-        digests = data.train.digests()
-        fingerprints = data.train.fingerprints(digests)
-        return random_selection(data.train.keys, digests, fingerprints, part.keep_ratio, part.seed)
+        return random_selection(data.train.samples, part.keep_ratio, part.seed)
     cfg = cfg.clone()
     if part.name.startswith("without "):
         ablate(cfg, part.name.removeprefix("without "))

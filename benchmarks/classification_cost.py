@@ -91,7 +91,7 @@ def overhead(args: argparse.Namespace, model: str) -> list[str]:
     batch_size = args.batch_size if small else args.big_batch_size
     images = images_like_cifar(16 * batch_size)
     cfg, clock = config(args, model, batch_size), Clock(args.device)
-    pruner = build_pruner(cfg, len(images))
+    pruner = build_pruner(cfg, images)
     trainers = [Trainer(cfg, images), Trainer(cfg, images, pruner)]
     for ids in torch.randperm(len(images)).split(batch_size):
         pruner.observe(ids, torch.rand(len(ids)))

@@ -47,10 +47,8 @@ def select(cfg: CfgNode, data: Data, part: str) -> Selection | None:
         return None
     if part == "selected":
         return prune(cfg, data.train, save=False)
-    digests = data.train.digests()
-    fingerprints = data.train.fingerprints(digests)
     ratio = cfg.ADAPRUNER.KEEP_RATIO
-    return random_selection(list(data.train.keys), digests, fingerprints, ratio, cfg.SEED)
+    return random_selection(data.train.samples, ratio, cfg.SEED)
 
 
 def main() -> None:

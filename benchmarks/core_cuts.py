@@ -19,7 +19,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from adapruner_det.core import AdaPruner, Schedule, kept_count
-from adapruner_det.selection import Selection, digest
+from adapruner_det.samples import digest
+from adapruner_det.selection import Selection
 
 RESULTS = Path(__file__).parent / "results" / "core_cuts.md"
 RUN_RATIO, RATIOS = 0.8, (0.95, 0.9, 0.8, 0.7, 0.5)

@@ -2,19 +2,15 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapruner_det.core import AdaPruner, Schedule
 from adapruner_det.errors import DataError
+from adapruner_det.samples import digest, fingerprint
 from adapruner_det.selection import (
     Selection,
     check_keep_ratio,
     class_column,
-    digest,
-    fingerprint,
-    learned_selection,
     lost_classes_line,
 )
 
@@ -26,7 +22,7 @@ def make(**changes):
         "key": np.array(KEYS),
         "digest": np.array([digest(key) for key in KEYS], dtype=np.uint64),
         "kept": np.arange(10) < 8,
-        "logit": np.linspace(1.0, -1.0, 10, dtype=np.float32),
+        "score": np.arange(10),
         "mean_loss": np.ones(10, dtype=np.float32),
     }
     fields = {
@@ -36,7 +32,7 @@ def make(**changes):
         "datasets": {"toy": fingerprint(KEYS, columns["digest"])},
         "columns": columns,
         "soft_ratio": 0.79,
-        "parameters": {"typical_loss": 2.0, "pressure_terms": {"use_selection": True}},
+        "parameters": {"typical_loss": 2.0, "terms": {"selection": True}},
         "versions": {"numpy": "2"},
     }
     return Selection(**{**fields, **changes})
@@ -66,7 +62,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
 
 def test_the_json_says_what_a_person_wants_to_know(tmp_path):
     text = json.loads(make().save(tmp_path / "run.json").read_text())
-    assert text["schema_version"] == 1
+    assert text["schema_version"] == 2
     assert (text["num_samples"], text["num_kept"], text["keep_ratio"]) == (10, 8, 0.8)
     assert text["keep_ratio_reached"] == 0.8
     assert text["kept"] == KEYS[:8]
@@ -95,12 +91,9 @@ def test_objects_are_refused(tmp_path):
 # --- cutting at other ratios ---------------------------------------------------------------------
 
 
-@given(
-    logit=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=10, max_size=10),
-    loss=st.lists(st.sampled_from([0.0, 0.5, 2.0, 9.0]), min_size=10, max_size=10),
-)
-def test_cuts_are_nested_and_say_what_they_are_from(logit, loss):
-    run = with_columns(logit=np.array(logit), mean_loss=np.array(loss))
+@given(st.lists(st.sampled_from([-np.inf, -1.0, 0.5, 1e300, np.inf]), min_size=10, max_size=10))
+def test_cuts_are_nested_and_say_what_they_are_from(score):
+    run = with_columns(score=np.array(score))
     ratios = (0.01, 0.3, 0.5, 0.7, 0.95, 1.0)
     cuts = [run.cut(ratio) for ratio in ratios]
     assert [cut.num_kept for cut in cuts] == [1, 3, 5, 7, 10, 10]
@@ -112,61 +105,11 @@ def test_cuts_are_nested_and_say_what_they_are_from(logit, loss):
     assert cuts[4].cut(0.5).cut_from == 0.8
 
 
-def test_a_cut_at_the_runs_own_ratio_is_the_runs_own_set():
-    losses = np.exp(np.random.default_rng(0).normal(size=10))
-    pruner = AdaPruner(10, 0.8, Schedule(1, 8))
-    for _ in range(9):
-        pruner.observe(np.arange(10), losses)
-        pruner.end_epoch()
-    kept = pruner.select()
-    columns = {name: pruner.mask.full_column(name) for name in ("logit", "mean_loss")}
-    run = with_columns(kept=kept, **columns)
-    run = Selection(**{**vars_of(run), "parameters": pruner.ranking_parameters()})
-    np.testing.assert_array_equal(run.cut(0.8).columns["kept"], kept)
-
-
-def test_a_run_says_what_it_left_out_and_what_it_loses(tmp_path):
-    pruner = AdaPruner(10, 0.8, Schedule(1, 8), sizes=np.arange(10) % 3)
-    losses = np.exp(np.random.default_rng(0).normal(size=10))
-    losses[[0, 3]] = np.nan
-    for _ in range(9):
-        pruner.observe(np.arange(10), losses)
-        pruner.end_epoch()
-    run = learned_selection(
-        pruner,
-        keys=KEYS,
-        digests=make().columns["digest"],
-        datasets=make().datasets,
-        seed=3,
-        config_digest="c",
-        excluded={"toy/x": "cut short"},
-        class_names=["cat", "dog"],
-        classes=[[1]] + [[0]] * 9,
-        digest_of="bytes",
-    )
-    found = Selection.load(run.save(tmp_path / "run.json"))
-    assert found.excluded == {"toy/x": "cut short"} and found.digest_of == "bytes"
-    assert found.class_names == ("cat", "dog") and found.num_threads == torch.get_num_threads()
-    assert found.unseen_keys() == [KEYS[0], KEYS[3]]
-    assert found.kept_keys == frozenset(KEYS) - {KEYS[0], KEYS[3]}
-    assert found.lost_classes() == ["dog"]
-    np.testing.assert_array_equal(found.cut(0.8).columns["kept"], run.columns["kept"])
-
-
-def vars_of(selection):
-    return {name: getattr(selection, name) for name in Selection.__dataclass_fields__}
-
-
-def test_a_method_with_scores_is_cut_by_them():
-    columns = {name: make().columns[name] for name in ("key", "digest", "kept")}
-    peer = make(method="el2n", columns={**columns, "score": np.arange(10)[::-1]})
-    assert peer.cut(0.3).kept_keys == frozenset(KEYS[7:])
-
-
-def test_a_cut_needs_an_order():
-    columns = {name: make().columns[name] for name in ("key", "digest", "kept")}
-    with pytest.raises(DataError, match="'random' without the columns 'logit' or 'score'"):
-        make(method="random", columns=columns).cut(0.5)
+def test_the_lower_score_is_kept_first_and_of_equal_ones_the_smaller_key():
+    run = with_columns(score=np.array([3, 1, 2, 1, 0, 9, 9, 9, 9, 9]))
+    order = [4, 1, 3, 2, 0, 5, 6, 7, 8, 9]
+    for count in range(1, 11):
+        assert run.cut(count / 10).kept_keys == {KEYS[i] for i in order[:count]}
 
 
 @pytest.mark.parametrize("keep_ratio", [0.0, -0.1, 1.01, float("nan")])
@@ -177,15 +120,8 @@ def test_keep_ratios_outside_the_range(keep_ratio):
         make().cut(keep_ratio)
 
 
-def test_samples_without_a_finite_loss_are_the_last_of_any_cut():
-    """Their logit still is 0, between those that stay and those that go."""
-    seen = np.where(np.arange(10) == 4, 0, 6).astype(np.uint16)
-    run = with_columns(times_seen=seen)
-    assert run.columns["logit"][4] > run.columns["logit"][5]
-    order = [*range(4), *range(5, 10), 4]
-    for count in range(1, 11):
-        assert run.cut(count / 10).kept_keys == {KEYS[i] for i in order[:count]}
-    assert run.unseen_keys() == [KEYS[4]]
+def test_samples_without_a_finite_loss_are_known_by_their_visits():
+    assert with_columns(times_seen=np.arange(10) % 4).unseen_keys() == [KEYS[0], KEYS[4], KEYS[8]]
 
 
 def test_without_losses_nothing_is_known_to_be_unseen():

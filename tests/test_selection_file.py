@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from adapruner_det import files, selection_file
 from adapruner_det.errors import DataError
-from adapruner_det.selection import Selection, digest, fingerprint
+from adapruner_det.samples import digest, fingerprint
+from adapruner_det.selection import Selection
 
 KEYS = [f"toy/{i:03d}" for i in range(10)]
 MANY = settings(
@@ -32,6 +33,7 @@ def make(seed=3, keep_ratio=0.8, **changes):
         "key": np.array(KEYS),
         "digest": digests,
         "kept": np.arange(10) < round(10 * keep_ratio),
+        "score": np.arange(10),
         "logit": np.linspace(1.0, -1.0, 10, dtype=np.float32),
         "last_loss": np.ones(10, dtype=np.float32),
         "mean_loss": np.ones(10, dtype=np.float32),
@@ -167,15 +169,52 @@ def test_the_largest_and_most_even_columns_are_within_the_limits(tmp_path):
         "key": np.array(keys),
         "digest": np.random.default_rng(0).integers(0, 2**63, n).astype(np.uint64),
         "kept": np.ones(n, dtype=bool),
+        "score": np.zeros(n, dtype=np.int64),
         "times_seen": np.zeros(n, dtype=np.uint16),
     }
     selection = Selection("x", 1.0, 0, {"toy": ""}, columns)
     assert Selection.load(selection.save(tmp_path / "run.json")).num_kept == n
 
 
-def test_a_file_of_version_0_1_loads(saved):
+OLD = Path(__file__).parent / "old"
+
+#: What release 0.1 cut of the two runs in tests/old at these keep ratios, a digit a sample.
+CUTS_OF_0_1 = {
+    "by_size": {
+        0.1: "01000000000001000000",
+        0.3: "01001000000101000110",
+        0.5: "01001100100101011110",
+        0.7: "01101100111101111110",
+        0.9: "01101111111111111111",
+        0.95: "11101111111111111111",
+    },
+    "alike": {
+        0.1: "00000010000000001000",
+        0.3: "00000110101000101000",
+        0.5: "01000110101011101100",
+        0.7: "01100111101011111110",
+        0.9: "01101111111111111111",
+        0.95: "11101111111111111111",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CUTS_OF_0_1)
+def test_a_file_of_version_0_1_is_cut_as_it_was(name, tmp_path):
+    found = Selection.load(OLD / f"selection_0_1_{name}.json")
+    again = Selection.load(found.save(tmp_path / "run.json"))
+    assert json.loads((tmp_path / "run.json").read_text())["schema_version"] == 2
+    for selection in (found, again):
+        assert selection.unseen_keys() == ["toy/000", "toy/003"]
+        for keep_ratio, kept in CUTS_OF_0_1[name].items():
+            cut = selection.cut(keep_ratio).columns["kept"]
+            assert "".join("01"[int(stays)] for stays in cut) == kept, keep_ratio
+        np.testing.assert_array_equal(selection.columns["kept"], selection.cut(0.7).columns["kept"])
+
+
+def test_what_version_0_1_did_not_know_is_empty(saved):
     new = ("excluded", "class_names", "digest_of", "num_threads", "npz_sha256")
-    edit(saved, **dict.fromkeys(new, ABSENT))
+    edit(saved, schema_version=1, **dict.fromkeys(new, ABSENT))
     found = Selection.load(saved)
     assert (found.excluded, found.class_names, found.digest_of, found.num_threads) == (
         {},
@@ -186,10 +225,31 @@ def test_a_file_of_version_0_1_loads(saved):
     np.testing.assert_array_equal(found.columns["kept"], make().columns["kept"])
 
 
-def test_other_byte_orders_and_kept_as_numbers_are_read(saved):
+@pytest.mark.parametrize(
+    ("columns", "parameters", "message"),
+    [
+        ({"mean_loss.npy": None}, {}, "nothing in it ranks its samples"),
+        ({"logit.npy": None}, {}, "nothing in it ranks its samples"),
+        ({}, {"typical_loss": 0}, "'typical_loss' above 0"),
+        ({}, {"typical_loss": "1"}, "'typical_loss' above 0"),
+        ({}, {"typical_loss": 1e-50}, "'typical_loss' above 0"),
+        ({}, {"typical_loss": 1e39}, "'typical_loss' above 0"),
+        ({}, {"pressure_terms": []}, "true or false"),
+        ({}, {"pressure_terms": {"eps": 1}}, "true or false"),
+        ({}, {"pressure_terms": {"use_selection": 1}}, "true or false"),
+    ],
+)
+def test_a_file_of_version_0_1_that_ranks_nothing_is_refused(saved, columns, parameters, message):
+    rewrite(saved, {"score.npy": None, **columns})
+    edit(saved, schema_version=1, parameters=parameters)
+    refused(saved, message)
+
+
+def test_other_byte_orders_are_read_and_in_version_0_1_kept_as_numbers(saved):
     columns = make().columns
     swapped = {f"{n}.npy": npy(c.astype(c.dtype.newbyteorder(">"))) for n, c in columns.items()}
     rewrite(saved, {**swapped, "kept.npy": npy(columns["kept"].astype(np.uint8))})
+    edit(saved, schema_version=1)
     found = Selection.load(saved)
     assert_same(found, make())
     assert found.columns["kept"].dtype == bool
@@ -424,11 +484,7 @@ def test_many_names_are_not_compared_with_each_other(saved):
         "datasets": [{}, [], None, {"toy": 1}, "toy", {"voc": ""}],
         "soft_ratio": ["0.8", 2, True, -1],
         "config_digest": [3, None],
-        "parameters": [
-            [], None, {"typical_loss": 0}, {"typical_loss": "1"}, {"typical_loss": 1e-50},
-            {"typical_loss": 1e39}, {"pressure_terms": []}, {"pressure_terms": {"eps": 1}},
-            {"pressure_terms": {"use_selection": 1}},
-        ],
+        "parameters": [[], None, 3, "a"],
         "versions": [{"numpy": 2}, [], None],
         "cut_from": [0, 2, "0.9", True],
         "excluded": [{"toy/1": 1}, [], None],
@@ -471,8 +527,8 @@ ONES = np.ones(10, dtype=np.float32)
         ("key", np.array(["toy/", *KEYS[1:]]), "is not <data set>"),
         ("digest", np.arange(10), "type <i8"),
         ("digest", np.arange(10, dtype=np.uint32), "type <u4"),
-        ("kept", np.full(10, 2, dtype=np.uint8), "other than 0 and 1"),
-        ("kept", np.full(10, 2, dtype=np.uint8).view(bool), "other than 0 and 1"),
+        ("kept", np.ones(10, dtype=np.uint8), "other than true and false"),
+        ("kept", np.full(10, 2, dtype=np.uint8).view(bool), "other than true and false"),
         ("kept", np.arange(10) < 7, "keeps 7 of 10"),
         ("kept", np.ones(10), "type <f8"),
         ("logit", ONES * np.nan, "must be finite"),
@@ -481,7 +537,8 @@ ONES = np.ones(10, dtype=np.float32)
         ("logit", ONES.astype(np.float16), "type <f2"),
         ("mean_loss", -ONES, "must be 0 or more"),
         ("mean_loss", ONES * np.nan, "must be 0 or more"),
-        ("mean_loss", None, "without 'mean_loss'"),
+        ("score", None, "no column 'score'"),
+        ("score", np.array(["a"] * 10), "type <U1"),
         ("typical_loss", ONES * 0, "must be above 0"),
         ("typical_loss", ONES * np.inf, "must be above 0"),
         ("score", ONES * np.nan, "must be a number"),

@@ -10,6 +10,7 @@ import unicodedata
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..selection import Selection, class_column, digest, fingerprint
+from ..samples import Samples, digest, fingerprints
+from ..selection import Selection, class_column
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ class UnreadImages(Protocol):
 
     def __getitem__(self, ids: Tensor) -> UnreadImages:
         """The images of ``ids`` (B,), still unread."""
+
+    def read(self, i: int) -> Tensor:
+        """Image ``i``, (C, H, W) uint8."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,26 @@ class ImageSet:
         pairs = zip(names, contents, strict=True)
         return np.array([digest(f"{name}\n{content}") for name, content in pairs], dtype=np.uint64)
 
-    def fingerprints(self, digests: np.ndarray) -> dict[str, str]:
-        """Data-set name → fingerprint, as a Selection has it."""
-        return {self.name: fingerprint(self.keys, digests.tolist())}
+    @cached_property
+    def samples(self) -> Samples:
+        """What a selection says of this set."""
+        digests = self.digests()
+        return Samples(
+            keys=self.keys,
+            digests=digests,
+            datasets=fingerprints(self.keys, digests, [self.name]),
+            classes=[[label] for label in self.labels.tolist()],
+            class_names=tuple(self.class_names),
+            digest_of=self.digest_of,
+            excluded=self.excluded,
+            read_image=self._read_image,
+        )
+
+    def _read_image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8; a grey image has three like channels."""
+        images = self.images
+        pixels = images[index] if isinstance(images, Tensor) else images.read(index)
+        return np.repeat(pixels.numpy(), 3 // len(pixels), axis=0).transpose(1, 2, 0)
 
     def kept(self, selection: Selection) -> ImageSet:
         """The part that ``selection`` keeps.

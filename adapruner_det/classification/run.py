@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor
 
-from ..core import AdaPruner, Schedule, Terms
-from ..core.balance import Balance, ClassSets
+from .. import settings
+from ..core import AdaPruner
 from ..errors import DataError
 from ..files import write_whole
-from ..selection import Selection, learned_selection, lost_classes_line
-from ..settings import config_digest
+from ..methods.adapruner import choice_of
+from ..methods.base import make_selection
+from ..selection import Selection, lost_classes_line
 from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, require_elsewhere, run_folder
 from .data import Data
 from .image_set import ImageSet
@@ -54,45 +54,14 @@ class Result:
     seed: int
 
 
-def build_pruner(cfg: CfgNode, num_samples: int, labels: Tensor | None = None) -> AdaPruner:
-    """The mask that ``cfg.ADAPRUNER`` and ``cfg.SOLVER.EPOCHS`` describe.
-
-    Args:
-        cfg: the configuration.
-        num_samples: N.
-        labels: (N,) the class of each sample; needed where ADAPRUNER.CLASS_BAND is set.
+def build_pruner(cfg: CfgNode, train: ImageSet) -> AdaPruner:
+    """The mask over ``train`` that ``cfg.ADAPRUNER`` and ``cfg.SOLVER.EPOCHS`` describe.
 
     Raises:
         DataError: a run too short for its warm-up, or values of α that do not rise from above 0.
     """
-    node = cfg.ADAPRUNER
-    try:
-        schedule = Schedule(
-            node.WARMUP_EPOCHS,
-            cfg.SOLVER.EPOCHS - node.WARMUP_EPOCHS,
-            node.ALPHA_START,
-            node.ALPHA_END,
-        )
-    except ValueError as error:
-        raise DataError(
-            f"{error} (SOLVER.EPOCHS {cfg.SOLVER.EPOCHS}, ADAPRUNER.WARMUP_EPOCHS "
-            f"{node.WARMUP_EPOCHS}, ALPHA_START {node.ALPHA_START}, ALPHA_END {node.ALPHA_END})"
-        ) from error
-    balance = None
-    if node.CLASS_BAND:
-        assert labels is not None
-        sets = ClassSets.from_sets(([label] for label in labels.tolist()), 1 + int(labels.max()))
-        balance = Balance(sets, node.CLASS_BAND)
-    return AdaPruner(
-        num_samples,
-        node.KEEP_RATIO,
-        schedule,
-        balance=balance,
-        controller=node.CONTROLLER,
-        normalize=node.NORMALIZE,
-        terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
-        paper_scale=node.PAPER_SCALE,
-    )
+    epochs = cfg.SOLVER.EPOCHS
+    return settings.build_pruner(cfg.ADAPRUNER, train.samples, epochs, length="SOLVER.EPOCHS")
 
 
 def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = True) -> Selection:
@@ -107,7 +76,7 @@ def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = T
     Raises:
         DataError: a configuration that makes no run, or what :class:`Trainer` raises.
     """
-    pruner = build_pruner(cfg, len(train), train.labels)
+    pruner = build_pruner(cfg, train)
     trainer = Trainer(cfg, train, pruner, label=f"prune {len(train)}")
     with _folder(cfg, trainer, resume, save):
         trainer.train(save=save)
@@ -120,19 +89,14 @@ def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = T
 
 
 def _selection(cfg: CfgNode, train: ImageSet, pruner: AdaPruner) -> Selection:
-    digests = train.digests()
-    return learned_selection(
-        pruner,
-        keys=train.keys,
-        digests=digests,
-        datasets=train.fingerprints(digests),
+    return make_selection(
+        choice_of(pruner),
+        train.samples,
+        method="adapruner",
+        keep_ratio=pruner.keep_ratio,
         seed=cfg.SEED,
-        config_digest=config_digest(cfg),
+        config_digest=settings.config_digest(cfg),
         libraries=["torchvision"],
-        excluded=train.excluded,
-        class_names=train.class_names,
-        classes=[[label] for label in train.labels.tolist()],
-        digest_of=train.digest_of,
     )
 
 

@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..core import AdaPruner
 from ..errors import DataError
-from ..selection import fingerprint
+from ..samples import fingerprint
 from ..settings import config_digest
 from ..stopping import Stopped, StopRequest
 from .augment import channel_statistics, crop_and_flip, cutout, normalise

@@ -54,6 +54,13 @@ def cut_order(logit: np.ndarray, score: np.ndarray) -> np.ndarray:
     return np.lexsort((np.arange(len(logit)), score, -logit))
 
 
+def ranks(logit: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Each sample's place in the order in which :func:`cut` keeps them, from 0: (N,) int64."""
+    places = np.empty(len(logit), dtype=np.int64)
+    places[cut_order(logit, score)] = np.arange(len(logit))
+    return places
+
+
 def ranking(
     logit: np.ndarray,
     mean_loss: np.ndarray,

@@ -18,6 +18,7 @@ A training loop in any framework::
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from .balance import Balance, ClassDuals, balanced_cut
-from .cut import cut, kept_count, ranking
+from .cut import cut, kept_count, ranking, ranks
 from .exchange import Exchange
 from .mask import SampleMask
 from .objective import pressure
@@ -55,7 +56,18 @@ class Terms:
 
 @dataclass(frozen=True)
 class Status:
-    """Where the mask stands; ``ratio`` is r = mean σ(α·m) over all N samples."""
+    """Where the mask stands, and as text what a log says of it.
+
+    Attributes:
+        epoch: of the run, from 0.
+        alpha: α.
+        ratio: r = mean σ(α·m) over all N samples.
+        multiplier: what holds the ratio.
+        binary_share: of the samples whose σ(α·m) is near 0 or 1.
+        nonfinite: losses that were NaN or infinite.
+        keep_ratio: c_r, which ``ratio`` is to reach.
+        warmup: whether the mask stands still in this epoch.
+    """
 
     epoch: int
     alpha: float
@@ -63,6 +75,15 @@ class Status:
     multiplier: float
     binary_share: float
     nonfinite: int
+    keep_ratio: float
+    warmup: bool
+
+    def __str__(self) -> str:
+        phase = "warm-up" if self.warmup else "pruning"
+        return (
+            f"{phase}: soft ratio {self.ratio:.4f} of {self.keep_ratio:.4f}, α {self.alpha:.2f}, "
+            f"multiplier {self.multiplier:.4f}, {100 * self.binary_share:.1f}% binary"
+        )
 
 
 class AdaPruner:
@@ -87,6 +108,9 @@ class AdaPruner:
         ValueError: a keep ratio outside (0, 1], an unknown controller or normalisation, sizes or
             a balance of other samples or with the paper's controller.
     """
+
+    #: What :meth:`observe` wants besides the losses.
+    signals: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -205,7 +229,19 @@ class AdaPruner:
             multiplier=self._controller.multiplier,
             binary_share=totals.binary / self.num_samples,
             nonfinite=self.nonfinite,
+            keep_ratio=self.keep_ratio,
+            warmup=self.schedule.is_warmup(self.epoch),
         )
+
+    def scalars(self) -> Mapping[str, float]:
+        """What a progress bar and TensorBoard show of the mask now."""
+        status = self.status()
+        return {
+            "soft_ratio": status.ratio,
+            "alpha": status.alpha,
+            "multiplier": status.multiplier,
+            "binary_share": status.binary_share,
+        }
 
     def select(self) -> np.ndarray:
         """The final cut: (N,) bool with exactly round(c_r·N) true (at least one).
@@ -219,14 +255,24 @@ class AdaPruner:
         mean_loss = self.mask.full_column("mean_loss")
         if count < self.num_samples:
             self._warn(mean_loss, count)
-        order = ranking(
+        return self._cut(*self._ranking(), count)
+
+    def ranks(self) -> np.ndarray:
+        """Each sample's place in the order in which samples are kept, from 0: (N,) int64.
+
+        Whatever a balance adds is not in it. Costs O(N log N), on every process.
+        """
+        return ranks(*self._ranking())
+
+    def _ranking(self) -> tuple[np.ndarray, np.ndarray]:
+        """(logit, score), as :func:`cut.cut` takes them. A collective call."""
+        return ranking(
             self.mask.full_column("logit"),
-            mean_loss,
+            self.mask.full_column("mean_loss"),
             self.typical_losses(),
             self.mask.full_column("times_seen"),
             self._pressure_terms(),
         )
-        return self._cut(*order, count)
 
     def _warn(self, mean_loss: np.ndarray, count: int) -> None:
         ratio = self.status().ratio

@@ -92,17 +92,7 @@ def compare_seed(cfg: CfgNode, seed: int) -> tuple[list[Run], Selection]:
     index = SampleIndex.from_config(cfg)
     trainer, run = _timed(_seeded(cfg, seed, "prune"), PruningTrainer, "prune", len(index))
     selected = trainer.selection
-    drawn = random_selection(
-        index.keys,
-        index.digests,
-        index.fingerprints(),
-        selected.keep_ratio,
-        seed,
-        excluded=index.excluded,
-        class_names=index.class_names(),
-        classes=index.classes(),
-        digest_of=index.digest_of,
-    )
+    drawn = random_selection(index.samples, selected.keep_ratio, seed)
     runs = [run]
     for part, selection in (("all", None), ("random", drawn), ("selected", selected)):
         runs.append(train_part(cfg, part, selection, seed, len(index)))

@@ -23,6 +23,7 @@ from adapruner_det.classification.models import build_model
 from adapruner_det.classification.run import build_pruner
 from adapruner_det.errors import DataError
 from adapruner_det.settings import leaves
+from tests.classification.tiny import tiny_set
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "classification").glob("*.yaml"))
 
@@ -30,7 +31,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "classification").glob
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_makes_a_run(path):
     cfg = load_config(str(path))
-    assert build_pruner(cfg, 10).schedule.epochs == cfg.SOLVER.EPOCHS
+    assert build_pruner(cfg, tiny_set(10)).schedule.epochs == cfg.SOLVER.EPOCHS
     cfg.MODEL.PRETRAINED = False  # no download in a test
     with torch.device("meta"):
         build_model(cfg, 3, 10)
@@ -198,7 +199,7 @@ def test_whatever_a_yaml_holds_is_a_configuration_or_one_line(tmp_path_factory, 
 def test_each_ablation_takes_one_part_away(name):
     cfg = get_config()
     ablate(cfg, name)
-    pruner = build_pruner(cfg, 10)
+    pruner = build_pruner(cfg, tiny_set(10))
     left = (
         pruner.schedule.warmup_epochs > 0,
         pruner.terms.classification,

@@ -57,9 +57,7 @@ def test_digests_tell_a_changed_pixel_and_a_changed_label():
 
 def test_exactly_the_kept_samples_remain_and_other_data_are_refused():
     images = tiny_set()
-    digests = images.digests()
-    fingerprints = images.fingerprints(digests)
-    selection = random_selection(list(images.keys), digests, fingerprints, 0.5, seed=1)
+    selection = random_selection(images.samples, 0.5, seed=1)
     assert set(images.kept(selection).keys) == selection.kept_keys
     images.labels[2] = (images.labels[2] + 1) % 3
     with pytest.raises(DataError, match=r"1 of 36 samples differ, first tiny_train/000002"):
@@ -71,6 +69,7 @@ def old_selection(images, name, ids, digests=None):
     keys = sorted(f"{name}/{i}" for i in ids)
     digests = np.arange(len(keys), dtype=np.uint64) if digests is None else digests
     columns = {"key": np.array(keys), "digest": digests, "kept": np.arange(len(keys)) % 3 > 0}
+    columns["score"] = np.zeros(len(keys))
     return Selection("adapruner", 0.67, 0, {name: "x"}, columns)
 
 
@@ -97,9 +96,8 @@ def test_a_selection_of_version_0_1_is_known_by_its_image_ids(caplog):
 
 def test_a_selection_by_the_files_bytes_is_not_known_by_names_alone(caplog):
     images, _ = of_files(tiny_set())
-    digests = images.digests()
     selection = replace(
-        random_selection(images.keys, digests, images.fingerprints(digests), 0.5, seed=1),
+        random_selection(images.samples, 0.5, seed=1),
         digest_of="bytes",
     )
     assert len(images.kept(selection)) == 18 and "names alone" not in caplog.text
@@ -123,8 +121,7 @@ def test_the_name_of_a_packed_folder_does_not_matter_and_its_pixels_do():
 def test_what_the_pruning_run_left_out_is_left_out_again(caplog):
     images = tiny_set()
     part = images.subset(torch.arange(34))
-    digests = part.digests()
-    selection = random_selection(part.keys, digests, part.fingerprints(digests), 0.5, seed=1)
+    selection = random_selection(part.samples, 0.5, seed=1)
     with pytest.raises(DataError, match="2 of 34 samples differ"):
         images.kept(selection)
     selection = replace(selection, excluded=dict.fromkeys(images.keys[34:], "broken"))
@@ -134,8 +131,7 @@ def test_what_the_pruning_run_left_out_is_left_out_again(caplog):
 
 def test_a_selection_learns_the_classes_of_this_set():
     images = tiny_set()
-    digests = images.digests()
-    selection = random_selection(images.keys, digests, images.fingerprints(digests), 0.5, seed=1)
+    selection = random_selection(images.samples, 0.5, seed=1)
     columns = {**selection.columns, "kept": (images.labels != 2).numpy()}
     found = images.checked_selection(replace(selection, columns=columns))
     assert found.lost_classes() == ["red"]

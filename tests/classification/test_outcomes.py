@@ -224,7 +224,7 @@ def by_hand(keep_ratio=0.9, warmup=1, alphas=(0.1, 5.0), epochs=8, **options):
 )
 def test_every_setting_makes_the_mask_that_it_makes_by_hand(settings, expected, other):
     cfg = tiny_config(**{f"ADAPRUNER__{k}": v for k, v in settings.items()}, SOLVER__EPOCHS=8)
-    found = moved(build_pruner(cfg, 36, LABELS))
+    found = moved(build_pruner(cfg, replace(tiny_set(), labels=LABELS)))
     np.testing.assert_array_equal(found, moved(by_hand(**expected)))
     assert not np.array_equal(found, moved(by_hand(**other))), "the setting changes nothing"
 

@@ -47,10 +47,7 @@ def test_the_same_seed_selects_the_same_and_another_one_another(tmp_path):
 
 def test_training_sees_exactly_the_kept_samples(tmp_path, monkeypatch):
     data = tiny_data()
-    digests = data.train.digests()
-    selection = random_selection(
-        list(data.train.keys), digests, data.train.fingerprints(digests), 0.5, seed=2
-    )
+    selection = random_selection(data.train.samples, 0.5, seed=2)
     seen = []
     read = Trainer._augmented
     monkeypatch.setattr(
@@ -211,7 +208,7 @@ def test_wrong_labels_go_first_when_the_model_has_learnt_the_right_ones():
 
 def test_a_warm_up_that_leaves_no_epoch_is_refused():
     with pytest.raises(DataError, match=r"SOLVER\.EPOCHS 4, ADAPRUNER\.WARMUP_EPOCHS 4"):
-        build_pruner(tiny_config(ADAPRUNER__WARMUP_EPOCHS=4), 36)
+        build_pruner(tiny_config(ADAPRUNER__WARMUP_EPOCHS=4), tiny_set())
 
 
 def test_transfer_starts_from_the_source_s_weights_with_a_new_head(tmp_path):

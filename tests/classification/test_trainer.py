@@ -61,7 +61,7 @@ def test_plain_training_is_the_plain_loop():
 
 def test_pruning_is_the_core_s_own_loop_to_the_bit():
     cfg, images = bare_config(ADAPRUNER__KEEP_RATIO=0.7), tiny_set()
-    pruner, reference = build_pruner(cfg, 36), build_pruner(cfg, 36)
+    pruner, reference = build_pruner(cfg, tiny_set()), build_pruner(cfg, tiny_set())
     trainer = Trainer(cfg, images, pruner)
     trainer.train(save=False)
     model = plain_loop(cfg, images, reference)
@@ -75,7 +75,7 @@ def test_a_mask_that_stands_still_changes_nothing():
     plain = Trainer(cfg, tiny_set())
     plain.train(save=False)
     cfg.merge_from_list(["ADAPRUNER.WARMUP_EPOCHS", 3])
-    pruner = build_pruner(tiny_config(ADAPRUNER__WARMUP_EPOCHS=3), 36)
+    pruner = build_pruner(tiny_config(ADAPRUNER__WARMUP_EPOCHS=3), tiny_set())
     masked = Trainer(cfg, tiny_set(), pruner)
     masked.train(save=False)
     assert same_state(plain.model.state_dict(), masked.model.state_dict())
@@ -96,7 +96,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, stop_afte
         images, _ = load_folder(write_folder(tmp_path / "files", per_class=12), 8, memory_mb=0)
 
     def make():
-        return Trainer(cfg, images, build_pruner(cfg, 36) if pruning else None)
+        return Trainer(cfg, images, build_pruner(cfg, tiny_set()) if pruning else None)
 
     class Killed(Exception):
         pass
@@ -144,20 +144,20 @@ def test_a_signal_ends_the_run_after_its_step_and_it_goes_on_bit_for_bit(
     images = tiny_set()
     if workers:
         images, _ = load_folder(write_folder(tmp_path / "files", per_class=12), 8, memory_mb=0)
-    whole = Trainer(cfg, images, build_pruner(cfg, 36))
+    whole = Trainer(cfg, images, build_pruner(cfg, tiny_set()))
     whole.train(save=False)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
         signal_at(patch, step, signum)
         with pytest.raises(Stopped) as stop:
-            Trainer(cfg, images, build_pruner(cfg, 36)).train()
+            Trainer(cfg, images, build_pruner(cfg, tiny_set())).train()
     assert stop.value.code == 128 + signum
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     lines = [text for text in caplog.messages if "stopped after step" in text]
     assert len(lines) == 1 and f"stopped after step {step} of 15, which is saved" in lines[0]
     assert "--resume as its first option" in lines[0] and "out" in lines[0]
     assert not multiprocessing.active_children()
-    resumed = Trainer(cfg, images, build_pruner(cfg, 36))
+    resumed = Trainer(cfg, images, build_pruner(cfg, tiny_set()))
     assert resumed.resume() and resumed.step == step
     resumed.train()
     assert same_state(whole.model.state_dict(), resumed.model.state_dict())
@@ -227,7 +227,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         Trainer(other, tiny_set().subset(torch.arange(33))),
         Trainer(cfg, tiny_set().subset(torch.arange(1, 34))),
         Trainer(cfg, other_pixels),
-        Trainer(cfg, tiny_set().subset(torch.arange(33)), build_pruner(other, 33)),
+        Trainer(cfg, tiny_set().subset(torch.arange(33)), build_pruner(other, tiny_set(33))),
     ):
         with pytest.raises(DataError, match="another configuration or other data"):
             trainer.resume()
@@ -295,7 +295,7 @@ def test_a_model_that_cannot_be_compiled_is_one_line(monkeypatch):
 
 def test_under_bf16_the_mask_hears_float32_losses(monkeypatch):
     cfg = bare_config(SOLVER__AMP=True, SOLVER__EPOCHS=2)
-    pruner = build_pruner(cfg, 36)
+    pruner = build_pruner(cfg, tiny_set())
     seen = []
     observe = pruner.observe
     monkeypatch.setattr(pruner, "observe", lambda i, x: (seen.append(x.dtype), observe(i, x))[1])

@@ -135,9 +135,7 @@ def test_detectron2s_own_voc_sets_are_read_as_folders_and_name_what_is_broken(tm
 
 def test_a_pruned_split_of_other_data_is_refused(toy):
     index = SampleIndex.from_config(toy_cfg("yolo_darknet", "unused"))
-    selection = random_selection(
-        index.keys, index.digests, index.fingerprints(), 0.9, 0, digest_of=index.digest_of
-    )
+    selection = random_selection(index.samples, 0.9, 0)
     cfg = toy_cfg("yolo_darknet", "unused", "DATASETS.TRAIN", tuple(register_kept(selection)))
     check_datasets(cfg)
     toy[0]["height"] += 1

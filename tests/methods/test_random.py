@@ -5,12 +5,17 @@ from hypothesis import strategies as st
 
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
+from adapruner_det.samples import Samples
+
+
+def samples(count, **known):
+    keys = sorted(f"toy/{i}" for i in range(count))
+    digests = np.arange(count, dtype=np.uint64)
+    return Samples(keys, digests, {"toy": "f" * 64}, [[0]] * count, **known)
 
 
 def draw(count, keep_ratio, seed=0):
-    keys = sorted(f"toy/{i}" for i in range(count))
-    digests = np.arange(count, dtype=np.uint64)
-    return random_selection(keys, digests, {"toy": "f" * 64}, keep_ratio, seed)
+    return random_selection(samples(count), keep_ratio, seed)
 
 
 @given(st.integers(1, 300), st.floats(0.001, 1.0), st.integers(0, 2**31))
@@ -21,6 +26,12 @@ def test_it_keeps_exactly_the_rounded_part(count, keep_ratio, seed):
 def test_the_same_seed_draws_the_same_and_another_one_does_not():
     assert draw(200, 0.5, seed=3).kept_keys == draw(200, 0.5, seed=3).kept_keys
     assert draw(200, 0.5, seed=3).kept_keys != draw(200, 0.5, seed=4).kept_keys
+
+
+def test_it_draws_what_release_0_1_drew():
+    score = np.random.default_rng(5).random(10)
+    keys = samples(10).keys
+    assert draw(10, 0.3, seed=5).kept_keys == {keys[i] for i in np.argsort(score)[:3]}
 
 
 def test_cuts_of_one_seed_are_nested():
@@ -43,22 +54,3 @@ def test_it_says_what_it_is_of():
 def test_a_keep_ratio_outside_0_to_1_is_refused(keep_ratio):
     with pytest.raises(DataError, match=r"\(0, 1\]"):
         draw(10, keep_ratio)
-
-
-def test_it_keeps_what_is_known_of_the_data():
-    keys = sorted(f"toy/{i}" for i in range(4))
-    selection = random_selection(
-        keys,
-        np.arange(4, dtype=np.uint64),
-        {"toy": ""},
-        0.5,
-        0,
-        excluded={"toy/x": "cut short"},
-        class_names=["cat"],
-        classes=[[0], [], [0], []],
-        digest_of="bytes",
-    )
-    assert selection.columns["classes"].tolist() == ["0", "", "0", ""]
-    assert (selection.excluded, selection.class_names) == ({"toy/x": "cut short"}, ("cat",))
-    assert selection.digest_of == "bytes"
-    assert "classes" not in draw(4, 0.5).columns

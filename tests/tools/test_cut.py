@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapruner_det.selection import Selection, digest, fingerprint
+from adapruner_det.samples import digest, fingerprint
+from adapruner_det.selection import Selection
 
 TOOL = Path(__file__).parents[2] / "tools" / "cut.py"
 KEYS = [f"toy/{i:02d}" for i in range(20)]
@@ -17,7 +18,7 @@ def run_file(tmp_path):
     digests = np.array([digest(key) for key in KEYS], dtype=np.uint64)
     logit = np.random.default_rng(0).normal(size=20).astype(np.float32)
     columns = {"key": np.array(KEYS), "digest": digests, "kept": np.zeros(20, dtype=bool)}
-    columns |= {"logit": logit, "mean_loss": np.ones(20, dtype=np.float32)}
+    columns |= {"score": -logit, "mean_loss": np.ones(20, dtype=np.float32)}
     worst = np.argsort(logit)[:3]  # the only images of a class
     columns["classes"] = np.where(np.isin(np.arange(20), worst), "0 1", "0")
     datasets = {"toy": fingerprint(KEYS, digests)}

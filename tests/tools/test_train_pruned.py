@@ -38,14 +38,7 @@ def select(voc, folder, keep_ratio=0.7, **options):
     with process_restored():
         cfg = load_config("", tool_arguments(voc, folder, *options.get("overrides", ())))
         index = SampleIndex.from_config(cfg)
-        selection = random_selection(
-            index.keys,
-            index.digests,
-            index.fingerprints(),
-            keep_ratio,
-            seed=0,
-            digest_of=index.digest_of,
-        )
+        selection = random_selection(index.samples, keep_ratio, seed=0)
         path = selection.save(folder / "selection.json")
     return str(path), {key.split("/")[1] for key in selection.kept_keys}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...images import ImageFacts, check_images
-from ...selection import digest
+from ...samples import digest
 
 
 def sample_key(dataset_name: str, sample: dict[str, Any]) -> str:

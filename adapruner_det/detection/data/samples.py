@@ -25,7 +25,9 @@ from detectron2.data.build import (
 )
 
 from ...errors import DataError
-from ...selection import Selection, fingerprint
+from ...samples import Samples, fingerprint, fingerprints
+from ...selection import Selection
+from ...selection_file import REQUIRED_COLUMNS
 from .checks import (
     CheckedSet,
     UsablePart,
@@ -120,12 +122,20 @@ class SampleIndex:
 
     def fingerprints(self) -> dict[str, str]:
         """Data-set name → fingerprint of its keys and annotations."""
-        rows = {name: ([], []) for name in self.dataset_names}  # type: dict[str, tuple[list, list]]
-        for key, value in zip(self.keys, self.digests, strict=True):
-            keys, digests = rows[key.rsplit("/", 1)[0]]
-            keys.append(key)
-            digests.append(value)
-        return {name: fingerprint(*columns) for name, columns in rows.items()}
+        return fingerprints(self.keys, self.digests, self.dataset_names)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """What a selection says of these samples."""
+        return Samples(
+            keys=self.keys,
+            digests=self.digests,
+            datasets=self.fingerprints(),
+            classes=self.classes(),
+            class_names=tuple(self.class_names()),
+            digest_of=self.digest_of,
+            excluded=self.excluded,
+        )
 
     def classes(self) -> list[list[int]]:
         """The category ids of each sample's boxes, one a box; those of crowds do not count."""
@@ -212,7 +222,7 @@ class _KeptPart:
         columns = selection.columns
         known = [k for k in columns["key"].tolist() if k.rsplit("/", 1)[0] == base]
         rows = np.isin(columns["key"], known)
-        self._part = {name: columns[name][rows] for name in ("key", "digest", "kept")}
+        self._part = {name: columns[name][rows] for name in REQUIRED_COLUMNS}
         kept = self._part["key"][self._part["kept"].astype(bool)].tolist()
         self._kept = frozenset(kept)
         self.digest = fingerprint(kept, self._part["digest"][self._part["kept"].astype(bool)])[:8]

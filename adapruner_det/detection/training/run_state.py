@@ -14,7 +14,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ...errors import DISK_ERRORS, DataError
-from ...selection import digest
+from ...samples import digest
 from ...settings import config_digest
 from ...stopping import Stopped, StopRequest
 from ..data.samples import SampleIndex

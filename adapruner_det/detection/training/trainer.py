@@ -8,7 +8,6 @@ import weakref
 from functools import partial
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetMapper,
@@ -22,10 +21,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from ...core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
+from ... import settings
+from ...core import AdaPruner, Exchange
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
-from ...selection import Selection, learned_selection
-from ...settings import config_digest
+from ...methods.adapruner import choice_of
+from ...methods.base import make_selection
+from ...selection import Selection
 from ...stopping import StopRequest
 from .. import compat
 from ..config import leaves_to_data
@@ -269,59 +270,26 @@ def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
         DataError: a run too short for its warm-up.
         ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
     """
-    node = cfg.ADAPRUNER
-    classes = index.classes()
-    balance = None
-    if node.CLASS_BAND:
-        num_classes = 1 + max(max(own, default=0) for own in classes)
-        balance = Balance(ClassSets.from_sets(classes, num_classes), node.CLASS_BAND)
-    return AdaPruner(
-        len(index),
-        node.KEEP_RATIO,
-        pruning_schedule(cfg, len(index)),
-        controller=node.CONTROLLER,
-        normalize=node.NORMALIZE,
-        sizes=np.array([len(own) for own in classes]) if node.NORMALIZE_BY_OBJECTS else None,
-        balance=balance,
-        terms=Terms(node.CLASSIFICATION_LOSS, node.SELECTION_LOSS, node.COMPRESSION_LOSS),
-        paper_scale=node.PAPER_SCALE,
+    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // len(index)
+    return settings.build_pruner(
+        cfg.ADAPRUNER,
+        index.samples,
+        epochs,
         exchange=Exchange.default(),
-    )
-
-
-def pruning_schedule(cfg: CfgNode, num_samples: int) -> Schedule:
-    """The warm-up and pruning epochs that ``SOLVER.MAX_ITER`` makes of ``num_samples`` images.
-
-    Raises:
-        DataError: a run too short for its warm-up.
-    """
-    node = cfg.ADAPRUNER
-    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // num_samples
-    if epochs <= node.WARMUP_EPOCHS:
-        raise DataError(
-            f"SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER} makes {epochs} epochs of {num_samples} images, "
-            f"of which {node.WARMUP_EPOCHS} are warm-up: none is left to prune in; raise "
-            "SOLVER.MAX_ITER or lower ADAPRUNER.WARMUP_EPOCHS"
-        )
-    return Schedule(
-        node.WARMUP_EPOCHS, epochs - node.WARMUP_EPOCHS, node.ALPHA_START, node.ALPHA_END
+        length="SOLVER.MAX_ITER",
     )
 
 
 def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> Selection:
     """What a finished run hands back. A collective call where several processes train."""
-    return learned_selection(
-        pruner,
-        keys=loader.index.keys,
-        digests=loader.index.digests,
-        datasets=loader.index.fingerprints(),
+    return make_selection(
+        choice_of(pruner),
+        loader.index.samples,
+        method="adapruner",
+        keep_ratio=pruner.keep_ratio,
         seed=loader.seed,
-        config_digest=config_digest(cfg),
+        config_digest=settings.config_digest(cfg),
         libraries=["detectron2"],
-        excluded=loader.index.excluded,
-        digest_of=loader.index.digest_of,
-        class_names=loader.index.class_names(),
-        classes=loader.index.classes(),
     )
 
 

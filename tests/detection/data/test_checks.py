@@ -59,14 +59,7 @@ def select(*names, keep_ratio=0.5, on_bad="stop"):
     """A selection of data sets, as a run would leave one."""
     cfg = toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", names, "ADAPRUNER.ON_BAD_SAMPLE", on_bad)
     index = SampleIndex.from_config(cfg)
-    found = random_selection(
-        index.keys,
-        index.digests,
-        index.fingerprints(),
-        keep_ratio,
-        seed=0,
-        digest_of=index.digest_of,
-    )
+    found = random_selection(index.samples, keep_ratio, seed=0)
     return found.__class__(**{**vars(found), "excluded": index.excluded})
 
 

@@ -36,9 +36,7 @@ def two_sets(tmp_path):
 
 def select(*names, keep_ratio=0.9, seed=0):
     index = SampleIndex.from_config(toy_cfg("yolo_darknet", "unused", "DATASETS.TRAIN", names))
-    return random_selection(
-        index.keys, index.digests, index.fingerprints(), keep_ratio, seed, digest_of=index.digest_of
-    )
+    return random_selection(index.samples, keep_ratio, seed)
 
 
 def read(name):
@@ -231,8 +229,7 @@ def test_another_picture_under_the_same_name_is_other_data(two_sets):
 def test_a_selection_of_0_1_is_known_by_the_names_of_its_files(two_sets):
     toy, _ = two_sets
     index = SampleIndex.from_dicts({"toy": toy})  # as no image was read
-    data = index.keys, index.digests, index.fingerprints()
-    (name,) = register_kept(random_selection(*data, 0.9, 0))
+    (name,) = register_kept(random_selection(index.samples, 0.9, 0))
     assert index.digest_of == ""
     assert len(DatasetCatalog.get(name)) == 9
 
@@ -345,9 +342,7 @@ def test_what_a_run_left_out_stays_out_and_is_not_missed(tmp_path):
     register("whole", dicts)
     register("toy", dicts)
     index = SampleIndex.from_dicts({"toy": dicts[:4]})
-    chosen = random_selection(
-        index.keys, index.digests, index.fingerprints(), 1.0, 0, digest_of=index.digest_of
-    )
+    chosen = random_selection(index.samples, 1.0, 0)
     selection = excluding(chosen, "im4", "im5")
     (name,) = register_kept(selection)
     assert read(name) == {"im0", "im1", "im2", "im3"}

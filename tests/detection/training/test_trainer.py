@@ -34,7 +34,6 @@ from adapruner_det.detection.summary import summarize
 from adapruner_det.detection.training.trainer import (
     EvaluatingTrainer,
     build_pruner,
-    pruning_schedule,
     scale_schedule,
 )
 from adapruner_det.errors import DataError, one_line
@@ -351,7 +350,7 @@ def test_the_pruning_hook_stands_before_all_of_detectron2s(toy, tmp_path):
 
 def test_the_epochs_follow_from_the_steps():
     cfg = toy_cfg("yolo_darknet", "unused", "SOLVER.MAX_ITER", 16)
-    schedule = pruning_schedule(cfg, 10)  # 6.4 epochs
+    schedule = build_pruner(cfg, index_of([[0]] * 10)).schedule  # 6.4 epochs
     assert (schedule.warmup_epochs, schedule.pruning_epochs) == (2, 4)
     assert (schedule.alpha_start, schedule.alpha_end) == (0.1, 5.0)
 
@@ -359,9 +358,9 @@ def test_the_epochs_follow_from_the_steps():
 def test_a_run_without_a_pruning_epoch_is_refused():
     cfg = toy_cfg("yolo_darknet", "unused", "SOLVER.MAX_ITER", 7)
     with pytest.raises(DataError, match="makes 2 epochs of 10 images, of which 2 are warm-up"):
-        pruning_schedule(cfg, 10)
+        build_pruner(cfg, index_of([[0]] * 10))
     cfg.SOLVER.MAX_ITER = 8
-    assert pruning_schedule(cfg, 10).pruning_epochs == 1
+    assert build_pruner(cfg, index_of([[0]] * 10)).schedule.pruning_epochs == 1
 
 
 def index_of(classes):
@@ -426,8 +425,7 @@ def test_a_setting_of_the_mask_that_makes_no_sense_is_refused(key, value, match)
 
 def test_the_kept_part_is_seen_for_as_many_epochs_as_everything_would_have_been():
     cfg = toy_cfg("yolo_darknet", "x", "SOLVER.MAX_ITER", 1000, "SOLVER.STEPS", (600, 900))
-    keys = sorted(f"toy/{i}" for i in range(40))
-    selection = random_selection(keys, np.zeros(40, np.uint64), {"toy": ""}, 0.7, 0)
+    selection = random_selection(index_of([[0]] * 40).samples, 0.7, 0)
     line = scale_schedule(cfg, selection)
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (700, (420, 630))
     assert cfg.SOLVER.MAX_ITER / selection.num_kept == 1000 / 40

@@ -1,0 +1,1 @@
+"""Methods x keep ratios x seeds on one task: cells that can be killed, shared and tabulated."""

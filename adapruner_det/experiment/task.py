@@ -1,0 +1,107 @@
+"""What a grid asks of a task: detection and classification each offer one.
+
+Shape letters: N samples, K kept, D features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from ..methods.base import Guide
+from ..samples import Samples
+from ..selection import Selection
+
+#: A part is trained on for as many epochs, or as many steps, as all samples are.
+Budget = Literal["epochs", "steps"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation after the last step.
+
+    Attributes:
+        metric: what ``value`` is, such as ``AP50`` or ``accuracy``.
+        value: on the task's test set, in percent.
+        images: how many were trained on.
+        steps: of training.
+        epochs: how often an image was seen.
+        seconds: of training, without the evaluation.
+        seed: of the run.
+    """
+
+    metric: str
+    value: float
+    images: int
+    steps: int
+    epochs: float
+    seconds: float
+    seed: int
+
+
+class Task(Protocol):
+    """A model, its training set and its test set.
+
+    A task is made from a configuration anew in every process, by a function that can be pickled.
+
+    Attributes:
+        name: ``detection`` or ``classification``.
+        title: the data and the model in a few words, for tables.
+        metric: what :class:`Run` measures.
+        samples: the training set.
+        identity: of configuration and data, hexadecimal; what it does not cover is an argument of
+            :meth:`train`. Another seed or another keep ratio is no other task.
+        config_digest: of the configuration alone.
+        libraries: those whose versions decide the outcome, besides torch and numpy.
+        options: the node ADAPRUNER of the configuration.
+        epochs: that a training on all samples has.
+        signals: what a guide may ask for besides the loss.
+        offers: of ``features``, ``predictions`` and ``thumbnails`` those that can be had.
+    """
+
+    name: str
+    title: str
+    metric: str
+    samples: Samples
+    identity: str
+    config_digest: str
+    libraries: tuple[str, ...]
+    options: Mapping[str, Any]
+    epochs: int
+    signals: frozenset[str]
+    offers: frozenset[str]
+
+    def train(
+        self,
+        seed: int,
+        folder: Path,
+        *,
+        kept: Selection | None = None,
+        guide: Guide | None = None,
+        budget: Budget = "epochs",
+        resume: bool = True,
+    ) -> Run:
+        """Train on what ``kept`` keeps, or on all, and evaluate the last step.
+
+        Args:
+            seed: of the initial weights, the order and the augmentation.
+            folder: for checkpoints, logs and the model; of this run alone.
+            kept: the samples to train on; None trains on all.
+            guide: weights the losses and hears of them; None trains as usual.
+            budget: how long a part is trained on.
+            resume: go on from the checkpoint in ``folder``, where there is one.
+
+        Raises:
+            DataError: a guide that asks for a signal that is not among :attr:`signals`, or what
+                training raises.
+        """
+
+    def features(self, folder: Path) -> np.ndarray:
+        """(N, D) float32 of the model that :meth:`train` left in ``folder``, on all samples."""
+
+    def predictions(self, folder: Path) -> Any:
+        """Of that model: (N, C) probabilities, or the detections of each image."""

@@ -1,0 +1,302 @@
+"""The one door for methods: what a method is shown, what it answers, and where it is registered.
+
+A method is a function (evidence, keep ratio) → :class:`Choice`. It is registered by name, in this
+package or another's (``docs/methods.md`` says how), and knows neither the task nor its framework.
+Shape letters: N samples, B samples of a batch, E epochs, D features, C classes, K kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.cut import cut, kept_count
+from ..errors import DataError, one_line
+from ..samples import Samples
+from ..selection import Selection, check_keep_ratio, class_column, library_versions
+
+#: Where other packages announce their methods: name = "package.module", which registers it.
+ENTRY_POINTS = "adapruner_det.methods"
+
+#: What evidence may hold besides the signals of the losses.
+FEATURES, PREDICTIONS, THUMBNAILS = "features", "predictions", "thumbnails"
+
+
+class Guide(Protocol):
+    """Stands in a training run: weights its losses and hears of them.
+
+    Every process of a run has one and makes the same calls. AdaPruner is a guide, Recorder another.
+    """
+
+    @property
+    def signals(self) -> frozenset[str]:
+        """What :meth:`observe` wants besides the loss; a task refuses what it cannot give."""
+
+    def weights(self, ids: Tensor | np.ndarray) -> Tensor:
+        """What multiplies the losses of the samples ``ids`` (B,): (B,) float32, detached."""
+
+    def observe(
+        self, ids: Tensor | np.ndarray, losses: Tensor | np.ndarray, **signals: Any
+    ) -> np.ndarray:
+        """Take the losses (B,) of a batch, and (B, ...) of each signal; the ids it refused."""
+
+    def end_epoch(self) -> object:
+        """Close an epoch; what it returns reads as one line of a log."""
+
+    def scalars(self) -> Mapping[str, float]:
+        """What a progress bar and TensorBoard show of it now."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes while training, as tensors and plain Python. A collective call."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+
+
+class Evidence(Protocol):
+    """What a task shows a method. Costly parts are made when asked for, once a seed, and kept.
+
+    Attributes:
+        samples: the N samples.
+        seed: of the run.
+        options: the node ADAPRUNER of the configuration.
+        epochs: that a training on all samples has.
+        offers: the signals that :meth:`signal` can give, and of ``features``, ``predictions`` and
+            ``thumbnails`` those that can be had.
+    """
+
+    samples: Samples
+    seed: int
+    options: Mapping[str, Any]
+    epochs: int
+    offers: frozenset[str]
+
+    def train(self, guide: Guide) -> None:
+        """One run of the task's model on all samples, under ``guide``."""
+
+    def signal(self, name: str) -> np.ndarray:
+        """(E, N, ...) float32 of a run without weights; NaN where a sample was not seen."""
+
+    def features(self, source: str = "model") -> np.ndarray:
+        """(N, D) float32: of the trained model's last layer but one, or ``thumbnails``."""
+
+    def predictions(self) -> Any:
+        """Of the trained model: (N, C) probabilities, or the detections of each image."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method answers.
+
+    Attributes:
+        score: (N,) without NaN; lower is kept first, and of equal ones the smaller index.
+        kept: (N,) bool with exactly round(c_r·N) true, of a method that chooses a set; None cuts
+            by the score.
+        columns: name → (N,), what the method knows besides.
+        soft_ratio: r before the final cut, of a method that has one.
+        parameters: plain values that describe the run.
+    """
+
+    score: np.ndarray
+    kept: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    soft_ratio: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: what it is called in flags, files and tables.
+        choose: (evidence, keep ratio) → its choice.
+        needs: what of the evidence it cannot do without.
+        per_ratio: whether another keep ratio takes another call, and perhaps another training;
+            otherwise all ratios are cuts of one score.
+    """
+
+    name: str
+    choose: Callable[[Evidence, float], Choice]
+    needs: frozenset[str] = frozenset()
+    per_ratio: bool = False
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(
+    name: str, *, needs: Iterable[str] = (), per_ratio: bool = False
+) -> Callable[[Callable[[Evidence, float], Choice]], Callable[[Evidence, float], Choice]]:
+    """Decorate a function (evidence, keep ratio) → Choice to be found under ``name``.
+
+    Raises:
+        ValueError: a name that another function has already.
+    """
+
+    def add(choose: Callable[[Evidence, float], Choice]) -> Callable[[Evidence, float], Choice]:
+        known = _METHODS.get(name)
+        if known is not None and known.choose.__qualname__ != choose.__qualname__:
+            raise ValueError(f"there is a method {name!r} already: {known.choose.__qualname__}")
+        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio)
+        return choose
+
+    return add
+
+
+def method_names() -> list[str]:
+    """The names of all methods, those of other packages among them, sorted."""
+    return sorted({*_METHODS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def get_method(name: str) -> Method:
+    """The method of that name; one of another package is imported.
+
+    Raises:
+        DataError: a name that no method has, or a package that cannot be imported.
+    """
+    for point in entry_points(group=ENTRY_POINTS) if name not in _METHODS else ():
+        if point.name == name:
+            try:
+                point.load()
+            except Exception as error:  # what another package raises is its own
+                raise DataError(
+                    f"the method {name!r} of {point.value} cannot be loaded: {one_line(error)}"
+                ) from error
+    if name not in _METHODS:
+        raise DataError(
+            f"there is no method {name!r}; there are {', '.join(method_names())} "
+            f"(another package registers its own under the entry point {ENTRY_POINTS})"
+        )
+    return _METHODS[name]
+
+
+def choose(method: Method, evidence: Evidence, keep_ratio: float) -> Choice:
+    """The checked choice of ``method``.
+
+    Raises:
+        DataError: a keep ratio outside (0, 1], or evidence that lacks what the method needs.
+        ValueError: a choice of a wrong shape, with a NaN, or that keeps another number.
+    """
+    check_keep_ratio(keep_ratio)
+    require_offered(method, evidence.offers)
+    choice = method.choose(evidence, keep_ratio)
+    _check(choice, method.name, len(evidence.samples), keep_ratio)
+    return choice
+
+
+def require_offered(method: Method, offers: Iterable[str]) -> None:
+    """Raise a DataError, with the names, unless ``offers`` has all that ``method`` needs."""
+    offers = set(offers)
+    if missing := sorted(method.needs - offers):
+        raise DataError(
+            f"the method {method.name!r} needs {', '.join(missing)}, which this task does not "
+            f"give; it gives {', '.join(sorted(offers)) or 'nothing but the loss'}"
+        )
+
+
+def select(
+    name: str,
+    evidence: Evidence,
+    keep_ratio: float,
+    *,
+    config_digest: str = "",
+    libraries: Sequence[str] = (),
+) -> Selection:
+    """The selection that the method ``name`` makes of ``evidence``.
+
+    Args:
+        name: of a registered method.
+        evidence: of the data, the model and the seed.
+        keep_ratio: c_r in (0, 1].
+        config_digest: of the configuration behind the evidence.
+        libraries: further ones whose versions decide the outcome.
+
+    Raises:
+        DataError: what :func:`get_method` and :func:`choose` raise.
+    """
+    choice = choose(get_method(name), evidence, keep_ratio)
+    return make_selection(
+        choice,
+        evidence.samples,
+        method=name,
+        keep_ratio=keep_ratio,
+        seed=evidence.seed,
+        config_digest=config_digest,
+        libraries=libraries,
+    )
+
+
+def make_selection(
+    choice: Choice,
+    samples: Samples,
+    *,
+    method: str,
+    keep_ratio: float,
+    seed: int,
+    config_digest: str = "",
+    libraries: Sequence[str] = (),
+) -> Selection:
+    """``choice`` as the artefact that everything downstream reads.
+
+    Args:
+        choice: of the N samples, checked.
+        samples: what was chosen from.
+        method: what chose.
+        keep_ratio: c_r in (0, 1].
+        seed: of the run.
+        config_digest: of the run's configuration.
+        libraries: further ones whose versions decide the outcome.
+    """
+    kept = choice.kept
+    if kept is None:
+        kept = cut(np.zeros(len(samples)), choice.score, kept_count(len(samples), keep_ratio))
+    return Selection(
+        method=method,
+        keep_ratio=keep_ratio,
+        seed=seed,
+        datasets=samples.datasets,
+        columns={
+            "key": np.array(samples.keys),
+            "digest": samples.digests,
+            "kept": kept,
+            "score": choice.score,
+            **choice.columns,
+            **class_column(samples.classes),
+        },
+        soft_ratio=choice.soft_ratio,
+        config_digest=config_digest,
+        parameters=choice.parameters,
+        versions=library_versions("adapruner-det", "torch", "numpy", *libraries),
+        excluded=dict(samples.excluded),
+        class_names=tuple(samples.class_names),
+        digest_of=samples.digest_of,
+        num_threads=torch.get_num_threads(),
+    )
+
+
+def _check(choice: Choice, name: str, num_samples: int, keep_ratio: float) -> None:
+    columns = {"score": choice.score, **choice.columns}
+    if choice.kept is not None:
+        columns["kept"] = choice.kept
+    for column, values in columns.items():
+        if np.shape(values) != (num_samples,):
+            raise ValueError(
+                f"the method {name!r} gives {column} of shape {np.shape(values)} for "
+                f"{num_samples} samples"
+            )
+    if np.isnan(choice.score).any():
+        raise ValueError(f"the method {name!r} gives a score that is NaN")
+    if choice.kept is not None:
+        count = kept_count(num_samples, keep_ratio)
+        if choice.kept.dtype != bool or np.count_nonzero(choice.kept) != count:
+            raise ValueError(
+                f"the method {name!r} keeps {np.count_nonzero(choice.kept)} of {num_samples} "
+                f"samples, as {choice.kept.dtype}; at {keep_ratio:g} it must keep {count}, as bool"
+            )

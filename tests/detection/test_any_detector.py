@@ -7,6 +7,12 @@ import math
 import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from torch import nn
+
+from adapruner_det.detection.per_image import SERIAL
+from adapruner_det.detection.training.trainer import PruningTrainer
+from adapruner_det.detection.training.weighting import PrunedDetector
+from tests.detection.toy import DETECTORS, toy_cfg
 from tests.detection.training.test_weighting import (
     assert_same,
     batch,
@@ -15,11 +21,6 @@ from tests.detection.training.test_weighting import (
     step,
     wrap,
 )
-from torch import nn
-
-from adapruner_det.detection.training.trainer import PruningTrainer
-from adapruner_det.detection.training.weighting import PrunedDetector
-from tests.detection.toy import DETECTORS, toy_cfg
 
 NAN = float("nan")
 
@@ -156,7 +157,7 @@ def test_a_loss_found_in_the_first_step_leads_to_the_serial_path_without_a_trace
 
     # As if it had been serial from the beginning: losses, gradients and running averages.
     apart = wrap(as_distilled())
-    apart._go_serial("of this test")
+    apart.source._go_serial("of this test")
     expected, expected_gradients = step(apart, inputs)
     assert_same(losses, expected, 1e-6)
     assert_same(gradients, expected_gradients, 1e-5)
@@ -176,14 +177,14 @@ def test_an_unknown_head_leads_to_the_serial_path_by_name(caplog):
     model = centre_net()
     model.extra = Head()
     with caplog.at_level(logging.WARNING):
-        assert PrunedDetector(model)._serial
+        assert PrunedDetector(model).source.way == SERIAL
     assert "losses of extra (Head) are those of the whole batch" in warnings_of(caplog)[0]
 
 
 def test_detectors_that_are_known_are_never_run_serially(caplog):
     with caplog.at_level(logging.WARNING):
         for kind in DETECTORS:
-            assert not wrap(detector(kind))._serial
+            assert wrap(detector(kind)).source.way != SERIAL
     assert not warnings_of(caplog)
 
 

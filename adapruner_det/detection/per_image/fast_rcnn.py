@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .box_regression import box_losses
 from .sums import image_of_each, sum_by_image
+from .table import register_head
 
 
 def softmax_losses(scores: Tensor, gt_classes: Tensor) -> Tensor:
@@ -38,6 +39,9 @@ def sigmoid_losses(scores: Tensor, gt_classes: Tensor, counted: Tensor | None = 
     return losses.sum(dim=1)
 
 
+@register_head(
+    FastRCNNOutputLayers, methods=("losses", "box_reg_loss", "sigmoid_cross_entropy_loss")
+)
 class PerImageFastRCNNOutputLayers(FastRCNNOutputLayers):
     """Fast R-CNN predictor whose losses are (B,) vectors; their means are Detectron2's scalars.
 

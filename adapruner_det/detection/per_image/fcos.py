@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from .box_regression import dense_box_losses
 from .focal import focal_losses
 from .sums import sum_by_image
+from .table import register_head
 
 
 def centerness_losses(logits: Tensor, targets: Tensor, positive: tuple[Tensor, Tensor]) -> Tensor:
@@ -28,6 +29,7 @@ def centerness_losses(logits: Tensor, targets: Tensor, positive: tuple[Tensor, T
     return sum_by_image(losses, positive[0], len(logits))
 
 
+@register_head(FCOS, methods=("losses",))
 class PerImageFCOS(FCOS):
     """FCOS whose losses are (B,) vectors; their means are Detectron2's scalars."""
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .sums import image_of_each, sum_by_image
+from .table import register_head
 
 
 def keypoint_targets(instances: list[Instances], side: int) -> tuple[Tensor, Tensor]:
@@ -48,6 +49,7 @@ def keypoint_sums(logits: Tensor, places: Tensor, valid: Tensor, counts: list[in
     return sum_by_image(losses, image[valid], len(counts))
 
 
+@register_head(BaseKeypointRCNNHead, methods=("forward",))
 class PerImageKeypointRCNNHead(BaseKeypointRCNNHead):
     """Keypoint head whose loss is a (B,) vector; its mean is Detectron2's scalar."""
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .sums import image_of_each, sum_by_image
+from .table import register_head
 
 
 def mask_losses(logits: Tensor, targets: Tensor, counts: list[int]) -> Tensor:
@@ -65,6 +66,7 @@ def draw_masks(logits: Tensor, targets: Tensor) -> None:
         get_event_storage().put_image(name, pair.expand(3, -1, -1))
 
 
+@register_head(BaseMaskRCNNHead, methods=("forward",))
 class PerImageMaskRCNNHead(BaseMaskRCNNHead):
     """Mask head whose loss is a (B,) vector; its mean is Detectron2's scalar."""
 

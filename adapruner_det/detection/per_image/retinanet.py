@@ -8,8 +8,10 @@ from torch import Tensor
 
 from .box_regression import dense_box_losses
 from .focal import focal_losses
+from .table import register_head
 
 
+@register_head(RetinaNet, methods=("losses",))
 class PerImageRetinaNet(RetinaNet):
     """RetinaNet whose losses are (B,) vectors; their means are Detectron2's scalars."""
 

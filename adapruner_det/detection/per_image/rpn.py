@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .box_regression import dense_box_losses
 from .sums import sum_by_image
+from .table import register_head
 
 
 def objectness_losses(logits: Tensor, labels: Tensor, sampled: tuple[Tensor, Tensor]) -> Tensor:
@@ -28,6 +29,7 @@ def objectness_losses(logits: Tensor, labels: Tensor, sampled: tuple[Tensor, Ten
     return sum_by_image(losses, sampled[0], len(labels))
 
 
+@register_head(RPN, methods=("losses",))
 class PerImageRPN(RPN):
     """RPN whose losses are (B,) vectors; their means are Detectron2's scalars."""
 

@@ -4,6 +4,8 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor
 from torch.nn import functional as F
 
+from .table import register_head
+
 
 def pixel_losses(logits: Tensor, targets: Tensor, ignore_value: int) -> Tensor:
     """Cross-entropy of the pixels: l_i = B * sum_i / (pixels of the batch that count).
@@ -20,6 +22,7 @@ def pixel_losses(logits: Tensor, targets: Tensor, ignore_value: int) -> Tensor:
     return losses.flatten(1).sum(dim=1) * (len(logits) / (targets != ignore_value).sum())
 
 
+@register_head(SemSegFPNHead, methods=("losses",))
 class PerImageSemSegFPNHead(SemSegFPNHead):
     """Semantic head whose loss is a (B,) vector; its mean is Detectron2's scalar."""
 

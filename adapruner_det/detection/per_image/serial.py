@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .table import check_per_image
 
@@ -35,23 +36,28 @@ def serial_losses(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> 
     return losses
 
 
-def describe_cost(detector: nn.Module, why: str, batch_norms: list[str]) -> str:
+def batch_norms(detector: nn.Module) -> dict[str, _BatchNorm]:
+    """Its batch norms by name. Frozen ones, whose statistics never move, are not among them."""
+    return {n: m for n, m in detector.named_modules() if isinstance(m, _BatchNorm)}
+
+
+def describe_cost(detector: nn.Module, why: str) -> str:
     """What a user should know when his detector takes the serial path, as one warning.
 
     Args:
         detector: it.
         why: completes "runs on one image at a time, because ...".
-        batch_norms: names of its batch norms in training mode.
     """
+    norms = [name for name, norm in batch_norms(detector).items() if norm.training]
     text = (
         f"{type(detector).__name__} runs on one image at a time, because {why}. A step costs as "
         "much as one step of batch size 1 for each image. Give the detector a method "
         "losses_per_image(batched_inputs) to avoid that (docs/detectors.md)."
     )
-    if batch_norms:
+    if norms:
         text += (
-            f" It also changes what is learned: {len(batch_norms)} batch norms (first "
-            f"{batch_norms[0]}) take mean and variance from one image, not from the batch, and "
+            f" It also changes what is learned: {len(norms)} batch norms (first "
+            f"{norms[0]}) take mean and variance from one image, not from the batch, and "
             "move their running averages once per image. Frozen batch norm or group norm has no "
             "such effect."
         )

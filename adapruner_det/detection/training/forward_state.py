@@ -9,6 +9,8 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..per_image.serial import batch_norms
+
 
 class Moment(NamedTuple):
     """Values to go back to: running averages, and the states of the random generators."""
@@ -30,15 +32,11 @@ class ForwardState:
 
     def __init__(self, detector: nn.Module) -> None:
         self._dense = dense_detectors(detector)
-        self._norms = {n: m for n, m in detector.named_modules() if isinstance(m, _BatchNorm)}
-
-    def batch_norms(self) -> list[str]:
-        """Names of the batch norms that are in training mode."""
-        return [name for name, norm in self._norms.items() if norm.training]
+        self._norms = list(batch_norms(detector).values())
 
     def synchronised(self) -> bool:
-        """Whether some of them gather statistics from all processes."""
-        return any("Sync" in type(self._norms[name]).__name__ for name in self.batch_norms())
+        """Whether a batch norm gathers statistics from all processes."""
+        return any("Sync" in type(norm).__name__ for norm in self._training())
 
     def now(self) -> Moment:
         """The values now, for :meth:`restore`."""
@@ -60,9 +58,11 @@ class ForwardState:
             torch.cuda.set_rng_state_all(moment.cuda)
 
     def _averages(self) -> list[Tensor]:
-        norms = [self._norms[name] for name in self.batch_norms()]
-        found = [a for norm in norms for a in (norm.running_mean, norm.running_var)]
+        found = [a for norm in self._training() for a in (norm.running_mean, norm.running_var)]
         return [average for average in found if average is not None]
+
+    def _training(self) -> list[_BatchNorm]:
+        return [norm for norm in self._norms if norm.training]
 
 
 def dense_detectors(model: nn.Module) -> dict[str, DenseDetector]:

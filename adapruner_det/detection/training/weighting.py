@@ -5,7 +5,6 @@ Shape letters: B images of this rank's batch, G of them good: with a finite loss
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,8 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...core import AdaPruner
-from ..per_image import check_per_image, put_together, take_apart, unhandled
-from ..per_image.serial import describe_cost, has_scalars, names_of_scalars, serial_losses
+from ..per_image import LossSource
 from .forward_state import ForwardState, Moment
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,9 +37,7 @@ class PrunedDetector(nn.Module):
     In training it returns Detectron2's own loss keys; in evaluation it is the detector. Its state
     dict is the detector's, so what a pruning run saves loads into the plain detector and back.
 
-    The per-image losses are the detector's own where it has a method ``losses_per_image``
-    (batched_inputs → dict of (B,) tensors), else those of its heads taken apart, else those of a
-    run on each image alone, which a warning announces.
+    The per-image losses are those that :class:`LossSource` finds.
 
     Args:
         detector: any of Detectron2's detectors, or one that is called like them.
@@ -55,14 +49,7 @@ class PrunedDetector(nn.Module):
         self.pruner: AdaPruner | None = None
         self.observed: Observation | None = None
         self._state = ForwardState(detector)
-        self._offers_losses = hasattr(detector, "losses_per_image")
-        self._serial = False
-        if self._offers_losses:
-            return
-        if scalar := unhandled(detector):
-            self._go_serial(f"the losses of {', '.join(scalar)} are those of the whole batch")
-        elif not take_apart(detector):
-            self._go_serial("it has none of Detectron2's heads")
+        self.source = LossSource(detector)
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +111,7 @@ class PrunedDetector(nn.Module):
         ``before`` is the state it starts from, and returns to unless all is finite.
         """
         try:
-            losses = self._per_image(batched_inputs, before)
+            losses = self.source.losses(batched_inputs, lambda: self._state.restore(before))
         except FloatingPointError as error:  # of its RPN, for boxes or scores that are not finite
             self._state.restore(before)
             return {}, torch.full((len(batched_inputs),), float("nan")), error
@@ -140,26 +127,6 @@ class PrunedDetector(nn.Module):
             self._state.restore(before)
         return bool(torch.isfinite(total).all())
 
-    def _per_image(self, batched_inputs: list[dict[str, Any]], before: Moment) -> dict[str, Tensor]:
-        """The detector's (B,) losses per key, float32 or float64."""
-        if self._serial:
-            losses = serial_losses(self.detector, batched_inputs)
-        elif self._offers_losses:
-            losses = self.detector.losses_per_image(batched_inputs)
-        else:
-            losses = self.detector(batched_inputs)
-            if has_scalars(losses):  # a loss of the detector's own forward shows when that runs
-                self._go_serial(f"{names_of_scalars(losses)} is one value for the whole batch")
-                self._state.restore(before)
-                return self._per_image(batched_inputs, before)
-        check_per_image(losses, len(batched_inputs))
-        return {name: _at_least_float32(value) for name, value in losses.items()}
-
-    def _go_serial(self, why: str) -> None:
-        put_together(self.detector)
-        self._serial = True
-        logger.warning(describe_cost(self.detector, why, self._state.batch_norms()))
-
     def _nothing(self) -> Tensor:
         """A loss of 0 whose gradient is 0 for every parameter, and NaN once one of them is."""
         return torch.stack([(p * 0).sum() for p in self.parameters() if p.requires_grad]).sum()
@@ -170,8 +137,3 @@ class PrunedDetector(nn.Module):
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.detector.load_state_dict(*args, **kwargs)
-
-
-def _at_least_float32(losses: Tensor) -> Tensor:
-    """Half precision, as under autocast, is too coarse to take logarithms and sums of."""
-    return losses.to(torch.promote_types(losses.dtype, torch.float32))

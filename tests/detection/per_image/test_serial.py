@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
 from adapruner_det.detection.per_image.serial import (
+    batch_norms,
     describe_cost,
     has_scalars,
     names_of_scalars,
@@ -101,11 +103,29 @@ def test_scalars_among_losses_are_found_by_name():
     assert not has_scalars(None)
 
 
+def norms():
+    return nn.Sequential(
+        nn.BatchNorm1d(3), FrozenBatchNorm2d(3), nn.Linear(3, 3), nn.SyncBatchNorm(3)
+    )
+
+
+def test_batch_norms_are_found_by_name_whatever_their_kind_frozen_ones_are_not():
+    assert list(batch_norms(norms())) == ["0", "3"]
+    assert batch_norms(Square()) == {}
+
+
 def test_the_warning_names_cause_cost_cure_and_what_batch_norms_do():
-    text = describe_cost(Square(), "its head is unknown", [])
+    text = describe_cost(Square(), "its head is unknown")
     assert "Square runs on one image at a time, because its head is unknown." in text
     assert "batch size 1 for each image" in text
     assert "losses_per_image" in text
     assert "batch norm" not in text
-    text = describe_cost(Square(), "its head is unknown", ["stem.norm", "res2.norm"])
-    assert "2 batch norms (first stem.norm) take mean and variance from one image" in text
+    text = describe_cost(norms(), "its head is unknown")
+    assert "2 batch norms (first 0) take mean and variance from one image" in text
+
+
+def test_batch_norms_that_stand_still_are_no_matter_for_the_warning():
+    still = norms()
+    still[0].eval()
+    assert "1 batch norms (first 3) take" in describe_cost(still, "of this test")
+    assert "batch norm" not in describe_cost(norms().eval(), "of this test")

@@ -8,7 +8,14 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
-from adapruner_det.detection.per_image import check_per_image, put_together, take_apart, unhandled
+from adapruner_det.detection.per_image import (
+    check_per_image,
+    put_together,
+    register_head,
+    table,
+    take_apart,
+    unhandled,
+)
 from adapruner_det.detection.per_image.rpn import PerImageRPN
 
 from .tiny import tiny_cfg
@@ -122,3 +129,146 @@ def test_one_value_per_image_passes():
     check_per_image({"loss_a": torch.zeros(3)}, 3)
     with pytest.raises(ValueError, match="shape"):
         check_per_image({"loss_a": torch.zeros(())}, 1)
+
+
+# Heads of other people -------------------------------------------------------------------------
+
+
+class Area(nn.Module):
+    """A head as a third party writes it: a scalar of the whole batch."""
+
+    def losses(self, values):
+        return {"loss_area": self.by_image(values).mean()}
+
+    def by_image(self, values):
+        return values.square()
+
+
+class AreaByImage(Area):
+    def losses(self, values):
+        return {"loss_area": self.by_image(values)}
+
+
+@pytest.fixture(autouse=True)
+def heads_restored(monkeypatch):
+    """What a test registers is gone after it."""
+    for known in ("_HEADS", "_per_image", "_original"):
+        monkeypatch.setattr(table, known, dict(getattr(table, known)))
+
+
+def test_a_registered_head_is_taken_apart_and_put_together():
+    module = nn.ModuleDict({"mine": Area()})
+    assert unhandled(module) == ["mine (Area)"]
+    assert register_head(Area)(AreaByImage) is AreaByImage
+    assert unhandled(module) == []  # though it was looked up before
+    assert take_apart(module) == ["mine (Area)"]
+    values = torch.tensor([1.0, 3.0])
+    assert module["mine"].losses(values)["loss_area"].tolist() == [1.0, 9.0]
+    put_together(module)
+    assert type(module["mine"]) is Area
+
+
+def test_a_subclass_of_a_registered_head_follows_unless_it_changes_a_named_method():
+    class Cube(Area):
+        def by_image(self, values):
+            return values**3
+
+    register_head(Area, methods=("losses",))(AreaByImage)
+    cube = Cube()
+    assert take_apart(cube) == ["detector (Cube)"]
+    assert cube.losses(torch.tensor([2.0]))["loss_area"].tolist() == [8.0]
+    register_head(Area, methods=("losses", "by_image"))(AreaByImage)
+    assert unhandled(Cube()) == ["detector (Cube)"]
+
+
+def test_of_two_registered_heads_the_nearest_counts():
+    class Doubled(Area):
+        def losses(self, values):
+            return {"loss_area": 2 * self.by_image(values).mean()}
+
+    class DoubledByImage(Doubled):
+        def losses(self, values):
+            return {"loss_area": 2 * self.by_image(values)}
+
+    class Own(Doubled):
+        pass
+
+    register_head(Area)(AreaByImage)
+    register_head(Doubled)(DoubledByImage)
+    for cls in (Doubled, Own):
+        head = cls()
+        take_apart(head)
+        assert head.losses(torch.tensor([2.0]))["loss_area"].tolist() == [8.0]
+
+    class Mine(RPN):
+        def losses(self, *args):
+            return {"loss_rpn_cls": torch.ones(())}
+
+    class MineByImage(Mine):
+        def losses(self, *args):
+            return {"loss_rpn_cls": torch.ones(3)}
+
+    register_head(Mine)(MineByImage)  # a head that Detectron2's own table knew as changed
+    module = nn.ModuleDict({"plain": rpn(), "mine": rpn(Mine)})
+    assert take_apart(module) == ["plain (RPN)", "mine (Mine)"]
+    assert type(module["plain"]) is PerImageRPN
+    assert module["mine"].losses()["loss_rpn_cls"].shape == (3,)
+
+
+def test_the_same_head_is_registered_once_but_a_module_may_be_read_anew():
+    class Another(Area):
+        def losses(self, values):
+            return {}
+
+    def read():
+        class Counterpart(Area):
+            def losses(self, values):
+                return {"loss_area": values}
+
+        return register_head(Area)(Counterpart)
+
+    read()
+    second, head = read(), Area()
+    take_apart(head)
+    assert type(head) is second
+    with pytest.raises(ValueError, match=r"Area is taken apart by .*Counterpart already"):
+        register_head(Area)(Another)
+
+
+class NoSubclass(nn.Module):
+    def losses(self, values):
+        return {}
+
+
+class Nothing(Area):
+    pass
+
+
+class WithInit(AreaByImage):
+    def __init__(self):
+        super().__init__()
+
+    losses = AreaByImage.losses
+
+
+@pytest.mark.parametrize(
+    ("per_image", "methods", "complaint"),
+    [
+        (NoSubclass, ("losses",), "NoSubclass must be a subclass of .*Area"),
+        (Area, ("losses",), "must be a subclass"),
+        (Nothing, ("losses",), r"Nothing defines none of the methods \['losses'\]"),
+        (AreaByImage, ("loses",), r"defines none of the methods \['loses'\]"),
+        (AreaByImage, (), r"defines none of the methods \[\]"),
+        (WithInit, ("losses",), "WithInit.__init__ would never run"),
+    ],
+)
+def test_a_class_that_cannot_stand_in_for_the_head_is_refused(per_image, methods, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        register_head(Area, methods=methods)(per_image)
+    assert unhandled(Area()) == ["detector (Area)"]
+
+
+def test_the_door_is_in_the_public_face():
+    import adapruner_det
+
+    assert adapruner_det.register_head is register_head

@@ -1,5 +1,5 @@
 """What a run hands back, held against what is known beforehand: stubbed trainings whose outcome
-tells what they were given, masks made by hand, and a summary counted by hand."""
+tells what they were given and masks made by hand."""
 
 import runpy
 import sys
@@ -13,7 +13,6 @@ import torch
 from adapruner_det.classification import run as module
 from adapruner_det.classification.data import Data, load_data
 from adapruner_det.classification.run import Result, build_pruner, train, transfer
-from adapruner_det.classification.summary import class_kept_shares, summarize
 from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, Terms
 from adapruner_det.selection import Selection
 from tests.classification.tiny import tiny_config, tiny_set, write_folder
@@ -35,8 +34,10 @@ class Training:
 
     log: list = []
 
-    def __init__(self, cfg, images, pruner=None, label=""):
-        self.cfg, self.images, self.resumed = cfg, images, False
+    def __init__(self, cfg, images, guide=None, label="", steps=None):
+        self.cfg, self.images, self.guide, self.resumed = cfg, images, guide, False
+        self.total_steps = steps or cfg.SOLVER.EPOCHS * 10
+        self.epochs, self.seconds = self.total_steps / 10, 1.5
         Training.log.append(self)
 
     def train(self, save=True):
@@ -76,7 +77,7 @@ def test_what_is_evaluated_is_the_test_set(stubbed, tmp_path):
     assert train(tiny_config(), data, save=False).accuracy == 36.12
     selection = selection_of(data.train, np.arange(36) % 4 == 0)
     result = train(tiny_config(OUTPUT_DIR=str(tmp_path), SEED=5), data, selection)
-    assert result == Result(9.12, "a_test (12 images)", 9, 4, result.seconds, 5)
+    assert result == Result(9.12, "a_test (12 images)", 9, 40, 4.0, 1.5, 5)
     kept = [key for i, key in enumerate(data.train.keys) if i % 4 == 0]
     assert list(Training.log[-1].images.keys) == kept
     assert torch.equal(Training.log[-1].images.images, data.train.images[::4])
@@ -139,7 +140,7 @@ def tool(monkeypatch, tmp_path):
 
     def stub(cfg, data, selection=None, **options):
         calls.append((cfg, data, selection, options))
-        return Result(12.5, "it", 9, 3, 1.0, 0)
+        return Result(12.5, "it", 9, 30, 3, 1.0, 0)
 
     def call(name, *words):
         monkeypatch.setattr(module, "train", stub)
@@ -227,75 +228,3 @@ def test_every_setting_makes_the_mask_that_it_makes_by_hand(settings, expected, 
     found = moved(build_pruner(cfg, replace(tiny_set(), labels=LABELS)))
     np.testing.assert_array_equal(found, moved(by_hand(**expected)))
     assert not np.array_equal(found, moved(by_hand(**other))), "the setting changes nothing"
-
-
-# --- the summary ----------------------------------------------------------------------------------
-
-
-def rows(text):
-    return {line[:17].strip(): line[18:] for line in text.splitlines()}
-
-
-def summary_of(kept, mean_loss=None, keep_ratio=0.5, soft_ratio=0.5, images=None, seen=None):
-    images = images or tiny_set(len(kept))  # dark, light, red, dark, ...
-    n = len(kept)
-    columns = {
-        "mean_loss": np.array(mean_loss if mean_loss is not None else range(n), np.float32),
-        "times_seen": np.array(seen or [2] * n, np.uint16),
-    }
-    selection = replace(selection_of(images, kept, keep_ratio, **columns), soft_ratio=soft_ratio)
-    return rows(summarize(selection, images, 61.7, "python train.py"))
-
-
-def test_the_summary_is_what_it_is_by_hand():
-    # Of dark (0, 3, 6, 9) three stay, of light (1, 4, 7, 10) one, of red (2, 5, 8, 11) two.
-    kept = [1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 1, 0]
-    #            1        4        7  8  9     11 are dropped
-    loss = [0, 50, 0, 0, 20, 0, 0, 90, 10, 70, 99, 30]
-    assert summary_of(kept, loss) == {
-        "kept": "6 of 12 images (50.00%), 6 dropped",
-        "data set": "tiny_train",
-        "soft ratio": "0.5000 before the cut, asked 0.5: held",
-        "least kept class": "light: 25.0% of its images",
-        "most kept class": "dark: 75.0% of its images",
-        "hardest dropped": "tiny_train/000007, tiny_train/000009, tiny_train/000001",
-        "easiest dropped": "tiny_train/000008, tiny_train/000004, tiny_train/000011",
-        "seconds": "62",
-        "train on it": "python train.py",
-    }
-
-
-def test_the_classes_are_named_by_their_shares_and_not_by_their_places():
-    found = summary_of([0, 1, 0, 0, 1, 1])
-    assert found["least kept class"] == "dark: 0.0% of its images"
-    assert found["most kept class"] == "light: 100.0% of its images"
-    images = tiny_set(6)
-    shares = class_kept_shares(selection_of(images, [0, 1, 0, 0, 1, 1]), images)
-    assert shares == {"dark": 0, "light": 1, "red": 0.5}
-
-
-def test_a_class_without_an_image_has_no_share():
-    images = replace(tiny_set(6), class_names=["dark", "light", "red", "gone"])
-    found = summary_of([1, 0, 1, 1, 0, 1], images=images)
-    assert found["least kept class"] == "light: 0.0% of its images"
-    assert set(class_kept_shares(selection_of(images, [1] * 6), images)) == {"dark", "light", "red"}
-
-
-@pytest.mark.parametrize(
-    ("soft", "held"),
-    [(0.4801, "held"), (0.4799, "NOT HELD"), (0.5199, "held"), (0.5201, "NOT HELD")],
-)
-def test_a_ratio_that_did_not_hold_is_said_loudly(soft, held):
-    found = summary_of([1, 0], soft_ratio=soft)["soft ratio"]
-    assert found == f"{soft:.4f} before the cut, asked 0.5: {held}"
-
-
-def test_without_a_soft_ratio_that_of_the_cut_is_judged():
-    assert summary_of([1, 0, 1, 0], soft_ratio=None)["soft ratio"].startswith("0.5000 before")
-    found = summary_of([1, 1, 1, 0], soft_ratio=None)["soft ratio"]
-    assert found == "0.7500 before the cut, asked 0.5: NOT HELD"
-
-
-def test_where_nothing_is_dropped_nothing_is_named():
-    found = summary_of([1, 1, 1], keep_ratio=1.0, soft_ratio=1.0)
-    assert found["hardest dropped"] == found["easiest dropped"] == "none"

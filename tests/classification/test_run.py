@@ -248,7 +248,7 @@ def test_resuming_a_finished_run_repeats_its_result(tmp_path):
 def test_classification_knows_neither_detection_nor_detectron2():
     code = (
         "import sys; sys.modules['detectron2'] = None\n"
-        "import adapruner_det.classification.run, adapruner_det.classification.summary\n"
+        "import adapruner_det.classification.run, adapruner_det.report.summary\n"
         "print([m for m in sys.modules if m.startswith('adapruner_det.detection')])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import yaml
 from adapruner_det import Selection
 from adapruner_det.detection import compare as module
 from adapruner_det.detection.compare import Run, table, verdict
-from adapruner_det.detection.summary import dropped_faults
+from adapruner_det.report.faults import dropped_faults
 from tests.detection.toy import options_of, write_voc_folder
 from tests.tools.running import ROOT, assert_one_error_line, run_here
 

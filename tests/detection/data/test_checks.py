@@ -27,10 +27,10 @@ from adapruner_det.detection.data.evaluators import build_evaluator
 from adapruner_det.detection.data.samples import SampleIndex, register_kept
 from adapruner_det.detection.data.voc_folder import register_voc_folder
 from adapruner_det.detection.setup import check_datasets
-from adapruner_det.detection.summary import class_kept_shares
 from adapruner_det.detection.training.trainer import build_pruner
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
+from adapruner_det.report.summary import class_kept_shares
 from tests.detection.coco_writer import annotation, content, write_coco
 from tests.detection.toy import CLASSES, register, squares, toy_cfg, write_voc_folder
 

@@ -30,7 +30,6 @@ from adapruner_det.detection.data import voc_folder
 from adapruner_det.detection.data.loader import build_pruning_train_loader, sample_at
 from adapruner_det.detection.data.samples import SampleIndex, register_kept
 from adapruner_det.detection.setup import check_pruning_inputs
-from adapruner_det.detection.summary import summarize
 from adapruner_det.detection.training.trainer import (
     EvaluatingTrainer,
     build_pruner,
@@ -38,6 +37,7 @@ from adapruner_det.detection.training.trainer import (
 )
 from adapruner_det.errors import DataError, one_line
 from adapruner_det.methods.random import random_selection
+from adapruner_det.report.summary import summarize
 from adapruner_det.settings import config_digest
 from tests.detection.toy import register, squares, toy_cfg, write_voc_folder
 

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from adapruner_det import Selection
-from adapruner_det.detection.summary import class_kept_shares, dropped_faults, summarize
+from adapruner_det.report.summary import class_kept_shares, summarize
 
 
 def selection(kept, mean_loss=None, soft_ratio=0.75, keep_ratio=0.75, classes=None, **header):
@@ -18,6 +20,7 @@ def selection(kept, mean_loss=None, soft_ratio=0.75, keep_ratio=0.75, classes=No
             "key": np.array(sorted(f"toy/{i}" for i in range(n))),
             "digest": np.zeros(n, np.uint64),
             "kept": np.array(kept, dtype=bool),
+            "score": np.zeros(n),
             "mean_loss": np.array(mean_loss if mean_loss is not None else range(n), np.float32),
             "times_seen": np.arange(n, dtype=np.uint16) % 3 + 1,
             "classes": np.array([" ".join(map(str, own)) for own in classes]),
@@ -73,18 +76,6 @@ def test_a_run_that_drops_nothing_says_so():
     assert rows(text)["hardest dropped"] == rows(text)["easiest dropped"] == "none"
 
 
-def test_dropped_faults_are_counted_beside_what_chance_would_drop():
-    kinds = {str(i): "near_duplicate" if i < 4 else "clean" for i in range(10)}
-    first = selection([0, 0, 0, 1, 1, 1, 1, 1, 1, 0])  # 3 of the duplicates among 4 dropped
-    second = selection([0, 1, 1, 1, 0, 1, 1, 1, 1, 1])  # 1 of them among 2
-    table = dropped_faults([first, second], kinds).splitlines()
-    (row,) = [line.split() for line in table if line.startswith("near duplicate")]
-    # By chance 4·0.4 and 4·0.2.
-    assert row == ["near", "duplicate", "4", "2.0", "3", "1", "1.2", "1.67"]
-    (row,) = [line.split() for line in table if line.startswith("clean")]
-    assert row == ["clean", "6", "1.0", "1", "1", "1.8", "0.56"]
-
-
 def test_of_many_classes_the_least_kept_are_shown():
     # Class i has 20 images of its own, of which i are dropped.
     classes = [[i] for i in range(20) for _ in range(20)]
@@ -121,11 +112,33 @@ def test_of_equal_losses_the_first_key_is_named_at_both_ends():
     assert text["easiest dropped"] == "toy/2, toy/3, toy/0"
 
 
-def test_without_a_soft_ratio_that_of_the_cut_is_judged():
-    for kept, asked, held in (([1, 1, 1, 0], 0.75, "held"), ([1, 1, 0, 0], 0.75, "NOT HELD")):
-        text = rows(summarize(selection(kept, None, None, asked), 1, "s", "c"))
-        share = sum(kept) / 4
-        assert text["soft ratio"] == f"{share:.4f} before the cut, asked {asked:g}: {held}"
+def test_what_a_method_does_not_know_has_no_line():
+    chosen = selection([1, 1, 1, 0], soft_ratio=None)
+    columns = {n: c for n, c in chosen.columns.items() if n not in ("mean_loss", "times_seen")}
+    text = rows(summarize(replace(chosen, columns=columns), 1, "s", "c"))
+    wanted = ["kept", "data sets", "kept by class", "class spread", "written", "train on it"]
+    assert list(text) == wanted
+    with_loss = replace(chosen, columns={**columns, "mean_loss": chosen.columns["mean_loss"]})
+    assert rows(summarize(with_loss, 1, "s", "c"))["hardest dropped"] == "toy/3"
+
+
+def test_without_known_classes_no_share_is_claimed():
+    columns = {n: c for n, c in selection([1, 0]).columns.items() if n != "classes"}
+    assert class_kept_shares(replace(selection([1, 0]), columns=columns)) == {}
+
+
+def test_a_class_without_a_name_is_called_by_its_number():
+    shares = class_kept_shares(selection([1, 0], classes=[[2], [7]]))
+    assert shares == {"cow": 1.0, "class 7": 0.0}
+
+
+def test_names_that_cannot_be_seen_are_escaped():
+    chosen = selection([1, 0, 0], class_names=["a\nb"], excluded={"toy/x\x1b[2J": "cut short"})
+    chosen = replace(chosen, columns={**chosen.columns, "key": np.array(["t/a", "t/b\n", "t/c"])})
+    text = summarize(chosen, 1, "s", "c")
+    assert "\x1b" not in text and len(text.splitlines()) == 11
+    assert rows(text)["hardest dropped"] == "t/c, 't/b\\n'"
+    assert rows(text)["kept by class"] == "'a\\nb' 33.3%"
 
 
 def test_what_should_not_be_has_a_line_of_its_own():
@@ -140,4 +153,4 @@ def test_what_should_not_be_has_a_line_of_its_own():
 
 def test_images_without_objects_have_no_classes_to_show():
     text = rows(summarize(selection([1, 0], classes=[[], []]), 1, "s", "c"))
-    assert text["kept by class"] == text["class spread"] == "no image has an object"
+    assert text["kept by class"] == "no image has an object" and "class spread" not in text

@@ -1,0 +1,1 @@
+"""What was kept and dropped, for people: read from a Selection alone."""

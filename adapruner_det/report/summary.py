@@ -1,0 +1,133 @@
+"""The few lines that say what a pruning run found, of either task.
+
+Shape letters: N samples, K kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..core.pruner import TOLERANCE
+from ..selection import Selection
+
+SHOWN = 3  # names of samples in a line
+
+
+def class_kept_shares(selection: Selection) -> dict[str, float]:
+    """Of each class's images, the share that is kept, in [0, 1]; boxes of crowds do not count.
+
+    Empty where the selection does not know the classes of its samples.
+    """
+    total: Counter[int] = Counter()
+    kept: Counter[int] = Counter()
+    columns = selection.columns
+    if "classes" not in columns:
+        return {}
+    for ids, stays in zip(columns["classes"].tolist(), columns["kept"], strict=True):
+        own = [int(i) for i in ids.split()]
+        total.update(own)
+        if stays:
+            kept.update(own)
+    names = selection.class_names
+    return {names[c] if c < len(names) else f"class {c}": kept[c] / total[c] for c in sorted(total)}
+
+
+def summarize(selection: Selection, seconds: float, path: str, next_step: str) -> str:
+    """What was kept, how well the ratio held, what went first, and what to do next, a line each.
+
+    Args:
+        selection: of a run; what its method does not know has no line.
+        seconds: that the run took.
+        path: of the selection's file.
+        next_step: the command that trains on it.
+    """
+    n, k = selection.num_samples, selection.num_kept
+    rows = [
+        ("kept", f"{k} of {n} images ({100 * k / n:.2f}%), {n - k} dropped"),
+        ("data sets", ", ".join(map(visible, selection.datasets))),
+        *_ratio(selection),
+        *_visits(selection),
+        *_classes(class_kept_shares(selection)),
+        *_dropped(selection),
+        *_warnings(selection),
+        ("written", f"{path} after {seconds:.0f} s"),
+        ("train on it", next_step),
+    ]
+    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
+def visible(name: str) -> str:
+    """A name as it can stand in a line: escaped where it has what is no visible letter."""
+    return name if name.isprintable() else repr(name)
+
+
+def _ratio(selection: Selection) -> list[tuple[str, str]]:
+    if selection.soft_ratio is None:
+        return []
+    held = abs(selection.soft_ratio - selection.keep_ratio) <= TOLERANCE
+    return [
+        (
+            "soft ratio",
+            f"{selection.soft_ratio:.4f} before the cut, asked {selection.keep_ratio:g}: "
+            f"{'held' if held else 'NOT HELD'}",
+        )
+    ]
+
+
+def _visits(selection: Selection) -> list[tuple[str, str]]:
+    visits = selection.columns.get("times_seen")
+    if visits is None:
+        return []
+    text = f"{visits.min()} to {visits.max()} an image, {visits.mean():.1f} on average"
+    return [("visits", text)]
+
+
+def _classes(shares: dict[str, float], most: int = 12) -> list[tuple[str, str]]:
+    """The kept share of the images of each class, the least kept first, and how far they differ."""
+    if not shares:
+        return [("kept by class", "no image has an object")]
+    order = sorted(shares, key=shares.__getitem__)
+    low, high = order[0], max(shares, key=shares.__getitem__)
+    text = ", ".join(f"{visible(name)} {100 * shares[name]:.1f}%" for name in order[:most])
+    more = f" and {len(order) - most} more" if len(order) > most else ""
+    spread = f"{100 * (shares[high] - shares[low]):.1f} points"
+    return [
+        ("kept by class", text + more),
+        ("class spread", f"{spread}, {visible(low)} to {visible(high)}"),
+    ]
+
+
+def _dropped(selection: Selection) -> list[tuple[str, str]]:
+    """Both ends of the dropped samples by mean loss; one that was never seen is at neither."""
+    columns = selection.columns
+    if "mean_loss" not in columns:
+        return []
+    seen = columns["times_seen"] > 0 if "times_seen" in columns else True
+    dropped = np.flatnonzero(~columns["kept"] & seen)
+    loss = columns["mean_loss"][dropped]
+    ends = {"hardest dropped": np.argsort(-loss, kind="stable")}
+    ends["easiest dropped"] = np.argsort(loss, kind="stable")
+    return [
+        (name, ", ".join(map(visible, columns["key"][dropped[order[:SHOWN]]].tolist())) or "none")
+        for name, order in ends.items()
+    ]
+
+
+def _warnings(selection: Selection) -> list[tuple[str, str]]:
+    """Rows that most runs do not need."""
+    rows = []
+    if unseen := selection.unseen_keys():
+        rows.append(("never finite", f"{_few(unseen)}: no finite loss, so they were cut first"))
+    if selection.excluded:
+        rows.append(("left out", f"{_few(list(selection.excluded))}: faulty, see the selection"))
+    if lost := selection.lost_classes():
+        rows.append(("classes lost", f"{_few(lost)}: no image of them is kept"))
+    return rows
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(visible, names[:SHOWN])) + more

@@ -1,4 +1,8 @@
-"""The command that a tool advises next, as it can be typed where the tool was called."""
+"""How a tool was called, and the command that it advises next, as it can be typed there.
+
+A tool is a module of :mod:`adapruner_det.cli`. It is called as the file of that name in ``tools/``, or
+as a sub-command, with dashes, of ``adapruner`` or of ``python -m adapruner_det``.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,54 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+SCRIPT = "adapruner"
+PACKAGE = "adapruner_det"
+_MODULES = Path(__file__).with_name("cli")
 
 
 def sibling_command(tool: str, arguments: Sequence[str]) -> str:
-    """A command line for the tool ``tool`` that lies beside the one that is running.
+    """A command line for the tool ``tool``, called as the one that is running was.
 
     Args:
-        tool: its file name.
+        tool: its file name in ``tools/``.
         arguments: its arguments, unquoted.
     """
-    path = os.path.join(os.path.dirname(sys.argv[0]), tool)
-    return shlex.join([_python(), path, *arguments])
+    return shlex.join([*_words(tool, _python(), _script()), *arguments])
+
+
+def program(tool: str) -> str:
+    """What a usage line and a message call the tool ``tool``, as the one that is running was.
+
+    Args:
+        tool: its file name in ``tools/``.
+    """
+    words = _words(tool, "python", SCRIPT)
+    return words[-1] if words[-1].endswith(".py") else " ".join(words)
+
+
+def help_text(text: str | None) -> str:
+    """``text`` with each ``adapruner sub-command`` in it as this process would call it."""
+
+    def called(match: re.Match[str]) -> str:
+        tool = match[1].replace("-", "_") + ".py"
+        return program(tool) if _is_tool(tool) else match[0]
+
+    return re.sub(rf"\b{SCRIPT} ([a-z]+(?:-[a-z]+)*)\b", called, text or "")
+
+
+def _words(tool: str, python: str, script: str) -> list[str]:
+    """What calls ``tool``, before its arguments."""
+    folder, running = os.path.split(sys.argv[0])
+    if _is_tool(running):
+        return [python, os.path.join(folder, tool)]
+    start = [script] if running == SCRIPT else [python, "-m", PACKAGE]
+    return [*start, tool.removesuffix(".py").replace("_", "-")]
+
+
+def _is_tool(file_name: str) -> bool:
+    return not file_name.startswith("_") and (_MODULES / file_name).is_file()
 
 
 def with_output(overrides: Sequence[str], folder: str, lazy: bool = False) -> list[str]:
@@ -53,6 +94,13 @@ def _python() -> str:
     # same in the end, for beside a python3 there may be a python of another kind.
     beside = os.path.dirname(found) == os.path.dirname(own)
     return "python" if beside and os.path.realpath(found) == os.path.realpath(own) else own
+
+
+def _script() -> str:
+    """``adapruner`` where the shell finds the one that runs under that name, else its path."""
+    own = os.path.abspath(sys.argv[0])
+    found = shutil.which(SCRIPT)
+    return SCRIPT if found and os.path.realpath(found) == os.path.realpath(own) else own
 
 
 # A path of plain characters that is no number and none of the words that stand for a value.

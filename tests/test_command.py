@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from adapruner_det.command import sibling_command, with_output
+from adapruner_det.command import help_text, program, sibling_command, with_output
 from tests import apart
 
 
@@ -30,12 +30,12 @@ def executable(path):
 
 
 def first_word(*arguments):
-    return shlex.split(sibling_command("train.py", arguments))[0]
+    return shlex.split(sibling_command("cut.py", arguments))[0]
 
 
 def test_python_is_the_word_where_it_is_the_interpreter_that_runs(place):
     (place / "python").symlink_to("python3")
-    assert sibling_command("train.py", ["--n", "2"]) == "python tools/train.py --n 2"
+    assert sibling_command("cut.py", ["--n", "2"]) == "python tools/cut.py --n 2"
 
 
 def test_another_python_in_the_same_folder_is_not(place):
@@ -56,30 +56,92 @@ def test_without_a_python_it_is_the_path(place):
     assert first_word() == str(place / "python3")
 
 
-def test_the_tool_is_named_as_the_running_one_was(place, monkeypatch):
-    for running, expected in (
-        ("prune_net.py", "train.py"),
-        ("/opt/my tools/prune_net.py", "/opt/my tools/train.py"),
-        ("../tools/prune_net.py", "../tools/train.py"),
-    ):
-        monkeypatch.setattr(sys, "argv", [running])
-        assert shlex.split(sibling_command("train.py", []))[1] == expected
+# --- the three ways to call a tool ---------------------------------------------------------------
+
+WAYS = [
+    ("tools/prune_net.py", "python tools/cut.py", "tools/cut.py"),
+    ("/a b/prune_cls.py", "python '/a b/cut.py'", "/a b/cut.py"),
+    ("demo.py", "python cut.py", "cut.py"),
+    ("BIN/adapruner", "adapruner cut", "adapruner cut"),
+    ("/p/adapruner_det/__main__.py", "python -m adapruner_det cut", "python -m adapruner_det cut"),
+    # neither of them: a script of the user's, a notebook, a test
+    ("my_script.py", "python -m adapruner_det cut", "python -m adapruner_det cut"),
+    ("tools/__init__.py", "python -m adapruner_det cut", "python -m adapruner_det cut"),
+    ("", "python -m adapruner_det cut", "python -m adapruner_det cut"),
+]
+
+
+@pytest.mark.parametrize(("running", "expected", "name"), WAYS)
+def test_a_tool_is_called_as_the_running_one_was(place, monkeypatch, running, expected, name):
+    (place / "python").symlink_to("python3")
+    executable(place / "adapruner")
+    monkeypatch.setattr(sys, "argv", [running.replace("BIN", str(place))])
+    assert sibling_command("cut.py", ["--a", "b c"]) == f"{expected} --a 'b c'"
+    assert program("cut.py") == name
+
+
+def test_dashes_stand_for_the_underscores_of_a_file(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/adapruner"])
+    assert program("train_pruned.py") == "adapruner train-pruned"
+    monkeypatch.setattr(sys, "argv", ["tools/cut.py"])
+    assert program("train_pruned.py") == "tools/train_pruned.py"
+
+
+def test_the_script_is_a_word_where_the_shell_finds_that_one(place, tmp_path, monkeypatch):
+    own, other = place / "adapruner", tmp_path / "other"
+    executable(own)
+    other.mkdir()
+    monkeypatch.setattr(sys, "argv", [str(own)])
+    assert shlex.split(sibling_command("cut.py", [])) == ["adapruner", "cut"]
+    executable(other / "adapruner")  # of another installation, and first on the path
+    monkeypatch.setenv("PATH", f"{other}{os.pathsep}{place}")
+    assert shlex.split(sibling_command("cut.py", [])) == [str(own), "cut"]
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["adapruner"])  # python adapruner
+    assert shlex.split(sibling_command("cut.py", [])) == [str(own), "cut"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shlex.split(sibling_command("cut.py", [])) == [str(own), "cut"]
+
+
+@pytest.mark.parametrize(
+    ("running", "expected"),
+    [
+        ("bin/adapruner", "adapruner cut --x; adapruner train-pruned, adapruner nothing"),
+        ("tools/cut.py", "tools/cut.py --x; tools/train_pruned.py, adapruner nothing"),
+        (
+            "adapruner_det/__main__.py",
+            "python -m adapruner_det cut --x; python -m adapruner_det train-pruned, "
+            "adapruner nothing",
+        ),
+    ],
+)
+def test_a_help_names_the_commands_as_they_are_called(monkeypatch, running, expected):
+    monkeypatch.setattr(sys, "argv", [running])
+    text = "adapruner cut --x; adapruner train-pruned, adapruner nothing"
+    assert help_text(text) == expected
+    other = "-m adapruner_det cut, myadapruner cut, adapruner  cut, adapruner init"
+    assert help_text(other) == other
+    assert help_text(None) == ""
 
 
 @given(
     arguments=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=4)
 )
 def test_a_shell_gives_back_the_arguments(arguments):
-    assert shlex.split(sibling_command("t.py", arguments))[2:] == arguments
+    before, sys.argv = sys.argv, ["cut.py"]
+    try:
+        assert shlex.split(sibling_command("cut.py", arguments))[2:] == arguments
+    finally:
+        sys.argv = before
 
 
 def test_the_command_runs_as_it_is_printed(tmp_path):
     (tmp_path / "my tools").mkdir()
-    (tmp_path / "my tools" / "next.py").write_text("import sys; print(sys.argv[1:], sys.prefix)")
+    (tmp_path / "my tools" / "cut.py").write_text("import sys; print(sys.argv[1:], sys.prefix)")
     code = """
 from adapruner_det.command import sibling_command
-sys.argv[0] = "my tools/this.py"
-print(sibling_command("next.py", sys.argv[1:]))
+sys.argv[0] = "my tools/prune_cls.py"
+print(sibling_command("cut.py", sys.argv[1:]))
 """
     arguments = ["a b", "$HOME", "('x',)"]
     code, command, err = apart.run(code, *arguments, cwd=tmp_path)

@@ -1,55 +1,7 @@
 #!/usr/bin/env python3
-"""Look at all that a detection run would read, and list every faulty sample.
+"""List every faulty sample of all that a detection run would read."""
 
-    tools/check_data.py --config-file configs/own_yolov3tiny.yaml \\
-        ADAPRUNER.VOC_FOLDERS "['my_train=/data/my:trainval']" DATASETS.TRAIN "('my_train',)"
-
-Exits with 2 where there are faults. Images that were looked at before and have not changed since
-are not read again.
-"""
-
-import argparse
-import logging
-import sys
-
-from adapruner_det.detection.data.checks import checked_set, find_faults
-from adapruner_det.detection.data.samples import require_datasets, require_same_classes
-from adapruner_det.detection.setup import load_config
-from adapruner_det.errors import DataError, one_line, reported
-
-
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", default="", metavar="FILE")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
-    with reported():
-        cfg = load_config(args.config_file, args.opts)
-        names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))
-        if not names:
-            raise DataError("DATASETS.TRAIN and DATASETS.TEST name no data set to look at")
-        require_datasets(names)
-        count = sum(report(name) for name in names)
-        require_same_classes(names)
-        if count:
-            raise DataError(f"{count} sample(s) are faulty; they are listed above")
-
-
-def report(name):
-    """Print the faults of one data set, or that it has none. Their number."""
-    samples, faults = find_faults(name)
-    for fault in faults:
-        print(one_line(DataError(fault.problem)))  # a name may hold what a terminal obeys
-    if not faults:
-        checked_set(name)  # warns of faulty boxes
-    boxes = sum(len(d.get("annotations", ())) for d in samples)
-    print(f"{name}: {len(samples)} image(s) with {boxes} box(es) are fit, {len(faults)} faulty")
-    sys.stdout.flush()
-    return len(faults)
-
+from adapruner_det.cli.check_data import main
 
 if __name__ == "__main__":
     main()

@@ -1,54 +1,7 @@
 #!/usr/bin/env python3
-"""What `make demo` runs: prune the demo data with a real detector and retrain on what was kept.
+"""What `make demo` runs: prune the demo data with a real detector and retrain on what was kept."""
 
-Every number it prints is measured in this very run.
-"""
-
-import json
-import os
-import time
-from pathlib import Path
-
-from adapruner_det.detection.compare import compare, log_to_file, table, verdict
-from adapruner_det.detection.setup import check_pruning_inputs, load_config, run_folder
-from adapruner_det.detection.summary import dropped_faults
-from adapruner_det.errors import reported
-
-ROOT = Path(__file__).resolve().parent.parent
-SEEDS = [0, 1]
-
-
-def main():
-    os.environ.setdefault("DETECTRON2_DATASETS", str(ROOT / "datasets"))
-    start = time.perf_counter()
-    with reported():
-        cfg = load_config(str(ROOT / "configs/demo_yolov3tiny.yaml"))
-        check_pruning_inputs(cfg)
-        with run_folder(cfg):
-            log_to_file(cfg.OUTPUT_DIR)
-            show(cfg, start)
-
-
-def show(cfg, start):
-    """Run the comparison and print what came of it; ``start`` is when the clock began."""
-    print(
-        f"YOLOv3-Tiny on the demo data, {len(SEEDS)} seeds: each prunes to "
-        f"{cfg.ADAPRUNER.KEEP_RATIO:.0%}, then trains on all, a random part and the selected part.",
-        flush=True,
-    )
-    runs, selections = compare(cfg, SEEDS, processes=min(len(SEEDS), os.cpu_count() or 1))
-    print(f"\n{table(runs)}\n{verdict(runs)}\n")
-    truth = json.loads((ROOT / "datasets/demo/truth.json").read_text())["images"]
-    print(dropped_faults(selections, {k: v["kind"] for k, v in truth.items()}))
-    parts = ("prune", "all", "random", "selected")
-    mean = {p: sum(r.seconds for r in runs if r.part == p) / len(SEEDS) for p in parts}
-    print(
-        "\nSeconds of a run, mean over the seeds, which run side by side: "
-        + ", ".join(f"{part} {seconds:.0f}" for part, seconds in mean.items())
-        + f". Everything together: {time.perf_counter() - start:.0f}."
-        f"\nSelections: {cfg.OUTPUT_DIR}/seed*/prune/selection.json"
-    )
-
+from adapruner_det.cli.demo import main
 
 if __name__ == "__main__":
-    main()
+    main(__file__)

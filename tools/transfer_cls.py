@@ -1,47 +1,7 @@
 #!/usr/bin/env python3
-"""Pre-train a classifier on the kept part of one data set, then fine-tune it on another.
+"""Pre-train a classifier on the kept part of one set, fine-tune on another."""
 
-    tools/prune_cls.py --config-file configs/classification/cifar100_resnet18.yaml
-    tools/transfer_cls.py --config-file configs/classification/cifar100_resnet18.yaml \\
-        --selection output/cifar100_resnet18/selection.json \\
-        --target-config-file configs/classification/cifar10_finetune.yaml OUTPUT_DIR output/transfer
-
-The overrides stand last and hold for both runs, which write to OUTPUT_DIR/source and
-OUTPUT_DIR/target.
-"""
-
-from pathlib import Path
-
-from adapruner_det.classification import command
-from adapruner_det.classification.config import load_config
-from adapruner_det.classification.data import load_data
-from adapruner_det.classification.run import transfer
-from adapruner_det.selection import Selection
-
-
-def main():
-    parser = command.parser(__doc__, config=False)
-    parser.add_argument("--config-file", required=True, help="of the pre-training")
-    parser.add_argument("--target-config-file", required=True, help="of the fine-tuning")
-    parser.add_argument("--selection", help="of the source; without it, all its images")
-    args = parser.parse_args()
-    with command.running():
-        cfgs = [load_config(f, args.opts) for f in (args.config_file, args.target_config_file)]
-        for cfg, part in zip(cfgs, ("source", "target"), strict=True):
-            cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / part)
-        selection = Selection.load(args.selection) if args.selection else None
-        source, target = (load_data(cfg) for cfg in cfgs)
-        results = transfer(
-            *(cfgs[0], source, cfgs[1], target, selection),
-            resume=args.resume,
-            selection_file=args.selection,
-        )
-        for part, result in zip(("source", "target"), results, strict=True):
-            print(
-                f"{part}: {result.accuracy:.2f}% on {result.evaluated_on} after {result.epochs} "
-                f"epochs of {result.images} images"
-            )
-
+from adapruner_det.cli.transfer_cls import main
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,115 @@
+"""The command ``adapruner``: one module a sub-command, imported when it is called.
+
+A module has ``main(argv)``; the first line of its docstring is what ``--help`` says of it, and the
+rest what its own ``--help`` says. This one imports nothing that takes time.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..command import PACKAGE, SCRIPT
+from ..errors import DataError, reported
+
+#: Heading → the sub-commands below it.
+GROUPS = {
+    "detection, with Detectron2": ("prune-net", "train-pruned", "check-data", "anchors"),
+    "classification": ("prune-cls", "train-cls", "transfer-cls"),
+    "both": ("compare", "cut"),
+}
+NAMES = tuple(name for names in GROUPS.values() for name in names)
+
+_DETECTRON2 = (
+    "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git', or "
+    "`conda install -c conda-forge detectron2`"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the sub-command that ``argv`` begins with; by default that of the command line."""
+    name, *rest = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    with reported():
+        if name in ("-h", "--help", "help"):
+            print(overview())
+            return
+        if name in ("-V", "--version"):
+            print(versions())
+            return
+        run = command(name)
+    run(rest)
+
+
+def command(name: str) -> Callable[[Sequence[str]], None]:
+    """What runs the sub-command of that name.
+
+    Raises:
+        DataError: no such sub-command, or one that needs a Detectron2 that is not there.
+    """
+    known = name.replace("_", "-").removesuffix(".py")  # as the file in tools/ is called
+    if known not in NAMES:
+        what = f"there is no sub-command {name!r}" if name else "the sub-command is missing"
+        near = difflib.get_close_matches(known, NAMES, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise DataError(
+            f"{what}; {meant}there are {', '.join(NAMES)}: `{SCRIPT} --help` says what each does"
+        )
+    try:
+        module = import_module(f".{_module(known)}", __name__)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "detectron2":
+            raise
+        raise DataError(
+            f"{SCRIPT} {known} needs Detectron2, which is not installed: {_DETECTRON2}"
+        ) from error
+    run: Callable[[Sequence[str]], None] = module.main
+    return run
+
+
+def overview() -> str:
+    """What ``--help`` prints: all sub-commands, each with one line."""
+    width = max(map(len, NAMES))
+    lines = [
+        f"usage: {SCRIPT} SUB-COMMAND ...",
+        "",
+        "Prune a training set while a model trains on it, and train on what is kept.",
+    ]
+    for heading, names in GROUPS.items():
+        lines += ["", f"{heading}:"]
+        lines += [f"  {name:<{width}}  {summary(name)}" for name in names]
+    lines += [
+        "",
+        f"{SCRIPT} SUB-COMMAND --help says more of one, {SCRIPT} --version which versions run.",
+        f"python -m {PACKAGE} SUB-COMMAND is the same.",
+    ]
+    return "\n".join(lines)
+
+
+def summary(name: str) -> str:
+    """The first line of a sub-command's docstring, which is read without importing it."""
+    source = Path(__file__).with_name(f"{_module(name)}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def versions() -> str:
+    """One line: of this package, of Python and of what it stands on."""
+    others = [f"{name} {_version(name)}" for name in ("torch", "detectron2")]
+    own = f"adapruner-det {_version('adapruner-det')}"
+    return f"{own} (Python {platform.python_version()}, {', '.join(others)})"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")

@@ -1,0 +1,69 @@
+"""Cut other keep ratios from a run that is done, without training.
+
+    adapruner cut --selection output/selection.json --keep-ratio 0.95 0.9 0.8 0.7
+
+Writes one selection a ratio, selection-keep95.json and so on, beside the run's own or into
+--output-dir. The sets are nested, and each file says which keep ratio it was cut from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from os.path import realpath
+from pathlib import Path
+
+from ..errors import DataError, reported
+from ..files import require_writable
+from ..selection import Selection, check_keep_ratio, lost_classes_line
+from .arguments import plain_parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments and write the cuts."""
+    parser = plain_parser("cut.py", __doc__)
+    parser.add_argument("--selection", type=Path, required=True, help="the .json of a run")
+    parser.add_argument("--keep-ratio", type=float, nargs="+", required=True, metavar="RATIO")
+    parser.add_argument("--output-dir", type=Path, help="by default where the selection is")
+    args = parser.parse_args(argv)
+    with reported():
+        write_cuts(args.selection, args.keep_ratio, args.output_dir or args.selection.parent)
+
+
+def write_cuts(path: Path, keep_ratios: list[float], output_dir: Path) -> None:
+    """Write the cuts of the run at ``path``, and say so."""
+    run = Selection.load(path)
+    places = output_files(path, keep_ratios, output_dir)
+    cuts = {place: run.cut(keep_ratio) for place, keep_ratio in places.items()}
+    try:
+        require_writable(output_dir)
+    except DataError as error:
+        raise DataError(str(error).replace("OUTPUT_DIR", "--output-dir")) from error
+    for place, cut in cuts.items():  # all are checked, then written
+        print(
+            f"{cut.save(place)}: {cut.num_kept} of {cut.num_samples} kept, "
+            f"cut from a run made for keep ratio {cut.cut_from:g}"
+        )
+        if line := lost_classes_line(cut):
+            sys.stderr.write(f"warning: {place}: {line}\n")
+
+
+def output_files(path: Path, keep_ratios: list[float], output_dir: Path) -> dict[Path, float]:
+    """File → keep ratio, of the cuts of the run at ``path``.
+
+    Raises:
+        DataError: a ratio outside (0, 1], two ratios that would share a file, or the run's own.
+    """
+    places: dict[Path, float] = {}
+    for keep_ratio in keep_ratios:
+        check_keep_ratio(keep_ratio)
+        place = output_dir / f"{path.stem}-keep{100 * keep_ratio:g}.json"
+        if places.setdefault(place, keep_ratio) != keep_ratio:
+            raise DataError(
+                f"the keep ratios {places[place]} and {keep_ratio} would both be written to "
+                f"{place}; give ratios of at most six digits"
+            )
+        for suffix in (".json", ".npz"):
+            if realpath(place.with_suffix(suffix)) == realpath(path.with_suffix(suffix)):
+                raise DataError(f"{place} is the run that is cut; give another --output-dir")
+    return places

@@ -1,0 +1,41 @@
+"""Learn which training images a classifier can do without.
+
+    adapruner prune-cls                                      # scikit-learn's digits, seconds
+    adapruner prune-cls --config-file configs/classification/cifar10_resnet18.yaml \\
+        ADAPRUNER.KEEP_RATIO 0.9 OUTPUT_DIR output/c10
+    adapruner prune-cls --resume --config-file ...           # go on with a run that was stopped
+    adapruner prune-cls --config-file ... --without warmup   # the paper's Tables 4 and 5
+
+OUTPUT_DIR/selection.json says what is kept. The overrides stand last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..classification import command, run
+from ..classification.checkpoint import SELECTION_FILE
+from ..classification.config import ABLATIONS, ablate, load_config
+from ..classification.data import load_data
+from ..command import help_text, program
+from ..report.summary import summarize
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments, prune, and print the summary."""
+    parser = command.parser(help_text(__doc__))
+    parser.prog = program("prune_cls.py")
+    parser.add_argument("--without", choices=ABLATIONS, help="leave one part of the method out")
+    args = parser.parse_args(argv)
+    start = time.perf_counter()
+    with command.running():
+        cfg = load_config(args.config_file, args.opts)
+        if args.without:
+            ablate(cfg, args.without)
+        data = load_data(cfg)
+        selection = run.prune(cfg, data.train, resume=args.resume)
+        path = Path(cfg.OUTPUT_DIR) / SELECTION_FILE
+        next_step = command.train_command(args.config_file, path, args.opts, cfg.OUTPUT_DIR)
+        print(summarize(selection, time.perf_counter() - start, str(path), next_step))

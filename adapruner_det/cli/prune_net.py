@@ -1,0 +1,68 @@
+"""Learn which training images a detector can do without.
+
+adapruner prune-net --config-file configs/voc_yolov3tiny.yaml ADAPRUNER.KEEP_RATIO 0.9
+adapruner prune-net --config-file ... --resume            # go on with a killed run
+adapruner prune-net --config-file lazy_config.py ADAPRUNER.KEEP_RATIO=0.9
+torchrun --nproc_per_node 2 -m adapruner_det prune-net --config-file ...
+
+OUTPUT_DIR/selection.json says what is kept; the last line of the output trains on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch.distributed as dist
+
+from ..command import beside, help_text, program, sibling_command, with_output
+from ..detection.arguments import num_processes, tool_parser
+from ..detection.data.samples import SampleIndex
+from ..detection.setup import check_pruning_inputs, load_config, run
+from ..detection.training.run_state import PRUNE, run_identity
+from ..detection.training.trainer import PruningTrainer
+from ..errors import DataError, reported
+from ..report.summary import summarize
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments, prune, and print the summary."""
+    parser = tool_parser(help_text(__doc__))
+    parser.prog = program("prune_net.py")
+    args = parser.parse_args(argv)
+    with reported():
+        if args.eval_only:
+            other = program("train_pruned.py")
+            raise DataError(f"there is nothing to evaluate here: use {other} --eval-only")
+        cfg = load_config(args.config_file, args.opts)
+        index = check_pruning_inputs(
+            cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
+        )
+        run(args, cfg, prune, index, identity=run_identity(PRUNE, cfg, index))
+
+
+def prune(cfg: Any, args: argparse.Namespace, index: SampleIndex) -> None:
+    """What each process of a run does; the first one prints the summary."""
+    start = time.perf_counter()
+    PruningTrainer.trust_pickle = args.trust_pickle
+    trainer = PruningTrainer(cfg, index)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        seconds = time.perf_counter() - start
+        step = next_step(cfg, args, trainer.selection_path)
+        assert trainer.selection is not None  # it is made at the last step
+        print(summarize(trainer.selection, seconds, trainer.selection_path, step))
+
+
+def next_step(cfg: Any, args: argparse.Namespace, selection: str) -> str:
+    """The command that trains on the selection, with this run's configuration."""
+    words = ["--config-file", args.config_file] if args.config_file else []
+    words += ["--selection", selection]
+    words += ["--num-gpus", str(args.num_gpus)] if args.num_gpus != 1 else []
+    words += ["--trust-pickle"] if args.trust_pickle else []
+    folder = beside(cfg.OUTPUT_DIR)
+    words += with_output(args.opts, folder, lazy=args.config_file.endswith(".py"))
+    return sibling_command("train_pruned.py", words)

@@ -1,0 +1,43 @@
+"""Train a classifier on the images that a selection keeps.
+
+    adapruner train-cls --selection output/digits/selection.json OUTPUT_DIR output/digits_kept
+    adapruner train-cls --config-file configs/classification/cifar10_resnet50.yaml \\
+        --selection output/c10/selection.json                # pruned with another architecture
+    adapruner train-cls --config-file ... --selection FILE --keep-ratio 0.8  # cut anew
+
+Without --selection it trains on all images. Data and draws must be those of the pruning run. The
+accuracy is that of the last epoch. The overrides stand last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..classification import command, run
+from ..classification.config import load_config
+from ..classification.data import load_data
+from ..command import help_text, program
+from ..errors import DataError
+from ..selection import Selection
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments, train, and print the accuracy."""
+    parser = command.parser(help_text(__doc__))
+    parser.prog = program("train_cls.py")
+    parser.add_argument("--selection", help="the .json of a selection; without it, all images")
+    parser.add_argument("--keep-ratio", type=float, help="cut the selection at another ratio")
+    args = parser.parse_args(argv)
+    with command.running():
+        cfg = load_config(args.config_file, args.opts)
+        if args.keep_ratio is not None and not args.selection:
+            raise DataError("--keep-ratio cuts a selection anew; give one with --selection")
+        selection = Selection.load(args.selection) if args.selection else None
+        if selection is not None and args.keep_ratio is not None:
+            selection = selection.cut(args.keep_ratio)
+        data = load_data(cfg)
+        result = run.train(cfg, data, selection, resume=args.resume, selection_file=args.selection)
+        print(
+            f"{result.accuracy:.2f}% on {result.evaluated_on} after {result.epochs} epochs of "
+            f"{result.images} images ({result.seconds:.0f} s, seed {result.seed})"
+        )

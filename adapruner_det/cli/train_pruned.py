@@ -1,0 +1,101 @@
+"""Train the plain detector on the images that a selection keeps.
+
+adapruner train-pruned --config-file configs/voc_yolov3tiny.yaml --selection FILE
+adapruner train-pruned --config-file ... --selection FILE --same-iterations
+adapruner train-pruned --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+
+It begins from scratch, or from MODEL.WEIGHTS, and is evaluated on DATASETS.TEST at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..command import help_text, program
+from ..detection.arguments import num_processes, tool_parser
+from ..detection.data.samples import (
+    SampleIndex,
+    leave_out_excluded,
+    register_kept,
+    register_selection,
+)
+from ..detection.modeling import require_known_anchors
+from ..detection.setup import (
+    check_datasets,
+    check_training_inputs,
+    load_config,
+    require_elsewhere,
+    run,
+)
+from ..detection.training.checkpoints import WholeCheckpointer, check_weights
+from ..detection.training.run_state import TRAIN, run_identity
+from ..detection.training.trainer import EvaluatingTrainer, scale_schedule
+from ..errors import reported
+from ..selection import Selection, lost_classes_line
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments, then train and evaluate, or evaluate alone."""
+    parser = tool_parser(help_text(__doc__))
+    parser.prog = program("train_pruned.py")
+    parser.add_argument("--selection", help="the .json of a selection; without it, all images")
+    parser.add_argument(
+        "--same-iterations",
+        action="store_true",
+        help="as many steps as on all images; by default as many epochs",
+    )
+    args = parser.parse_args(argv)
+    with reported():
+        cfg, identity = prepare(args)
+        run(args, cfg, train, identity=identity)
+
+
+def prepare(args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
+    """The checked configuration of a training and its identity, or of an evaluation and None."""
+    cfg = load_config(args.config_file, args.opts)
+    if args.eval_only:
+        require_known_anchors(cfg)
+        check_weights(cfg, args.trust_pickle)
+        check_datasets(cfg, train=False)
+        return cfg, None
+    selection = None
+    if args.selection is not None:
+        selection = Selection.load(args.selection)
+        require_elsewhere(args.selection, cfg)
+        leave_out_excluded(selection)
+    check_training_inputs(  # on all images: what follows from the data is that of the pruning run
+        cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
+    )
+    if selection:
+        take_selection(cfg, args, selection)
+    return cfg, run_identity(TRAIN, cfg, SampleIndex.from_config(cfg))
+
+
+def take_selection(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:
+    """Make what the selection keeps the training set of ``cfg``."""
+    if warning := lost_classes_line(selection):
+        print(f"warning: {warning}", file=sys.stderr)
+    cfg.DATASETS.TRAIN = tuple(register_kept(selection))
+    if args.same_iterations:
+        print(f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations")
+    else:
+        print(scale_schedule(cfg, selection))
+
+
+def train(cfg: Any, args: argparse.Namespace) -> None:
+    """What each process of a run does."""
+    if args.selection is not None:
+        register_selection(args.selection)  # again, where this is another process
+    EvaluatingTrainer.trust_pickle = args.trust_pickle
+    if args.eval_only:
+        model = EvaluatingTrainer.build_model(cfg)
+        checkpointer = WholeCheckpointer(model, cfg.OUTPUT_DIR, trust_pickle=args.trust_pickle)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        EvaluatingTrainer.test(cfg, model)
+        return
+    trainer = EvaluatingTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()

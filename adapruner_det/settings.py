@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import numbers
 import os
@@ -111,17 +112,13 @@ def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def config_digest(cfg: CfgNode) -> str:
-    """SHA-256 of the configuration, without what has no effect on the result. Hexadecimal."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    for key in WITHOUT_EFFECT:
-        *path, name = key.split(".")
-        node = cfg
-        for part in path:
-            node = node.get(part, CfgNode())
-        if name in node:
-            node[name] = type(node[name])()
-    return hashlib.sha256(cfg.dump(sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the configuration, without what has no effect on the result. Hexadecimal.
+
+    It is of plain values, so that a configuration that was written as yaml and read again, where a
+    tuple may have become a list, is the same.
+    """
+    values = {key: value for key, value in leaves(cfg) if key not in WITHOUT_EFFECT}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def build_pruner(

@@ -13,8 +13,16 @@ from yacs.config import CfgNode as YacsNode
 from adapruner_det import add_adapruner_config
 from adapruner_det.classification.config import get_config
 from adapruner_det.errors import DataError
-from adapruner_det.settings import WITHOUT_EFFECT, Range, check_settings, config_digest, leaves
+from adapruner_det.settings import (
+    WITHOUT_EFFECT,
+    Range,
+    build_pruner,
+    check_settings,
+    config_digest,
+    leaves,
+)
 from tests import apart
+from tests.methods.evidence import OPTIONS, samples
 
 INF, NAN = math.inf, math.nan
 
@@ -220,6 +228,17 @@ def test_a_digest_is_of_values_and_not_of_how_they_are_kept():
         assert config_digest(changed) != config_digest(one)
 
 
+def test_a_configuration_that_was_written_and_read_again_is_the_same(tmp_path):
+    """As a run's config.yaml is, given in place of its own file."""
+    cfg = detection_config()
+    cfg.merge_from_list(["MODEL.YOLO.ANCHORS", [[1.5, 2], [3, 4e-5]], "SOLVER.STEPS", (7, 9)])
+    cfg.merge_from_list(["DATASETS.TRAIN", ("a", "b"), "SOLVER.BASE_LR", 1e-7])
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    again = detection_config()
+    again.merge_from_file(str(tmp_path / "config.yaml"))
+    assert config_digest(again) == config_digest(cfg)
+
+
 def test_a_digest_is_the_same_in_every_process():
     code = """
 from fvcore.common.config import CfgNode
@@ -230,3 +249,48 @@ print(config_digest(CfgNode({"A": {"X": (1, 2), "Y": 0.1}, "B": "é", "C": None}
     for seed in ("1", "2"):
         environment = {"PYTHONHASHSEED": seed, "PYTHONUTF8": "1"}
         assert apart.run(code, env=environment) == (0, f"{mine}\n", "")
+
+
+# --- build_pruner --------------------------------------------------------------------------------
+
+
+def mask(epochs=9, keep_ratio=None, **options):
+    return build_pruner({**OPTIONS, **options}, samples(12), epochs, keep_ratio, length="EPOCHS")
+
+
+def test_a_mask_is_of_the_nodes_ratio_or_of_the_one_that_is_asked_for():
+    assert (mask().keep_ratio, mask(keep_ratio=0.25).keep_ratio) == (0.5, 0.25)
+    assert (mask().num_samples, mask().schedule.epochs, mask().schedule.warmup_epochs) == (12, 9, 1)
+
+
+def test_objects_are_counted_only_where_the_node_says_so():
+    assert mask().mask.column("size_level") is None or not mask()._typical.by_size
+    many = samples(12)
+    object.__setattr__(many, "classes", [[0] * (1 + i % 3) for i in range(12)])
+    for counted in (True, False):
+        pruner = build_pruner({**OPTIONS, "NORMALIZE_BY_OBJECTS": counted}, many, 9)
+        assert pruner._typical.by_size == counted
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_a_run_without_an_epoch_to_prune_in_says_what_to_raise(epochs):
+    with pytest.raises(DataError) as caught:
+        mask(epochs, WARMUP_EPOCHS=3)
+    assert str(caught.value) == (
+        f"the run makes {epochs} epochs of 12 images, of which 3 are warm-up: none is left to "
+        "prune in; raise EPOCHS or lower ADAPRUNER.WARMUP_EPOCHS"
+    )
+    assert mask(4, WARMUP_EPOCHS=3).schedule.pruning_epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ALPHA_START": 6.0}, "α goes from 6.0 to 5.0"),
+        ({"NORMALIZE": "mean"}, "normalize is 'mean'"),
+        ({"CONTROLLER": "paper", "CLASS_BAND": 0.1}, "balance needs the controller 'dual'"),
+    ],
+)
+def test_values_that_make_no_mask_point_to_the_configuration(options, message):
+    with pytest.raises(DataError, match=f"{message}.*see ADAPRUNER"):
+        mask(**options)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core import cut, kept_count
-from adapruner_det.core.cut import ranking
+from adapruner_det.core.cut import ranking, ranks
 from adapruner_det.core.objective import pressure
 
 #: Few distinct values, so that ties are the rule.
@@ -101,3 +101,12 @@ def test_the_largest_losses_have_an_order(dtype):
     typical = np.array(np.finfo(dtype).tiny)
     _, score = ranking(np.zeros(3, dtype), loss, typical, np.ones(3), {})
     assert np.isfinite(score).all()
+
+
+@given(rows=ROWS, data=st.data())
+def test_ranks_are_the_places_in_the_order_of_the_cut(rows, data):
+    logit, score = columns(rows)
+    count = data.draw(st.integers(0, len(rows)))
+    found = ranks(logit, score)
+    assert sorted(found) == list(range(len(rows))) and found.dtype == np.int64
+    np.testing.assert_array_equal(found < count, cut(logit, score, count))

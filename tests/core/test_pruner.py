@@ -412,3 +412,30 @@ def test_equal_losses_are_said_to_rank_nothing(caplog):
     train(pruner, np.full(100, 0.7), 9)
     assert np.count_nonzero(pruner.select()) == 70
     assert "Every sample has the loss 0.7: nothing ranks them" in caplog.text
+
+
+# --- what is shown of it --------------------------------------------------------------------------
+
+
+def test_a_log_line_says_where_the_mask_stands():
+    pruner = AdaPruner(4, 0.75, Schedule(1, 4))
+    line = str(pruner.end_epoch())
+    assert line.startswith("warm-up: soft ratio 0.") and " of 0.7500, α 0.10, " in line
+    train(pruner, np.array([0.5, 1.0, 2.0, 9.0]), 1)
+    line = str(pruner.end_epoch())
+    assert line.startswith("pruning: ") and line.endswith("% binary")
+    status = pruner.status()
+    assert f"multiplier {status.multiplier:.4f}, {100 * status.binary_share:.1f}%" in str(status)
+
+
+def test_the_scalars_are_those_of_the_status():
+    pruner = AdaPruner(6, 0.5, Schedule(0, 4))
+    train(pruner, np.linspace(0.1, 3, 6), 2)
+    status = pruner.status()
+    assert pruner.scalars() == {
+        "soft_ratio": status.ratio,
+        "alpha": status.alpha,
+        "multiplier": status.multiplier,
+        "binary_share": status.binary_share,
+    }
+    assert AdaPruner.signals == frozenset()

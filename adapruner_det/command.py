@@ -1,7 +1,7 @@
 """How a tool was called, and the command that it advises next, as it can be typed there.
 
-A tool is a module of :mod:`adapruner_det.cli`. It is called as the file of that name in ``tools/``, or
-as a sub-command, with dashes, of ``adapruner`` or of ``python -m adapruner_det``.
+A tool is a module of :mod:`adapruner_det.cli`. It is called as the file of that name in ``tools/``,
+or as a sub-command, with dashes, of ``adapruner`` or of ``python -m adapruner_det``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a tool was called, and the command that it advises next, as it can be typed there.
+"""How a tool was called, what it finds, and the command that it advises next, to be typed there.
 
 A tool is a module of :mod:`adapruner_det.cli`. It is called as the file of that name in ``tools/``,
 or as a sub-command, with dashes, of ``adapruner`` or of ``python -m adapruner_det``.
@@ -60,6 +60,21 @@ def _words(tool: str, python: str, script: str) -> list[str]:
 
 def _is_tool(file_name: str) -> bool:
     return not file_name.startswith("_") and (_MODULES / file_name).is_file()
+
+
+def config_path(name: str) -> str:
+    """``name``, or of ``configs/x.yaml``, where there is none, the one that the package brings."""
+    if name.startswith("configs/") and not os.path.exists(name):
+        own = shipped_config(name.removeprefix("configs/"))
+        return own if os.path.isfile(own) else name
+    return name
+
+
+def shipped_config(name: str) -> str:
+    """The path of a file of ``configs/``, which an installed package holds and a checkout has."""
+    packed = Path(__file__).with_name("configs")
+    folder = packed if packed.is_dir() else Path(__file__).parents[1] / "configs"
+    return str(folder / name)
 
 
 def with_output(overrides: Sequence[str], folder: str, lazy: bool = False) -> list[str]:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from adapruner_det.command import help_text, program, sibling_command, with_output
+from adapruner_det import command
+from adapruner_det.command import (
+    config_path,
+    help_text,
+    program,
+    shipped_config,
+    sibling_command,
+    with_output,
+)
 from tests import apart
 
 
@@ -144,10 +152,47 @@ sys.argv[0] = "my tools/prune_cls.py"
 print(sibling_command("cut.py", sys.argv[1:]))
 """
     arguments = ["a b", "$HOME", "('x',)"]
-    code, command, err = apart.run(code, *arguments, cwd=tmp_path)
+    code, line, err = apart.run(code, *arguments, cwd=tmp_path)
     assert (code, err) == (0, "")
-    output = os.popen(f"cd {shlex.quote(str(tmp_path))} && {command}").read()
+    output = os.popen(f"cd {shlex.quote(str(tmp_path))} && {line}").read()
     assert output == f"{arguments} {sys.prefix}\n"
+
+
+# --- configurations -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["installed", "checkout"])
+def brought(request, tmp_path, monkeypatch):
+    """A package with a configuration, as pip installs it or in its project; a folder elsewhere."""
+    package = tmp_path / "project" / "adapruner_det"
+    configs = (package if request.param == "installed" else package.parent) / "configs"
+    (configs / "classification").mkdir(parents=True)
+    package.mkdir(exist_ok=True)
+    for name in ("a.yaml", "classification/b.yaml"):
+        (configs / name).write_text("")
+    monkeypatch.setattr(command, "__file__", str(package / "command.py"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return configs
+
+
+def test_a_configuration_that_the_package_brings_is_found_from_anywhere(brought):
+    for name in ("a.yaml", "classification/b.yaml"):
+        assert config_path(f"configs/{name}") == shipped_config(name) == str(brought / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a.yaml", "configs/gone.yaml", "configs", "my/configs/a.yaml", "/configs/a.yaml"]
+)
+def test_any_other_name_is_left_as_it_is(brought, name):
+    assert config_path(name) == name
+
+
+def test_a_file_of_the_users_own_comes_first(brought):
+    os.mkdir("configs")
+    open("configs/a.yaml", "w").close()
+    assert config_path("configs/a.yaml") == "configs/a.yaml"
+    assert config_path("configs/classification/b.yaml") == str(brought / "classification/b.yaml")
 
 
 # --- with_output ---------------------------------------------------------------------------------

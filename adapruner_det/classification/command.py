@@ -15,11 +15,10 @@ from pathlib import Path
 
 import torch
 
-from ..command import beside, sibling_command, with_output
+from ..command import beside, shipped_config, sibling_command, with_output
 from ..errors import DataError, one_line, reported
 
-ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_CONFIG = str(ROOT / "configs" / "classification" / "digits.yaml")
+DEFAULT_CONFIG = shipped_config("classification/digits.yaml")
 
 
 def silence_libraries() -> None:

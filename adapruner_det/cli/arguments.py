@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..command import help_text, program
+from ..command import config_path, help_text, program
 
 
 def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
@@ -19,6 +19,8 @@ def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
 def config_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
     """A parser with ``--config-file`` and, last, overrides."""
     parser = plain_parser(tool, doc)
-    parser.add_argument("--config-file", default="", metavar="FILE", help="a yaml with a detector")
+    parser.add_argument(
+        "--config-file", type=config_path, default="", metavar="FILE", help="a yaml with a detector"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     return parser

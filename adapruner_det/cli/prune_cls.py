@@ -19,7 +19,7 @@ from ..classification import command, run
 from ..classification.checkpoint import SELECTION_FILE
 from ..classification.config import ABLATIONS, ablate, load_config
 from ..classification.data import load_data
-from ..command import help_text, program
+from ..command import config_path, help_text, program
 from ..report.summary import summarize
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     start = time.perf_counter()
     with command.running():
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(config_path(args.config_file), args.opts)
         if args.without:
             ablate(cfg, args.without)
         data = load_data(cfg)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from ..command import beside, help_text, program, sibling_command, with_output
+from ..command import beside, config_path, help_text, program, sibling_command, with_output
 from ..detection.arguments import num_processes, tool_parser
 from ..detection.data.samples import SampleIndex
 from ..detection.setup import check_pruning_inputs, load_config, run
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = tool_parser(help_text(__doc__))
     parser.prog = program("prune_net.py")
     args = parser.parse_args(argv)
+    args.config_file = config_path(args.config_file)
     with reported():
         if args.eval_only:
             other = program("train_pruned.py")

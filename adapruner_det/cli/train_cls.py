@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from ..classification import command, run
 from ..classification.config import load_config
 from ..classification.data import load_data
-from ..command import help_text, program
+from ..command import config_path, help_text, program
 from ..errors import DataError
 from ..selection import Selection
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep-ratio", type=float, help="cut the selection at another ratio")
     args = parser.parse_args(argv)
     with command.running():
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(config_path(args.config_file), args.opts)
         if args.keep_ratio is not None and not args.selection:
             raise DataError("--keep-ratio cuts a selection anew; give one with --selection")
         selection = Selection.load(args.selection) if args.selection else None

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..command import help_text, program
+from ..command import config_path, help_text, program
 from ..detection.arguments import num_processes, tool_parser
 from ..detection.data.samples import (
     SampleIndex,
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="as many steps as on all images; by default as many epochs",
     )
     args = parser.parse_args(argv)
+    args.config_file = config_path(args.config_file)
     with reported():
         cfg, identity = prepare(args)
         run(args, cfg, train, identity=identity)

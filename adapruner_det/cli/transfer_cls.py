@@ -17,7 +17,7 @@ from pathlib import Path
 from ..classification import command, run
 from ..classification.config import load_config
 from ..classification.data import load_data
-from ..command import help_text, program
+from ..command import config_path, help_text, program
 from ..selection import Selection
 
 
@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--selection", help="of the source; without it, all its images")
     args = parser.parse_args(argv)
     with command.running():
-        cfgs = [load_config(f, args.opts) for f in (args.config_file, args.target_config_file)]
+        files = (args.config_file, args.target_config_file)
+        cfgs = [load_config(config_path(file), args.opts) for file in files]
         for cfg, part in zip(cfgs, ("source", "target"), strict=True):
             cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / part)
         selection = Selection.load(args.selection) if args.selection else None

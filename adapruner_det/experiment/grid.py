@@ -1,0 +1,151 @@
+"""A grid: methods x keep ratios x seeds x budgets on one task, and the cells that makes.
+
+N samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import yaml
+
+from ..core.cut import kept_count
+from ..errors import DataError, one_line
+from ..methods.base import THUMBNAILS, Method, get_method, require_offered
+from ..selection import check_keep_ratio
+from .cells import Cell
+from .evidence import offers
+from .task import Budget, Task
+
+#: What a training on all samples is called in place of a method.
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is compared; every seed has a training on all samples besides.
+
+    Attributes:
+        methods: names, each with overrides of the node ADAPRUNER if need be, such as
+            ``adapruner[WARMUP_EPOCHS=0,CLASS_BAND=0.05]``.
+        keep_ratios: each c_r in (0, 1].
+        seeds: of selection and training.
+        budgets: how long a part is trained on.
+    """
+
+    methods: tuple[str, ...]
+    keep_ratios: tuple[float, ...]
+    seeds: tuple[int, ...] = (0,)
+    budgets: tuple[Budget, ...] = ("epochs",)
+
+    def __post_init__(self) -> None:
+        for name, values in asdict(self).items():
+            if not values or len(set(values)) < len(values):
+                raise DataError(f"the {name} are {list(values)}; give one or more, each once")
+        for keep_ratio in self.keep_ratios:
+            check_keep_ratio(keep_ratio)
+        if unknown := sorted({*self.budgets} - {*get_args(Budget)}):
+            raise DataError(f"there is no budget {unknown[0]!r}; there are epochs and steps")
+        if min(self.seeds) < 0:
+            raise DataError(f"the seed {min(self.seeds)} is negative; seeds are 0 or more")
+
+
+def parse_method(text: str, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+    """The method that ``text`` names, and its overrides of ``options``, sorted.
+
+    Raises:
+        DataError: a method or an option that is not there, or a value of another type.
+    """
+    found = re.fullmatch(r"([^\[\]]+?)(?:\[([^\[\]]*)\])?", text.strip())
+    if not found:
+        raise DataError(f"the method {text!r} is not of the form name or name[OPTION=value,...]")
+    values: dict[str, Any] = {}
+    known = options.keys() - {"KEEP_RATIO"}  # which the grid has
+    for part in filter(None, (found[2] or "").split(",")):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if name not in known or not equals:
+            raise DataError(
+                f"{text!r}: {part.strip()!r} is not OPTION=value with an option of ADAPRUNER, "
+                f"which has {', '.join(sorted(known))}"
+            )
+        values[name] = _as_type(value, options[name], f"{text!r}: {name}")
+    return get_method(found[1]), dict(sorted(values.items()))
+
+
+def _as_type(text: str, default: Any, what: str) -> Any:
+    """``text`` as yaml reads it, of the type of ``default``."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f"{what}={text} cannot be read: {one_line(error)}") from error
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default) or not isinstance(value, (bool, int, float, str)):
+        kind = type(default).__name__
+        raise DataError(f"{what} is {value!r}; it must be of the type {kind}, as {default!r} is")
+    return value
+
+
+def cells(grid: Grid, task: Task) -> list[Cell]:
+    """All cells of the grid, each after those it needs, one seed after the other.
+
+    Raises:
+        DataError: a method that is not there, is there twice, or needs what the task does not give.
+    """
+    methods = [parse_method(text, task.options) for text in grid.methods]
+    for number, (method, _) in enumerate(methods):
+        require_offered(method, offers(task))
+        if methods[number] in methods[:number]:
+            raise DataError(f"the method {grid.methods[number]!r} is given twice")
+    needs = frozenset[str]().union(*(method.needs for method, _ in methods))
+    thumbnails = Cell("thumbnails", task.samples.fingerprint)
+    found = [thumbnails] if THUMBNAILS in needs else []
+    visits = float(len(task.samples) * task.epochs)
+    for seed in grid.seeds:
+        record = Cell(
+            "record",
+            task.identity,
+            seed,
+            signals=tuple(sorted(needs - {THUMBNAILS})),
+            visits=visits,
+        )
+        found.append(Cell("train", task.identity, seed, FULL, (), 1.0, "epochs", visits=visits))
+        found += [record] if record.signals else []
+        for method, options in methods:
+            own = [record] if method.needs - {THUMBNAILS} else []
+            own += [thumbnails] if THUMBNAILS in method.needs else []
+            found += _cells_of(grid, task, seed, method, tuple(options.items()), tuple(own))
+    return found
+
+
+def _cells_of(
+    grid: Grid,
+    task: Task,
+    seed: int,
+    method: Method,
+    options: tuple[tuple[str, Any], ...],
+    needs: tuple[Cell, ...],
+) -> list[Cell]:
+    """Those of one method and seed: what selects, and what is trained on what it keeps."""
+    samples, visits = len(task.samples), float(len(task.samples) * task.epochs)
+    known = (task.identity, seed, method.name, options)
+    found: list[Cell] = []
+    for ratio in grid.keep_ratios:
+        if method.per_ratio or not found:
+            # A method that is called for every ratio trains for every ratio, as far as is known.
+            select = Cell(
+                "select",
+                *known,
+                keep_ratio=ratio if method.per_ratio else None,
+                needs=needs,
+                visits=visits if method.per_ratio else 0.0,
+            )
+            found.append(select)
+        part = kept_count(samples, ratio) / samples
+        for budget in grid.budgets:
+            cost = visits * (part if budget == "epochs" else 1.0)
+            found.append(Cell("train", *known, ratio, budget, needs=(select,), visits=cost))
+    return found

@@ -1,0 +1,241 @@
+"""Tables of trainings: mean ± sd, paired differences to random with their interval, ranks.
+
+Figures of a method at a keep ratio and a budget are over its seeds; differences are paired, between
+trainings of one seed. Plain functions of a list of rows, whose order does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import t as student
+from tabulate import tabulate
+
+#: What everything is compared with.
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training on all samples or on a part.
+
+    Attributes:
+        method: what chose the part, ``full`` for all samples.
+        keep_ratio: c_r.
+        budget: ``epochs`` or ``steps``, that are as many as on all samples.
+        seed: of selection and training.
+        value: of the metric; more is better.
+        images: that were trained on.
+        select_seconds: what choosing took, a recorded training that it reads included; 0 for all.
+        train_seconds: of the training.
+    """
+
+    method: str
+    keep_ratio: float
+    budget: str
+    seed: int
+    value: float
+    images: int
+    select_seconds: float
+    train_seconds: float
+
+
+class Setting(NamedTuple):
+    """What the methods are compared at."""
+
+    keep_ratio: float
+    budget: str
+
+    def __str__(self) -> str:
+        return f"{100 * self.keep_ratio:g}% kept, equal {self.budget}"
+
+
+class Gap(NamedTuple):
+    """Paired differences to random over the seeds that both have.
+
+    Attributes:
+        values: one a seed.
+        mean: of them.
+        half: of the 95% interval's width; NaN of one seed.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    half: float
+
+    @property
+    def ahead(self) -> int:
+        """In how many seeds the method is better."""
+        return sum(value > 0 for value in self.values)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return abs(self.mean) > self.half
+
+
+def spread(values: Sequence[float]) -> str:
+    """``mean ± sd``, with n - 1 in the denominator; the value alone of one."""
+    mean = f"{np.mean(values):.2f}"
+    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+
+
+def gap(values: Sequence[float]) -> Gap:
+    """Mean of n differences and half the width of its 95% interval, by Student's t of n - 1."""
+    half = float("nan")
+    if len(values) > 1:
+        error = np.std(values, ddof=1) / np.sqrt(len(values))
+        half = float(student.ppf(0.975, len(values) - 1) * error)
+    return Gap(tuple(values), float(np.mean(values)), half)
+
+
+def gap_to_random(rows: Iterable[Row], method: str, setting: Setting) -> Gap | None:
+    """Of a method at one setting; None where it shares no seed with random there."""
+    own, drawn = by_seed(rows, method, setting), by_seed(rows, RANDOM, setting)
+    shared = sorted(own.keys() & drawn.keys())
+    return gap([own[seed].value - drawn[seed].value for seed in shared]) if shared else None
+
+
+def by_seed(rows: Iterable[Row], method: str, setting: Setting) -> dict[int, Row]:
+    """Seed → the row of a method at one setting."""
+    return {r.seed: r for r in rows if (r.method, r.keep_ratio, r.budget) == (method, *setting)}
+
+
+def settings_of(rows: Iterable[Row]) -> list[Setting]:
+    """Those of the parts: by budget, and the largest keep ratio first."""
+    found = {Setting(row.keep_ratio, row.budget) for row in rows if row.method != "full"}
+    return sorted(found, key=lambda setting: (setting.budget, -setting.keep_ratio))
+
+
+def methods_of(rows: Iterable[Row]) -> list[str]:
+    """The methods, random first, without ``full``."""
+    return sorted({row.method for row in rows} - {"full"}, key=lambda name: (name != RANDOM, name))
+
+
+def ranks(rows: Sequence[Row], setting: Setting) -> dict[str, int]:
+    """Method → its place by the mean over the seeds that all methods have there; equals share it.
+
+    Empty where they have none in common.
+    """
+    found = {name: by_seed(rows, name, setting) for name in methods_of(rows)}
+    found = {name: own for name, own in found.items() if own}
+    shared = set.intersection(*(set(own) for own in found.values())) if found else set()
+    if not shared:
+        return {}
+    means = {
+        name: round(float(np.mean([own[seed].value for seed in sorted(shared)])), 9)
+        for name, own in found.items()
+    }
+    return {name: 1 + sum(other > mean for other in means.values()) for name, mean in means.items()}
+
+
+def main_table(rows: Sequence[Row], metric: str) -> str:
+    """One line for all samples, then one a method and setting; Markdown."""
+    lines = [_line(rows, "full", Setting(1.0, "epochs"), {})]
+    for setting in settings_of(rows):
+        places = ranks(rows, setting)
+        lines += [_line(rows, name, setting, places) for name in methods_of(rows)]
+    head = ["trained on", "keep %", "equal", "images", "seeds", f"{metric}, mean ± sd"]
+    head += ["against random, 95%", "ahead in", "rank", "selection s", "training s"]
+    return tabulate([x for x in lines if x], head, tablefmt="github", disable_numparse=True)
+
+
+def _line(rows: Sequence[Row], name: str, setting: Setting, places: dict[str, int]) -> list[str]:
+    """Empty where there is nothing yet."""
+    found = [row for _, row in sorted(by_seed(rows, name, setting).items())]
+    if not found:
+        return []
+    against = None if name == RANDOM else gap_to_random(rows, name, setting)
+    return [
+        name,
+        f"{100 * setting.keep_ratio:g}",
+        setting.budget,
+        "/".join(str(count) for count in sorted({row.images for row in found})),
+        str(len(found)),
+        spread([row.value for row in found]),
+        interval_text(against) if against else "",
+        f"{against.ahead} of {len(against.values)}" if against else "",
+        str(places.get(name, "")),
+        "" if name == "full" else f"{np.mean([row.select_seconds for row in found]):.1f}",
+        f"{np.mean([row.train_seconds for row in found]):.1f}",
+    ]
+
+
+def interval_text(found: Gap) -> str:
+    """``+1.00 (-0.50 to +2.50)``; one seed has no interval."""
+    low, high = found.mean - found.half, found.mean + found.half
+    return f"{found.mean:+.2f}" + (f" ({low:+.2f} to {high:+.2f})" if found.half >= 0 else "")
+
+
+def worst_table(rows: Sequence[Row]) -> str:
+    """Each method's worst setting against random, and how many are below it; Markdown."""
+    lines = []
+    for name in methods_of(rows):
+        known = [(gap_to_random(rows, name, setting), setting) for setting in settings_of(rows)]
+        gaps = [(found, setting) for found, setting in known if found]
+        if name == RANDOM or not gaps:
+            continue
+        worst, setting = min(gaps, key=lambda pair: (pair[0].mean, pair[1]))
+        below = [found for found, _ in gaps if found.mean < 0]
+        sure = sum(found.is_sure for found in below)
+        counts = [f"{len(below)} of {len(gaps)}", str(sure)]
+        lines.append([name, f"{interval_text(worst)} at {setting}", *counts])
+    head = ["method", "worst cell", "below random", "with all of the interval"]
+    return tabulate(lines, head, tablefmt="github", disable_numparse=True) if lines else ""
+
+
+def verdict(rows: Sequence[Row], method: str, setting: Setting, metric: str) -> str:
+    """One sentence on a method against random.
+
+    A lead that not every seed shares, or whose interval has 0 in it, is called none.
+    """
+    found = gap_to_random(rows, method, setting)
+    if found is None:
+        return f"{method} at {setting}: there is no seed to compare with random yet."
+    count = len(found.values)
+    if found.mean <= 0:
+        outcome = "does NOT beat random"
+    elif found.ahead < count or not found.is_sure:
+        outcome = "cannot be told from random"
+    else:
+        outcome = "beats random"
+    return (
+        f"{method} {outcome} at {setting}: {interval_text(found)} {metric}, "
+        f"ahead in {found.ahead} of {count} seed{'s' * (count > 1)}."
+    )
+
+
+def report(rows: Sequence[Row], title: str, metric: str, cells: int, done: int) -> str:
+    """All tables and verdicts as a page in Markdown.
+
+    Args:
+        rows: the trainings that are done.
+        title: the data and the model.
+        metric: what the values are.
+        cells: of the grid.
+        done: of those.
+    """
+    seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in rows})) or "none yet"
+    state = "" if done == cells else f"Not complete: {done} of {cells} cells are done. "
+    lines = [
+        f"# {title}",
+        "",
+        f"{state}{metric} after the last step, on the test set; seeds {seeds}. Differences are "
+        "paired by seed, with the 95% interval of Student's t. Selection includes the recorded "
+        "training that a method reads, which a grid pays for once a seed.",
+        "",
+        main_table(rows, metric),
+        "",
+    ]
+    if worst := worst_table(rows):
+        lines += [worst, ""]
+    lines += [
+        f"- {verdict(rows, name, setting, metric)}"
+        for setting in settings_of(rows)
+        for name in methods_of(rows)
+        if name != RANDOM and by_seed(rows, name, setting)
+    ]
+    return "\n".join(lines) + "\n"

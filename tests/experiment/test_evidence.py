@@ -1,0 +1,141 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapruner_det.errors import DataError
+from adapruner_det.experiment import evidence as module
+from adapruner_det.experiment.evidence import TaskEvidence, offers, record, thumbnails
+from adapruner_det.methods.recorder import Recorder
+from tests.experiment.toy import EPOCHS, Half, N, calls, make_samples, make_toy
+
+WANTED = ("features", "loss", "margin", "predictions")
+
+
+@pytest.fixture
+def task(tmp_path):
+    return make_toy(tmp_path)
+
+
+def evidence_of(task, folder, names=WANTED, **arguments):
+    return TaskEvidence(
+        task, 0, folder / "select", places=dict.fromkeys(names, folder / "record"), **arguments
+    )
+
+
+def test_one_recorded_training_gives_all_that_is_wanted(task, tmp_path):
+    run = record(task, 0, tmp_path / "record", WANTED)
+    direct = Recorder(N, ["margin"])
+    assert task.train(0, tmp_path / "direct" / "run", guide=direct).value == run.value
+    found = evidence_of(task, tmp_path)
+    for name in ("loss", "margin"):
+        assert found.signal(name).shape == (EPOCHS, N)
+        np.testing.assert_array_equal(found.signal(name), direct.signal(name))
+    assert found.features().shape == (N, 3) and found.features().dtype == np.float32
+    np.testing.assert_array_equal(found.features(), task.features(tmp_path / "direct" / "run"))
+    np.testing.assert_allclose(found.predictions().sum(1), 1, rtol=1e-6)
+    assert len(calls(tmp_path)) == 2
+
+
+def test_what_is_not_wanted_is_not_kept(task, tmp_path):
+    record(task, 0, tmp_path / "record", ["margin"])
+    assert [path.name for path in (tmp_path / "record").glob("*.npy")] == ["margin.npy"]
+
+
+def test_predictions_that_are_no_array_are_asked_of_the_model(task, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(task, "predictions", lambda folder: asked.append(folder) or [["a box"]])
+    record(task, 0, tmp_path / "record", ["predictions"])
+    assert evidence_of(task, tmp_path).predictions() == [["a box"]]
+    assert asked == [tmp_path / "record" / "run"] * 2
+
+
+def test_a_method_reads_what_it_said_it_needs(task, tmp_path):
+    record(task, 0, tmp_path / "record", WANTED)
+    found = evidence_of(task, tmp_path, ["loss"])
+    for read in (lambda: found.signal("margin"), found.features, found.predictions):
+        with pytest.raises(ValueError, match="not registered to need it"):
+            read()
+    with pytest.raises(ValueError, match="no features of 'pixels'"):
+        found.features("pixels")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")]
+)
+def test_what_is_gone_or_damaged_is_one_line(task, tmp_path, damage):
+    record(task, 0, tmp_path / "record", ["loss"])
+    damage(tmp_path / "record" / "loss.npy")
+    with pytest.raises(DataError, match=r"loss\.npy cannot be read: .*; remove the folder"):
+        evidence_of(task, tmp_path).signal("loss")
+
+
+def test_a_finished_training_without_its_record_is_refused(task, tmp_path, monkeypatch):
+    run = task.train(0, tmp_path / "x" / "run")
+    monkeypatch.setattr(task, "train", lambda *_, **__: run)
+    with pytest.raises(DataError, match="without its record"):
+        record(task, 0, tmp_path / "record", ["loss"])
+
+
+def test_each_training_of_a_method_has_a_folder_and_goes_on_there(task, tmp_path):
+    for _ in range(2):
+        found = evidence_of(task, tmp_path)
+        first, second = Half(), Half()
+        found.train(first)
+        found.train(second)
+        assert first.total.sum() == second.total.sum() > 0
+    assert sorted(path.name for path in (tmp_path / "select").iterdir()) == ["run", "run-2"]
+    assert [call["from"] for call in calls(tmp_path)] == [0, 0, EPOCHS, EPOCHS]
+
+
+def test_options_are_those_of_the_task_but_for_the_overrides(task, tmp_path):
+    found = evidence_of(task, tmp_path, options={"WARMUP_EPOCHS": 0})
+    assert found.options == {**task.options, "WARMUP_EPOCHS": 0}
+    assert task.options["WARMUP_EPOCHS"] == 1
+    assert (found.seed, found.epochs, found.samples) == (0, EPOCHS, task.samples)
+
+
+def test_it_offers_the_loss_whatever_the_task_gives(task, tmp_path):
+    assert offers(task) == {"loss", "margin", "features", "predictions", "thumbnails"}
+    assert evidence_of(task, tmp_path).offers == offers(task)
+
+
+def slow_thumbnail(image):
+    """Every pixel as 8 x 8 equal ones, so that each of 8 x 8 parts has whole pixels."""
+    large = np.kron(image.astype(np.float64), np.ones((8, 8, 1)))
+    height, width = image.shape[:2]
+    means = np.zeros((8, 8, 3))
+    for i in range(8):
+        for j in range(8):
+            part = large[i * height : (i + 1) * height, j * width : (j + 1) * width]
+            means[i, j] = part.mean((0, 1))
+    means = (means - means.mean()).ravel()
+    return means / np.linalg.norm(means)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+def test_thumbnails_are_means_of_equal_parts(height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image[0, 0] = (0, 100, 200)  # not of one colour
+    samples = replace(make_samples(), keys=["toy/0"], read_image=lambda index: image)
+    found = thumbnails(samples)
+    assert found.shape == (1, 192) and found.dtype == np.float32
+    np.testing.assert_allclose(found[0], slow_thumbnail(image), atol=2e-5)
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_an_image_of_one_colour_is_zeros(value):
+    image = np.full((33, 21, 3), value, dtype=np.uint8)
+    samples = replace(make_samples(), keys=["toy/0"], read_image=lambda index: image)
+    assert not thumbnails(samples).any()
+
+
+def test_thumbnails_are_read_from_where_they_are_kept(task, tmp_path):
+    module.save_thumbnails(task.samples, tmp_path / "thumbnails")
+    found = TaskEvidence(
+        task, 0, tmp_path / "select", places={"thumbnails": tmp_path / "thumbnails"}
+    )
+    np.testing.assert_array_equal(found.features("thumbnails"), thumbnails(task.samples))
+    assert found.features("thumbnails").shape == (N, 192)

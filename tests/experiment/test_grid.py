@@ -1,0 +1,153 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapruner_det.errors import DataError
+from adapruner_det.experiment.grid import Grid, cells, parse_method
+from tests.experiment.toy import EPOCHS, OPTIONS, N, make_toy
+
+
+@pytest.fixture
+def task(tmp_path):
+    return make_toy(tmp_path)
+
+
+def described(found):
+    return [(cell.kind, cell.label, cell.keep_ratio, cell.budget, cell.seed) for cell in found]
+
+
+def test_the_cells_of_a_small_grid(task):
+    grid = Grid(("random", "toy_guided"), (0.7, 0.4), (5,), ("epochs", "steps"))
+    found = cells(grid, task)
+    assert described(found) == [
+        ("train", "full", 1.0, "epochs", 5),
+        ("select", "random", None, "", 5),
+        ("train", "random", 0.7, "epochs", 5),
+        ("train", "random", 0.7, "steps", 5),
+        ("train", "random", 0.4, "epochs", 5),
+        ("train", "random", 0.4, "steps", 5),
+        ("select", "toy_guided", 0.7, "", 5),
+        ("train", "toy_guided", 0.7, "epochs", 5),
+        ("train", "toy_guided", 0.7, "steps", 5),
+        ("select", "toy_guided", 0.4, "", 5),
+        ("train", "toy_guided", 0.4, "epochs", 5),
+        ("train", "toy_guided", 0.4, "steps", 5),
+    ]
+    full = N * EPOCHS
+    assert [cell.visits / full for cell in found] == [1, 0, 0.7, 1, 0.4, 1, 1, 0.7, 1, 1, 0.4, 1]
+    assert {cell.task for cell in found} == {task.identity}
+    assert [cell.needs for cell in found[:3]] == [(), (), (found[1],)]
+    assert found[-1].needs == (found[-3],)
+
+
+def test_one_record_a_seed_has_what_all_methods_need(task):
+    grid = Grid(("toy_margin", "toy_loss", "toy_thumb", "random"), (0.7,), (0, 1))
+    found = cells(grid, task)
+    records = [cell for cell in found if cell.kind == "record"]
+    (thumbs,) = (cell for cell in found if cell.kind == "thumbnails")
+    assert [cell.seed for cell in records] == [0, 1] and found[0] == thumbs
+    assert {cell.signals for cell in records} == {("features", "loss", "margin", "predictions")}
+    assert thumbs.task == task.samples.fingerprint
+    needs = {cell.method: cell.needs for cell in found if cell.kind == "select" and cell.seed == 1}
+    assert needs == {
+        "toy_margin": (records[1],),
+        "toy_loss": (records[1],),
+        "toy_thumb": (thumbs,),
+        "random": (),
+    }
+
+
+METHODS = ["random", "toy_guided", "toy_guided[WARMUP_EPOCHS=0]", "toy_loss", "toy_thumb"]
+
+
+@given(
+    st.lists(st.sampled_from(METHODS), min_size=1, unique=True),
+    st.lists(st.sampled_from([1.0, 0.9, 0.5, 0.1]), min_size=1, unique=True),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
+    st.sampled_from([("epochs",), ("steps",), ("epochs", "steps")]),
+)
+def test_cells_come_after_what_they_need_and_once(methods, ratios, seeds, budgets):
+    found = cells(Grid(tuple(methods), tuple(ratios), tuple(seeds), budgets), make_toy("."))
+    names = [cell.name for cell in found]
+    assert len(set(names)) == len(names)
+    for number, cell in enumerate(found):
+        assert all(need.name in names[:number] for need in cell.needs)
+    trained = [cell for cell in found if cell.kind == "train"]
+    assert len(trained) == len(seeds) * (1 + len(methods) * len(ratios) * len(budgets))
+
+
+def test_a_method_that_needs_what_the_task_does_not_give_is_refused_by_name(tmp_path):
+    task = make_toy(tmp_path, given=())
+    with pytest.raises(DataError, match="'toy_margin' needs margin, .* it gives features, loss"):
+        cells(Grid(("random", "toy_margin"), (0.7,)), task)
+
+
+def test_a_method_given_twice_is_refused_however_it_is_written(task):
+    methods = (
+        "adapruner[ALPHA_END=1,WARMUP_EPOCHS=0]",
+        "adapruner[WARMUP_EPOCHS=0, ALPHA_END=1.0]",
+    )
+    with pytest.raises(DataError, match="given twice"):
+        cells(Grid(methods, (0.7,)), task)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("adapruner", "adapruner", {}),
+        (" adapruner[] ", "adapruner", {}),
+        ("adapruner[WARMUP_EPOCHS=0]", "adapruner", {"WARMUP_EPOCHS": 0}),
+        (
+            "random[CONTROLLER=paper, ALPHA_END=2]",
+            "random",
+            {"ALPHA_END": 2.0, "CONTROLLER": "paper"},
+        ),
+    ],
+)
+def test_how_methods_are_written(text, name, options):
+    method, found = parse_method(text, OPTIONS)
+    assert (method.name, found, list(found)) == (name, options, sorted(options))
+    assert [type(value) for value in found.values()] == [type(v) for v in options.values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("nobody", "there is no method 'nobody'"),
+        ("full", "there is no method 'full'"),
+        ("", "not of the form"),
+        ("adapruner[WARMUP_EPOCHS=0", "not of the form"),
+        ("adapruner[WARMUP=0]", "which has ALPHA_END, CONTROLLER, WARMUP_EPOCHS"),
+        ("adapruner[KEEP_RATIO=0.5]", "'KEEP_RATIO=0.5' is not OPTION=value"),
+        ("adapruner[WARMUP_EPOCHS]", "is not OPTION=value"),
+        ("adapruner[WARMUP_EPOCHS=1.5]", "must be of the type int, as 1 is"),
+        ("adapruner[WARMUP_EPOCHS=true]", "must be of the type int"),
+        ("adapruner[ALPHA_END=x]", "must be of the type float"),
+        ("adapruner[CONTROLLER=3]", "must be of the type str"),
+        ("adapruner[CONTROLLER={]", "cannot be read"),
+    ],
+)
+def test_methods_that_are_refused(text, part):
+    with pytest.raises(DataError) as caught:
+        parse_method(text, OPTIONS)
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"methods": ()}, "methods are"),
+        ({"methods": ("random", "random")}, "each once"),
+        ({"keep_ratios": ()}, "keep_ratios are"),
+        ({"keep_ratios": (0.5, 1.2)}, r"\(0, 1\]"),
+        ({"keep_ratios": (0.5, 0.5)}, "each once"),
+        ({"seeds": ()}, "seeds are"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (0, -1)}, "-1 is negative"),
+        ({"budgets": ()}, "budgets are"),
+        ({"budgets": ("hours",)}, "no budget 'hours'"),
+    ],
+)
+def test_grids_that_are_refused(change, part):
+    with pytest.raises(DataError, match=part):
+        Grid(**{"methods": ("random",), "keep_ratios": (0.5,), **change})

@@ -1,0 +1,396 @@
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapruner_det.errors import DataError
+from adapruner_det.experiment import running as module
+from adapruner_det.experiment.cells import DONE, FAILED, claim, write_done
+from adapruner_det.experiment.evidence import TaskEvidence, record
+from adapruner_det.experiment.grid import Grid, cells
+from adapruner_det.experiment.running import Board, Progress, rows_of, run, selection_of, submit
+from adapruner_det.methods.base import select
+from adapruner_det.stopping import Stopped
+from tests.experiment.toy import EPOCHS, N, calls, make_toy, until
+
+SMALL = Grid(("random",), (0.7, 0.4))
+
+
+@pytest.fixture
+def make(tmp_path):
+    return partial(make_toy, tmp_path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "grid"
+
+
+def board_of(grid, make, root):
+    return Board(cells(grid, make()), root)
+
+
+def values_of(grid, make, root):
+    return {
+        (row.method, row.keep_ratio, row.seed): row.value
+        for row in rows_of(board_of(grid, make, root))
+    }
+
+
+def cell_of(grid, make, kind, method="", ratio=None):
+    found = [
+        cell
+        for cell in cells(grid, make())
+        if (cell.kind, cell.method, cell.keep_ratio) == (kind, method, ratio)
+    ]
+    return found[0]
+
+
+def test_a_grid_gives_what_the_same_calls_by_hand_give(make, root, tmp_path):
+    grid = Grid(("random", "toy_loss", "toy_guided[ALPHA_END=2]"), (0.7, 0.4), (3,))
+    run(grid, make, root)
+    task = make()
+    run_recorded = record(task, 3, tmp_path / "by hand", ["loss"])
+    evidence = TaskEvidence(task, 3, tmp_path / "own", places={"loss": tmp_path / "by hand"})
+    expected = {("full", 1.0, 3): run_recorded.value}
+    for name in ("random", "toy_loss", "toy_guided"):
+        for ratio in (0.7, 0.4):
+            kept = select(name, evidence, ratio)
+            assert kept.num_kept == round(ratio * N)
+            trained = task.train(3, tmp_path / f"{name}{ratio}" / "run", kept=kept)
+            label = "toy_guided[ALPHA_END=2.0]" if name == "toy_guided" else name
+            expected[label, ratio, 3] = trained.value
+    assert values_of(grid, make, root) == expected
+    assert len(set(expected.values())) > 3
+
+
+def test_a_part_is_trained_on_for_the_budget(make, root):
+    run(Grid(("random",), (0.5,), budgets=("epochs", "steps")), make, root)
+    done = [board_of(Grid(("random",), (0.5,), budgets=("epochs", "steps")), make, root)]
+    found = {
+        c.budget: done[0].result(c) for c in done[0].cells if c.method == "random" and c.budget
+    }
+    assert (found["epochs"]["epochs"], found["steps"]["epochs"]) == (EPOCHS, 2 * EPOCHS)
+    assert found["steps"]["images"] == N // 2
+
+
+def test_what_is_done_is_not_done_again(make, root, tmp_path):
+    run(SMALL, make, root)
+    before = calls(tmp_path)
+    assert len(before) == 3 and len({call["cell"] for call in before}) == 3
+    run(SMALL, make, root)
+    assert calls(tmp_path) == before
+    run(Grid(("random",), (0.7, 0.4, 0.2)), make, root)
+    assert [call["cell"][:16] for call in calls(tmp_path)[3:]] == ["train-random-0.2"]
+
+
+def test_one_recorded_training_serves_all_methods_and_ratios_of_a_seed(make, root, tmp_path):
+    grid = Grid(("toy_loss", "toy_margin"), (0.7, 0.4), (0, 1))
+    run(grid, make, root)
+    trained = [call["cell"].split("-")[0] for call in calls(tmp_path)]
+    assert trained.count("record") == 2 and trained.count("select") == 0
+    assert len(trained) == 2 + 2 + 2 * 2 * 2
+    board = board_of(grid, make, root)
+    recorded = {c.seed: board.result(c)["seconds"] for c in board.cells if c.kind == "record"}
+    for row, cell in zip(
+        rows_of(board), (c for c in board.cells if c.kind == "train"), strict=True
+    ):
+        own = board.result(cell.needs[0])["seconds"] if cell.needs else 0
+        assert row.select_seconds == own + (recorded[row.seed] if cell.needs else 0)
+        assert row.train_seconds == board.result(cell)["seconds"] > 0
+
+
+def test_a_method_that_needs_nothing_makes_no_record(make, root):
+    run(SMALL, make, root)
+    assert not list(root.glob("cells/record*"))
+
+
+def test_a_method_that_trains_is_charged_for_it(make, root):
+    grid = Grid(("toy_guided",), (0.7,))
+    run(grid, make, root)
+    (row,) = (row for row in rows_of(board_of(grid, make, root)) if row.method == "toy_guided")
+    assert row.select_seconds > 0.9 * row.train_seconds  # as many epochs, of more images
+
+
+def test_cuts_of_one_choice_are_nested_and_a_set_is_taken_as_it_is(make, root):
+    grid = Grid(("toy_loss", "toy_thumb"), (0.7, 0.4))
+    run(grid, make, root)
+    chosen = cell_of(grid, make, "select", "toy_loss")
+    large, small = (selection_of(chosen, root, ratio) for ratio in (0.7, 0.4))
+    assert small.kept_keys < large.kept_keys and small.num_kept == 24
+    for ratio in (0.7, 0.4):
+        found = selection_of(cell_of(grid, make, "select", "toy_thumb", ratio), root, ratio)
+        assert found.cut_from is None and found.num_kept == round(ratio * N)
+
+
+def test_what_a_task_does_not_give_is_refused_before_anything_is_written(make, root, tmp_path):
+    with pytest.raises(DataError, match="'toy_margin' needs margin"):
+        run(Grid(("random", "toy_margin"), (0.7,)), partial(make, given=()), root)
+    assert not root.exists() and not calls(tmp_path)
+
+
+def test_when_a_cell_fails_the_others_go_on(make, root, caplog):
+    grid = Grid(("toy_fails", "random"), (0.7, 0.4))
+    with pytest.raises(DataError, match="1 of 7 cells failed and 2 more were not run"):
+        run(grid, make, root)
+    (told,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert told.startswith("select-toy_fails-s0-")
+    assert told.endswith(" failed: RuntimeError: it went wrong")
+    assert len(values_of(grid, make, root)) == 3
+
+
+def test_what_failed_is_tried_again_when_asked(make, root, tmp_path):
+    grid = Grid(("random",), (0.7,), (0, 1))
+    with pytest.raises(DataError, match="2 of 6 cells failed and 0 more"):
+        run(grid, partial(make, broken=1), root)
+    before = len(calls(tmp_path))
+    with pytest.raises(DataError, match="2 of 6 cells failed"):
+        run(grid, make, root, retry=False)
+    assert len(calls(tmp_path)) == before
+    run(grid, make, root)
+    assert len(calls(tmp_path)) == before + 2
+    assert len(values_of(grid, make, root)) == 4
+
+
+def test_an_evaluation_without_a_number_is_no_result(make, root, monkeypatch):
+    task = make()
+    task.test_labels = task.test_labels[:0]
+    task.test_x = task.test_x[:0]
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning), pytest.raises(DataError):
+        run(SMALL, make, root, task=task)
+    errors = [path.read_text() for path in root.glob(f"cells/*/{FAILED}")]
+    assert len(errors) == 3 and "the evaluation gave nan accuracy" in errors[0]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}"])
+def test_a_cell_whose_result_is_damaged_is_run_again(make, root, tmp_path, caplog, damage):
+    run(SMALL, make, root)
+    before = values_of(SMALL, make, root)
+    cell = cell_of(SMALL, make, "train", "random", 0.4)
+    (cell.folder(root) / DONE).write_bytes(damage)
+    run(SMALL, make, root)
+    assert [call["cell"] for call in calls(tmp_path)[3:]] == [cell.name]
+    assert "is damaged; the cell is run again" in caplog.text
+    assert values_of(SMALL, make, root) == before
+
+
+def test_what_another_process_holds_is_waited_for_and_not_run(make, root, tmp_path, monkeypatch):
+    cell = cell_of(SMALL, make, "train", "random", 0.7)
+    held, waited = claim(cell.folder(root)), []
+
+    def other_process_ends(seconds):
+        waited.append(len(calls(tmp_path)))
+        result = {"value": 1.0, "images": 42, "seconds": 9.0}
+        write_done(cell, root, result)
+
+    monkeypatch.setattr(module.time, "sleep", other_process_ends)
+    with held:
+        run(SMALL, make, root)
+    assert waited == [2]
+    assert cell.name not in {call["cell"] for call in calls(tmp_path)}
+    assert values_of(SMALL, make, root)["random", 0.7, 0] == 1.0
+
+
+def test_a_cell_that_was_taken_over_is_left_to_who_has_it(make, root, monkeypatch, caplog):
+    cell = cell_of(SMALL, make, "train", "full", 1.0)
+    monkeypatch.setattr("adapruner_det.experiment.cells.Claim.still_held", lambda self: False)
+    monkeypatch.setattr(module, "_run_next", limited(module._run_next, 1))
+    with pytest.raises(DataError, match="0 of 4 cells failed and 4 more"):
+        run(SMALL, make, root)
+    assert (cell.folder(root) / "run").exists() and not (cell.folder(root) / DONE).exists()
+
+
+def limited(function, count):
+    """``function``, and nothing more to do after ``count`` calls."""
+    done = []
+
+    def call(*arguments):
+        done.append(1)
+        return function(*arguments) if len(done) <= count else (False, False)
+
+    return call
+
+
+def test_the_states_of_cells(make, root):
+    grid = Grid(("toy_fails",), (0.7,))
+    with pytest.raises(DataError):
+        run(grid, make, root)
+    board = board_of(grid, make, root)
+    assert [board.state(cell) for cell in board.cells] == [
+        "done",
+        "failed: RuntimeError: it went wrong",
+        "waiting",
+    ]
+    with claim(board.cells[1].folder(root)):
+        assert board.state(board.cells[1]).startswith(f"running: process {os.getpid()} on ")
+    assert board.state(cell_of(SMALL, make, "train", "random", 0.7)) == "waiting"
+
+
+def test_lost_classes_are_told_once_a_choice_is_made(make, root, monkeypatch, caplog):
+    task = make()
+    task.samples.classes[0] = [2, 2]
+    monkeypatch.setattr(module, "lost_classes_line", lambda s: f"lost of {s.num_kept}")
+    run(Grid(("random", "toy_thumb"), (0.7, 0.4)), make, root, task=task)
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert told == [
+        "random at keep ratio 0.7: lost of 42",
+        "random at keep ratio 0.4: lost of 24",
+        "toy_thumb at keep ratio 0.7: lost of 42",
+        "toy_thumb at keep ratio 0.4: lost of 24",
+    ]
+
+
+def test_the_time_that_is_left_by_hand(make, root, monkeypatch):
+    grid = Grid(("random",), (0.5,), (0, 1))
+    board = board_of(grid, make, root)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
+    with Progress(board, grid, 1) as progress:
+        assert progress._text() == "time left not known yet"
+        # All: 2 x (240 + 0 + 120) visits. Done: 240 in 12 s, so 480 more take 24 s.
+        write_done(board.cells[0], root, {"seconds": 12.0})
+        progress.update()
+        assert progress._text() == "0:00:24 left"
+        with claim(board.cells[1].folder(root)), claim(board.cells[3].folder(root)):
+            write_done(board.cells[4], root, {"seconds": 1.0})  # costs no visits, but time
+            progress.update()
+        assert progress._text() == "0:00:13 left"  # 480 x 13 s / 240 / 2
+        monkeypatch.setattr(module.time, "monotonic", lambda: 14.0)
+        assert progress._text() == "0:00:00 left"
+
+
+# Processes of their own.
+
+
+def in_process(grid, make, root, processes=1):
+    """Run a grid in another process."""
+    process = get_context("spawn").Process(
+        target=run, args=(grid, make, root), kwargs={"processes": processes}
+    )
+    process.start()
+    return process
+
+
+def ended(process):
+    process.join(120)
+    return process.exitcode
+
+
+def paused_in(path):
+    until(Path(path).exists)
+    return int(Path(path).read_text())
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_grid_never_run_a_cell_twice(make, root, tmp_path):
+    grid = Grid(("random", "toy_loss"), (0.7, 0.4), (0, 1))
+    met = partial(make, meet=2)  # none goes on before both have begun
+    first, second = in_process(grid, met, root), in_process(grid, met, root)
+    assert (ended(first), ended(second)) == (0, 0)
+    found = calls(tmp_path)
+    assert len({call["pid"] for call in found}) == 2
+    assert sorted(call["cell"] for call in found) == sorted({call["cell"] for call in found})
+    assert len(found) == 2 * (1 + 1 + 4)
+    run(grid, make, tmp_path / "alone")
+    assert values_of(grid, make, root) == values_of(grid, make, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_a_cell_whose_process_was_killed_is_taken_up_by_the_next_run(make, root, tmp_path):
+    pause = str(tmp_path / "paused")
+    grid = Grid(("random", "toy_guided"), (0.7,))
+    process = in_process(grid, partial(make, pause=pause), root)
+    os.kill(paused_in(pause), signal.SIGKILL)
+    assert ended(process) == -signal.SIGKILL
+    assert not list(root.glob(f"cells/*/{DONE}"))
+    run(grid, make, root)
+    found = calls(tmp_path)
+    assert found[0]["cell"] == found[1]["cell"] and (found[0]["from"], found[1]["from"]) == (0, 2)
+    run(grid, make, tmp_path / "whole")
+    assert values_of(grid, make, root) == values_of(grid, make, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_leaves_its_cell_to_the_others(make, root, tmp_path, caplog):
+    pause = str(tmp_path / "paused")
+    killer = threading.Thread(target=lambda: os.kill(paused_in(pause), signal.SIGKILL))
+    killer.start()
+    run(SMALL, partial(make, pause=pause, meet=2), root, processes=2)
+    killer.join()
+    assert "A worker ended with exit code -9" in caplog.text
+    assert len(values_of(SMALL, make, root)) == 3
+    assert 2 in [call["from"] for call in calls(tmp_path)]
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_workers_once_they_have_saved(make, root, tmp_path):
+    pause = str(tmp_path / "paused")
+    process = in_process(SMALL, partial(make, pause=pause), root, processes=2)
+    paused_in(pause)
+    os.kill(process.pid, signal.SIGTERM)
+    assert ended(process) == 128 + signal.SIGTERM
+    run(SMALL, make, root)
+    assert len(values_of(SMALL, make, root)) == 3
+    assert 3 in [call["from"] for call in calls(tmp_path)]  # the third epoch was finished
+
+
+def test_a_signal_between_cells_stops_too(make, root, monkeypatch, tmp_path):
+    once = limited(module._run_next, 1)
+
+    def then_a_signal(*arguments):
+        found = once(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(module, "_run_next", then_a_signal)
+    with pytest.raises(Stopped) as caught:
+        run(SMALL, make, root)
+    assert caught.value.code == 128 + signal.SIGTERM and len(calls(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_workers_tell_their_own_file_and_have_one_thread(make, root, tmp_path, capfd):
+    run(SMALL, partial(make_and_tell, tmp_path), root, processes=2)
+    logs = [path.read_text() for path in sorted(root.glob("logs/worker-*.txt"))]
+    assert len(logs) == 2 and all("1 thread(s)" in text for text in logs)
+    assert "thread(s)" in capfd.readouterr().out  # of this process, which makes the task too
+    assert len(values_of(SMALL, make, root)) == 3
+
+
+def make_and_tell(folder):
+    import torch
+
+    print(f"{torch.get_num_threads()} thread(s)", flush=True)
+    return make_toy(folder)
+
+
+def test_without_submitit_a_line_says_how_to_get_it(make, root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(DataError, match=r"pip install 'adapruner-det\[slurm\]'"):
+        submit(SMALL, make, root, 1)
+    assert not root.exists()
+
+
+@pytest.mark.slow
+def test_jobs_of_a_cluster_share_the_grid(make, root, tmp_path):
+    pytest.importorskip("submitit", reason="submitit is an extra and is not installed")
+    with pytest.raises(DataError):
+        submit(Grid(("toy_margin",), (0.7,)), partial(make, given=()), root, 1, cluster="local")
+    numbers = submit(SMALL, partial(make, meet=2), root, 2, cluster="local", timeout_min=5)
+    until(lambda: len(values_of(SMALL, make, root)) == 3)
+    found = calls(tmp_path)
+    assert len({call["pid"] for call in found}) == len(numbers) == 2
+    assert len({call["cell"] for call in found}) == len(found) == 3
+
+
+def test_a_job_whose_time_is_over_is_submitted_again(make, root):
+    helpers = pytest.importorskip("submitit.helpers", reason="submitit is an extra")
+    job = module._Job(SMALL, make, root)
+    again = job.checkpoint()
+    assert isinstance(again, helpers.DelayedSubmission) and again.function is job

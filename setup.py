@@ -24,8 +24,8 @@ OWN = [
     "tqdm>=4.60",
 ]
 
-# What Detectron2, v0.6 and main alike, needs besides at run time. The registry has no Detectron2 that
-# could ask for it.
+# What Detectron2, v0.6 and main alike, needs besides at run time. The registry has no Detectron2
+# that could ask for it.
 DETECTRON2 = [
     "black>=24.1",  # LazyConfig.to_py
     "cloudpickle>=2.0",

@@ -30,26 +30,23 @@ def random_states(**generators: torch.Generator) -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any], **generators: torch.Generator) -> None:
-    """Set what :func:`random_states` gave; what ``states`` lacks stays as it is.
+    """Set what :func:`random_states` gave, or version 0.1, which had no ``generators``.
 
     Args:
-        states: of any device; those of GPUs that are not here are passed over.
+        states: on any device; those of GPUs that are not here are passed over.
         generators: by the names they were taken under.
 
     Raises:
         KeyError: one of ``generators`` whose state was not taken.
     """
-    if "python" in states:
-        version, internal, gauss = states["python"]
-        random.setstate((version, tuple(internal), gauss))
-    if "numpy" in states:
-        name, keys, position, has_gauss, gauss = states["numpy"]
-        own = name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss
-        np.random.set_state(own)  # noqa: NPY002
-    if "torch" in states:
-        torch.set_rng_state(states["torch"].cpu())
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, gauss = states["numpy"]
+    own = name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss
+    np.random.set_state(own)  # noqa: NPY002
+    torch.set_rng_state(states["torch"].cpu())
     if torch.cuda.is_available():
-        for device, state in enumerate(states.get("cuda", ())[: torch.cuda.device_count()]):
+        for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state.cpu(), device)
     for name, generator in generators.items():
         generator.set_state(states["generators"][name].cpu())

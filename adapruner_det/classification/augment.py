@@ -70,7 +70,9 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of (N, C, H, W) uint8: (C,) float32 each."""
-    mean, square, count = 0.0, 0.0, images.numel() / images.shape[1]
+    count = images.numel() / images.shape[1]
+    mean = torch.zeros(images.shape[1], dtype=torch.float64, device=images.device)
+    square = mean
     for chunk in images.split(4096):
         pixels = chunk.double()
         mean = mean + pixels.sum((0, 2, 3)) / count

@@ -6,15 +6,14 @@ Shape letters: N samples, B samples of a batch, C channels, H and W pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
-from .folder import FileImages
-from .image_set import ImageSet
+from .image_set import ImageSet, UnreadImages
 
 
 def split_order(order: Tensor, batch_size: int) -> list[Tensor]:
@@ -43,10 +42,11 @@ class Batches:
     """
 
     def __init__(self, images: ImageSet, device: torch.device, workers: int = 0) -> None:
-        self._pixels = images.images.to(device) if images.in_memory else images.images
+        own = images.images
+        self._pixels = own.to(device) if isinstance(own, Tensor) else own
         self._device, self._workers = device, workers
 
-    def read(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def read(self, batches: list[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """(ids (B,) on the CPU, images) of each batch of ids.
 
         Raises:
@@ -83,14 +83,14 @@ def _leave_the_group(worker: int) -> None:
     os.setsid()
 
 
-class _Files(Dataset):
+class _Files(Dataset[tuple[Tensor, str]]):
     """Images by index with what is wrong with them, for an exception would lose its type."""
 
-    def __init__(self, files: FileImages) -> None:
+    def __init__(self, files: UnreadImages) -> None:
         self._files = files
 
     def __len__(self) -> int:
-        return len(self._files.paths)
+        return self._files.shape[0]
 
     def __getitem__(self, i: int) -> tuple[Tensor, str]:
         try:

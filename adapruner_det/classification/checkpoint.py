@@ -20,8 +20,11 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_FILE, PREVIOUS_FILE = "checkpoint.pt", "checkpoint.prev.pt"
 MODEL_FILE, SELECTION_FILE, RESULT_FILE = "model.pt", "selection.json", "result.json"
 
+#: What the model in MODEL_FILE expects of an image, and what its logits mean.
+INPUT_FILE = "model.json"
+
 #: The files of a run; those of an earlier one are set aside.
-RUN_FILES = ("checkpoint*.pt", MODEL_FILE, *files.SELECTION_FILES, RESULT_FILE)
+RUN_FILES = ("checkpoint*.pt", MODEL_FILE, INPUT_FILE, *files.SELECTION_FILES, RESULT_FILE)
 
 
 def save_checkpoint(state: dict[str, Any], folder: str | Path) -> None:

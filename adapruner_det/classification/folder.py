@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from ..images import ImageFacts, check_images, read_upright
+from ..samples import dataset_of, sample_key
 from .image_set import ImageSet
 from .listing import ImageFile, list_images, shown, warn_of_alike_classes
 
@@ -98,7 +99,7 @@ class Split:
 
     def key(self, file: ImageFile) -> str:
         """Of a sample: ``name/image_id``."""
-        return f"{self.name}/{file.image_id}"
+        return sample_key(self.name, file.image_id)
 
 
 def load_folder(
@@ -170,6 +171,7 @@ def load_splits(
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     decoded = []
     for images in sets:
+        assert isinstance(images.images, FileImages)
         fits = images.images.num_bytes <= memory_mb * 2**20
         decoded.append(replace(images, images=images.images.read_all(workers)) if fits else images)
     return decoded[0], decoded[1]
@@ -260,7 +262,7 @@ def _warn_of_copies(train: ImageSet, test: ImageSet) -> None:
             other, other_label = first.setdefault(content, (key, label))
             if label != other_label:
                 two_classes.append((other, key))
-            if images is test and other.startswith(f"{train.name}/"):
+            if images is test and dataset_of(other) == train.name:
                 in_both.append((other, key))
     for pairs, harm in (
         (in_both, "are for training and for testing: the accuracy on them says nothing"),

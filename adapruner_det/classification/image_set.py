@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..samples import Samples, digest, fingerprints
+from ..samples import Samples, digest, fingerprints, sample_key
 from ..selection import Selection, class_column
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class ImageSet:
         """What the digests are of, as a Selection has it."""
         return "" if self.contents is None else "bytes"
 
-    def digests(self) -> np.ndarray:
+    def _digests(self) -> np.ndarray:
         """(N,) uint64, of each sample's class and content: its file's bytes, or its pixels."""
         contents = self.contents
         if contents is None:
@@ -135,8 +135,8 @@ class ImageSet:
 
     @cached_property
     def samples(self) -> Samples:
-        """What a selection says of this set."""
-        digests = self.digests()
+        """This set as methods, selections and reports know it."""
+        digests = self._digests()
         return Samples(
             keys=self.keys,
             digests=digests,
@@ -186,7 +186,7 @@ class ImageSet:
         by_name_alone = self.digest_of == "bytes" and not selection.digest_of
         if by_name_alone:
             selection = mine._with_digests_of_same_names(selection)
-        selection.check(mine.keys, mine.digests())
+        selection.check(mine.keys, mine.samples.digests)
         if by_name_alone:
             logger.warning(
                 "The selection is of version 0.1, which kept no digest of the files' bytes: the "
@@ -201,7 +201,7 @@ class ImageSet:
 
     def _with_digests_of_same_names(self, selection: Selection) -> Selection:
         """``selection`` with its keys in NFC, and this set's digests under the keys it shares."""
-        digests = dict(zip(self.keys, self.digests().tolist(), strict=True))
+        digests = dict(zip(self.keys, self.samples.digests.tolist(), strict=True))
         old = zip(selection.columns["key"].tolist(), selection.columns["digest"], strict=True)
         pairs = [(unicodedata.normalize("NFC", key), int(value)) for key, value in old]
         order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])
@@ -238,7 +238,7 @@ def from_arrays(
     """
     if images.ndim == 3:
         images = images[..., None]
-    keys = [f"{name}/{i:06d}" for i in range(len(images))]
+    keys = [sample_key(name, f"{i:06d}") for i in range(len(images))]
     tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return ImageSet(name, keys, tensor, torch.as_tensor(labels, dtype=torch.int64), class_names)
 

@@ -83,7 +83,7 @@ def read_idx(path: Path, dims: Sequence[int] = (1, 2, 3, 4)) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(shape).copy()
 
 
-def _idx_shape(path: Path, file: IO[bytes], dims: Sequence[int]) -> tuple[int, ...]:
+def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile, dims: Sequence[int]) -> tuple[int, ...]:
     """What the header at the beginning of ``file`` states, once it is found to be possible."""
     magic = file.read(4)
     if len(magic) < 4 or magic[:3] != b"\0\0\x08":

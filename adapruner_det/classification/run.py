@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from ..core import AdaPruner
 from ..errors import DataError
 from ..files import write_whole
 from ..methods.adapruner import choice_of
-from ..methods.base import make_selection
+from ..methods.base import Guide, make_selection
 from ..selection import Selection, lost_classes_line
 from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, require_elsewhere, run_folder
 from .data import Data
@@ -31,6 +30,9 @@ from .models import build_model
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
+
+#: Those whose versions decide the outcome, besides torch and numpy.
+LIBRARIES = ("torchvision",)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Result:
         accuracy: on the evaluated set, in percent.
         evaluated_on: that set's name, and how many images it has.
         images: how many the model was trained on.
-        epochs: of training.
+        steps: of training.
+        epochs: of training; a fraction where the last one was cut short.
         seconds: of training, without the evaluation.
         seed: of the run.
     """
@@ -49,7 +52,8 @@ class Result:
     accuracy: float
     evaluated_on: str
     images: int
-    epochs: int
+    steps: int
+    epochs: float
     seconds: float
     seed: int
 
@@ -96,7 +100,7 @@ def _selection(cfg: CfgNode, train: ImageSet, pruner: AdaPruner) -> Selection:
         keep_ratio=pruner.keep_ratio,
         seed=cfg.SEED,
         config_digest=settings.config_digest(cfg),
-        libraries=["torchvision"],
+        libraries=LIBRARIES,
     )
 
 
@@ -123,16 +127,21 @@ def train(
     data: Data,
     selection: Selection | None = None,
     *,
+    guide: Guide | None = None,
+    steps: int | None = None,
     resume: bool = False,
     save: bool = True,
     selection_file: str | None = None,
 ) -> Result:
-    """Train the plain model on what ``selection`` keeps, or on all; evaluate the last epoch.
+    """Train on what ``selection`` keeps, or on all, and evaluate the last step.
 
     Args:
         cfg: the configuration.
         data: training and test set.
         selection: of ``data.train``; any architecture may have made it.
+        guide: weights the losses and hears of them, by the places of the images trained on; None
+            trains the plain model.
+        steps: of training; None takes ``cfg.SOLVER.EPOCHS`` epochs.
         resume: go on from the checkpoint in ``cfg.OUTPUT_DIR``.
         save: write checkpoints, the model and ``result.json`` to ``cfg.OUTPUT_DIR``.
         selection_file: where the selection was read from; a new run does not set it aside.
@@ -145,19 +154,18 @@ def train(
         selection = images.checked_selection(selection)
         _warn_of_lost_classes(selection)
         images = images.with_keys(selection.kept_keys)
-    trainer = Trainer(cfg, images, label=f"train {len(images)}")
+    trainer = Trainer(cfg, images, guide, f"train {len(images)}", steps)
     with _folder(cfg, trainer, resume, save, [selection_file]):
-        start = time.perf_counter()
         trainer.train(save=save)
-        seconds = time.perf_counter() - start
         if save:
             trainer.save_model()
         result = Result(
             accuracy=trainer.evaluate(data.test),
             evaluated_on=f"{data.test.name} ({len(data.test)} images)",
             images=len(images),
-            epochs=cfg.SOLVER.EPOCHS,
-            seconds=seconds,
+            steps=trainer.total_steps,
+            epochs=trainer.epochs,
+            seconds=trainer.seconds,
             seed=cfg.SEED,
         )
         if save:

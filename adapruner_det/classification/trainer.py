@@ -1,4 +1,4 @@
-"""One training loop: plain, or with a mask over the samples.
+"""One training loop: plain, or with a guide that weights its losses and hears of them.
 
 Shape letters: N samples, B samples of a batch, C classes.
 """
@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from torch.nn import functional
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..core import AdaPruner
 from ..errors import DataError
-from ..samples import fingerprint
+from ..methods.base import Guide
+from ..random_states import random_states, restore_random_states
 from ..settings import config_digest
 from ..stopping import Stopped, StopRequest
-from .augment import channel_statistics, crop_and_flip, cutout, normalise
+from . import signals
+from .augment import channel_statistics, crop_and_flip, cutout
 from .batches import Batches, split_order, steps_per_epoch
-from .checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint, save_tensors
+from .checkpoint import load_checkpoint, save_checkpoint
+from .classifier import Classifier
 from .config import resolve_device
 from .image_set import ImageSet
 from .models import UNREADABLE, build_model, short
@@ -36,51 +39,68 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains ``cfg``'s model on ``images`` for ``cfg.SOLVER.EPOCHS`` epochs.
+    """Trains ``cfg``'s model on ``images`` for ``cfg.SOLVER.EPOCHS`` epochs, or for ``steps``.
 
-    With a pruner, its weights multiply the losses (Eq. 4) and it observes them. A sample is in one
-    batch of an epoch, so the mask may hear of a step's losses one step later, and at the latest
-    before the epoch ends, with the same outcome; so a GPU is never waited for in mid-step.
+    With a guide, its weights multiply the losses (Eq. 4) and it observes them, and the signals that
+    it asks for. A sample is in one batch of an epoch, so a mask may hear of a step's losses one
+    step later, and at the latest before the epoch ends, with the same outcome; so a GPU is never
+    waited for in mid-step.
 
     SIGTERM and SIGINT end it after the step in hand, once that is saved.
 
     Args:
         cfg: the configuration.
-        images: the N training images.
-        pruner: a mask over N samples, or None for plain training.
+        images: the N training images; a guide's ids are their places.
+        guide: AdaPruner, a recorder, ...; None for plain training.
         label: what the progress bar is called.
+        steps: of the whole run, over which the learning rate falls; the last epoch may be cut
+            short. None takes as many as the epochs have.
 
     Raises:
-        DataError: an unknown model, weights that are not there, or a single image.
+        DataError: an unknown model, weights that are not there, a single image, or a guide that
+            asks for a signal that is not among :data:`signals.SIGNALS`.
     """
 
     def __init__(
-        self, cfg: CfgNode, images: ImageSet, pruner: AdaPruner | None = None, label: str = "train"
+        self,
+        cfg: CfgNode,
+        images: ImageSet,
+        guide: Guide | None = None,
+        label: str = "train",
+        steps: int | None = None,
     ) -> None:
         if len(images) < 2:
             raise DataError(
                 f"there is {len(images)} image to train on; batch normalisation needs 2 or more: "
                 "keep more of them"
             )
-        self.cfg, self.pruner = cfg, pruner
+        self._signals = frozenset() if guide is None else guide.signals
+        signals.require_known(self._signals)
+        self.cfg, self.guide = cfg, guide
         self.device = resolve_device(cfg)
         self.num_samples = len(images)
         self.steps_per_epoch = steps_per_epoch(len(images), cfg.SOLVER.BATCH_SIZE)
+        #: Of the whole run.
+        self.total_steps = steps or cfg.SOLVER.EPOCHS * self.steps_per_epoch
         self.step = 0
         self.epoch_loss = 0.0
+        self._seconds = 0.0
+        self._began: float | None = None
         torch.manual_seed(cfg.SEED)
         self._generator = torch.Generator(self.device).manual_seed(cfg.SEED)
-        self._format = torch.channels_last if cfg.SOLVER.CHANNELS_LAST else torch.contiguous_format
         model = build_model(cfg, images.images.shape[1], len(images.class_names))
-        self.model = model.to(self.device, memory_format=self._format)
-        self._forward = torch.compile(self.model) if cfg.SOLVER.COMPILE else self.model
-        self._optimizer = _optimizer(cfg, self.model)
         self._batches = Batches(images, self.device, cfg.DATA.WORKERS)
+        statistics = channel_statistics(self._batches.sample(50_000))
+        self._classifier = Classifier(cfg, model, self.device, *statistics)
+        if self._signals & signals.OF_FEATURES:
+            self._classifier.keep_features()
+        self.model = self._classifier.model
+        self._optimizer = _optimizer(cfg, self.model)
         self._labels = images.labels.to(self.device)
-        self._data = fingerprint(images.keys, images.digests().tolist())
+        self._class_names = list(images.class_names)
+        self._data = images.samples.datasets[images.name]
         self._stop = StopRequest()
-        self._mean, self._std = channel_statistics(self._batches.sample(50_000))
-        self._pending: tuple[Tensor, Tensor, Any] | None = None
+        self._pending: tuple[Tensor, dict[str, Tensor], Any] | None = None
         self._bar = tqdm(
             total=self.total_steps,
             desc=label,
@@ -91,9 +111,16 @@ class Trainer:
         )
 
     @property
-    def total_steps(self) -> int:
+    def epochs(self) -> float:
         """Of the whole run."""
-        return self.cfg.SOLVER.EPOCHS * self.steps_per_epoch
+        whole, rest = divmod(self.total_steps, self.steps_per_epoch)
+        return self.total_steps / self.steps_per_epoch if rest else whole
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far; those before a resumed run was stopped are among them."""
+        now = 0.0 if self._began is None else time.perf_counter() - self._began
+        return self._seconds + now
 
     def train(self, *, save: bool = True) -> None:
         """Run to the last epoch, from wherever this stands.
@@ -108,6 +135,7 @@ class Trainer:
         """
         self._bar.update(self.step - self._bar.n)
         with self._stop.listening(), logging_redirect_tqdm(), contextlib.closing(self._bar):
+            self._began = time.perf_counter()
             try:
                 while self.step < self.total_steps:
                     self._train_epoch(save)
@@ -115,10 +143,20 @@ class Trainer:
                 if str(error).startswith("DataLoader worker"):
                     raise self._without_worker(error) from error
                 raise
+            finally:
+                self._seconds, self._began = self.seconds, None
 
     def save_model(self) -> None:
-        """Write the model's weights to ``cfg.OUTPUT_DIR``."""
-        save_tensors(self.model.state_dict(), Path(self.cfg.OUTPUT_DIR) / MODEL_FILE)
+        """Write the model, and what it expects of an image, to ``cfg.OUTPUT_DIR``."""
+        self._classifier.save(self.cfg.OUTPUT_DIR, self._class_names)
+
+    def evaluate(self, images: ImageSet) -> float:
+        """Accuracy on ``images`` in percent, with the model as it is.
+
+        Raises:
+            DataError: an image that does not decode, named.
+        """
+        return self._classifier.accuracy(images)
 
     def _train_epoch(self, save: bool) -> None:
         """The rest of the current epoch."""
@@ -128,20 +166,21 @@ class Trainer:
         period = self.cfg.SOLVER.CHECKPOINT_PERIOD
         self.model.train()
         loss_sum = torch.tensor(self.epoch_loss, device=self.device)
-        batches = split_order(order, self.cfg.SOLVER.BATCH_SIZE)[done:]
+        batches = split_order(order, self.cfg.SOLVER.BATCH_SIZE)
+        batches = batches[: self.total_steps - epoch * self.steps_per_epoch]
         # Closed at once, so that no worker outlives the loop.
-        with contextlib.closing(self._batches.read(batches)) as read:
+        with contextlib.closing(self._batches.read(batches[done:])) as read:
             for ids, images in read:
                 loss_sum += self._train_step(ids, images)
                 self.step += 1
                 self._bar.update()
-                in_epoch = self.step % self.steps_per_epoch != 0
+                in_epoch = self.step < epoch * self.steps_per_epoch + len(batches)
                 due = period and self.step % period == 0
                 if in_epoch and (due or self._stop.signum):
                     self.epoch_loss = float(loss_sum)
                     self._require_finite(epoch, self.epoch_loss)
                     self._save_or_stop(save)
-        self._end_epoch(epoch, float(loss_sum) / self.num_samples)
+        self._end_epoch(epoch, float(loss_sum) / sum(map(len, batches)))
         self.epoch_loss = 0.0
         self._save_or_stop(save)
 
@@ -176,39 +215,35 @@ class Trainer:
         )
 
     def _train_step(self, ids: Tensor, images: Tensor) -> Tensor:
-        """One step of the model, and the mask's one for the step before. The sum of the losses."""
+        """One step of the model, and the guide's one for the step before. The sum of the losses."""
         for group in self._optimizer.param_groups:
             group["lr"] = cosine(self.step, self.total_steps, self.cfg.SOLVER.LR)
-        losses = functional.cross_entropy(
-            self._logits(self._augmented(images)).float(),
-            self._labels[ids.to(self.device)],
-            reduction="none",
-        )
+        labels = self._labels[ids.to(self.device)]
+        logits = self._classifier.logits(self._augmented(images)).float()
+        losses = functional.cross_entropy(logits, labels, reduction="none")
         objective = losses
-        if self.pruner is not None:
-            objective = self.pruner.weights(ids).to(self.device, non_blocking=True) * losses
+        if self.guide is not None:
+            objective = self.guide.weights(ids).to(self.device, non_blocking=True) * losses
         objective.mean().backward()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         losses = losses.detach()
-        if self.pruner is not None:
+        if self.guide is not None:
             self._observe_pending()
-            self._pending = (ids, *_to_host(losses))
+            features = self._classifier.features
+            measured = signals.measured(self._signals, logits, labels, features)
+            self._pending = (ids, *_to_host({"loss": losses, **measured}))
         return losses.sum()
 
     def _end_epoch(self, epoch: int, mean_loss: float) -> None:
         self._require_finite(epoch, mean_loss)
-        shown = {"epoch": epoch + 1, "loss": f"{mean_loss:.3f}"}
-        mask = ""
-        if self.pruner is not None:
+        shown = {"epoch": f"{epoch + 1}", "loss": f"{mean_loss:.3f}"}
+        said = ""
+        if self.guide is not None:
             self._observe_pending()
-            status = self.pruner.end_epoch()
-            shown["ratio"] = f"{status.ratio:.3f}"
-            mask = (
-                f", soft ratio {status.ratio:.4f} of {self.pruner.keep_ratio:.4f}, "
-                f"α {status.alpha:.2f}, {100 * status.binary_share:.1f}% binary"
-            )
-        logger.info("Epoch %d: loss %.4f%s", epoch + 1, mean_loss, mask)
+            shown |= {name: f"{value:.3g}" for name, value in self.guide.scalars().items()}
+            said = f"; {self.guide.end_epoch()}"
+        logger.info("Epoch %d: loss %.4f%s", epoch + 1, mean_loss, said)
         self._bar.set_postfix(shown, refresh=False)
 
     def _require_finite(self, epoch: int, loss: float) -> None:
@@ -219,52 +254,19 @@ class Trainer:
             )
 
     def _observe_pending(self) -> None:
-        """Hand the mask the losses that are still on their way to it."""
-        if self._pending is None:
+        """Hand the guide the losses and signals that are still on their way to it."""
+        if self.guide is None or self._pending is None:
             return
-        ids, losses, arrived = self._pending
+        ids, columns, arrived = self._pending
         self._pending = None
         if arrived is not None:
             arrived.synchronize()
-        self.pruner.observe(ids, losses)
+        self.guide.observe(ids, columns.pop("loss"), **columns)
 
     def _augmented(self, images: Tensor) -> Tensor:
         node = self.cfg.AUGMENT
         images = crop_and_flip(images, node.CROP, node.FLIP, self._generator)
-        return cutout(self._normalised(images), node.CUTOUT, self._generator)
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return normalise(images, self._mean, self._std).contiguous(memory_format=self._format)
-
-    def _logits(self, images: Tensor) -> Tensor:
-        with self._autocast():
-            try:
-                return self._forward(images)
-            except Exception as error:
-                if not (self.cfg.SOLVER.COMPILE and type(error).__module__.startswith("torch._")):
-                    raise
-                raise DataError(
-                    f"the model cannot be compiled: {short(error)}; set SOLVER.COMPILE False"
-                ) from error
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.SOLVER.AMP)
-
-    @torch.no_grad()
-    def evaluate(self, images: ImageSet) -> float:
-        """Accuracy on ``images`` in percent, with the model as it is.
-
-        Raises:
-            DataError: an image that does not decode, named.
-        """
-        self.model.eval()
-        batches = Batches(images, self.device, self.cfg.DATA.WORKERS)
-        labels = images.labels.to(self.device)
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
-        for ids, pixels in batches.read(list(torch.arange(len(images)).split(500))):
-            predicted = self._logits(self._normalised(pixels)).argmax(1)
-            right += (predicted == labels[ids.to(self.device)]).sum()
-        return 100.0 * int(right) / len(images)
+        return cutout(self._classifier.normalised(images), node.CUTOUT, self._generator)
 
     def save_checkpoint(self) -> None:
         """Write everything that changes while training; the file is whole or not there."""
@@ -274,13 +276,13 @@ class Trainer:
             "data": self._data,
             "threads": torch.get_num_threads(),
             "step": self.step,
+            "total_steps": self.total_steps,
+            "seconds": self.seconds,
             "epoch_loss": self.epoch_loss,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "pruner": None if self.pruner is None else self.pruner.state_dict(),
-            "generator": self._generator.get_state(),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "guide": None if self.guide is None else self.guide.state_dict(),
+            "random_states": random_states(augmentation=self._generator),
         }
         save_checkpoint(state, self.cfg.OUTPUT_DIR)
 
@@ -312,8 +314,9 @@ class Trainer:
         return True
 
     def _take_over(self, path: Path, state: dict[str, Any]) -> None:
-        mine = (config_digest(self.cfg), self._data, self.pruner is None)
-        if mine != (state["config"], state["data"], state["pruner"] is None):
+        mine = (config_digest(self.cfg), self._data, self.total_steps, self.guide is None)
+        other = (state["config"], state["data"], state["total_steps"], state["guide"] is None)
+        if mine != other:
             raise DataError(
                 f"{path} is of a run with another configuration or other data; resume with what "
                 "it was started with, or set another OUTPUT_DIR"
@@ -327,14 +330,12 @@ class Trainer:
                 state["threads"],
             )
         self.step, self.epoch_loss = int(state["step"]), float(state["epoch_loss"])
+        self._seconds = float(state["seconds"])
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        if self.pruner is not None:
-            self.pruner.load_state_dict(state["pruner"])
-        self._generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if self.guide is not None:
+            self.guide.load_state_dict(state["guide"])
+        restore_random_states(state["random_states"], augmentation=self._generator)
 
 
 def cosine(step: int, total: int, peak: float) -> float:
@@ -349,12 +350,14 @@ def _optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
     )
 
 
-def _to_host(losses: Tensor) -> tuple[Tensor, Any]:
-    """A copy on the CPU that may still be on its way, and the event of its arrival or None."""
-    if losses.device.type != "cuda":
-        return losses, None
-    host = torch.empty(losses.shape, dtype=losses.dtype, pin_memory=True)
-    host.copy_(losses, non_blocking=True)
+def _to_host(columns: dict[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
+    """Copies on the CPU that may still be on their way, and the event of their arrival or None."""
+    if all(column.device.type != "cuda" for column in columns.values()):
+        return columns, None
+    hosts = {}
+    for name, column in columns.items():
+        host = torch.empty(column.shape, dtype=column.dtype, pin_memory=True)
+        hosts[name] = host.copy_(column, non_blocking=True)
     arrived = torch.cuda.Event()
     arrived.record()
-    return host, arrived
+    return hosts, arrived

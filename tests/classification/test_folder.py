@@ -43,9 +43,9 @@ def test_a_sample_is_known_by_its_file_s_bytes_however_it_is_read(tmp_path):
     for options in ({}, {"memory_mb": 0}):
         other, _ = load_folder(tmp_path / "two", 7, **options)
         assert other.keys == train.keys
-        assert np.array_equal(other.digests(), train.digests())
+        assert np.array_equal(other.samples.digests, train.samples.digests)
     part = other.subset(torch.tensor([3, 5]))
-    assert np.array_equal(part.digests(), train.digests()[[3, 5]])
+    assert np.array_equal(part.samples.digests, train.samples.digests[[3, 5]])
     changed = tmp_path / "two" / "train" / "light" / "001.png"
     size = changed.stat().st_size
     pixels = np.array(Image.open(changed))
@@ -55,7 +55,7 @@ def test_a_sample_is_known_by_its_file_s_bytes_however_it_is_read(tmp_path):
         if changed.stat().st_size == size:
             break
     other, _ = load_folder(tmp_path / "two", 7, memory_mb=0)
-    differs = np.flatnonzero(other.digests() != train.digests())
+    differs = np.flatnonzero(other.samples.digests != train.samples.digests)
     assert [other.keys[i] for i in differs] == ["folder_train/light\\001.png"]
 
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from adapruner_det.classification.folder import load_folder
 from adapruner_det.classification.image_set import draw, from_arrays, split_off, with_wrong_labels
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
 from adapruner_det.selection import Selection
-from tests.classification.tiny import CLASSES, tiny_set
+from tests.classification.tiny import CLASSES, tiny_pixels, tiny_set, write_folder
 
 
 def test_keys_are_sorted_and_a_subset_keeps_image_label_and_key_together():
@@ -47,21 +48,62 @@ def test_an_empty_set_and_unequal_numbers_are_refused():
         replace(images, labels=images.labels[1:]).checked()
 
 
-def test_digests_tell_a_changed_pixel_and_a_changed_label():
+def changed(images, pixel=None, label=None):
+    """A set like ``images`` with another pixel in one image, another label of one, or both."""
+    pixels, labels = images.images.clone(), images.labels.clone()
+    if pixel is not None:
+        pixels[pixel, 0, 0, 0] ^= 1
+    if label is not None:
+        labels[label] = (labels[label] + 1) % 3
+    return replace(images, images=pixels, labels=labels)
+
+
+def test_the_samples_are_what_the_set_is():
     images = tiny_set()
-    before = images.digests()
-    images.images[4, 0, 0, 0] ^= 1
-    images.labels[9] = (images.labels[9] + 1) % 3
-    assert np.flatnonzero(before != images.digests()).tolist() == [4, 9]
+    samples = images.samples
+    assert samples.keys == images.keys and len(samples) == 36
+    assert list(samples.datasets) == ["tiny_train"]
+    assert samples.classes == [[label] for label in images.labels.tolist()]
+    assert list(samples.class_names) == CLASSES and samples.sizes.tolist() == [1] * 36
+    assert (samples.digest_of, samples.excluded) == ("", {})
+    assert images.samples is samples  # digests are made once
+    left_out = {"tiny_train/x": "is broken"}
+    of_files = replace(images, contents=["0"] * 36, excluded=left_out).samples
+    assert (of_files.digest_of, of_files.excluded) == ("bytes", left_out)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_of_the_samples_is_rgb(tmp_path, channels):
+    pixels, labels = tiny_pixels(5)
+    images = from_arrays("x", pixels[..., :channels], labels, CLASSES)
+    for i in (0, 3):
+        expected = np.repeat(pixels[i, ..., :1], 3, 2) if channels == 1 else pixels[i]
+        assert np.array_equal(images.samples.image(i), expected)
+        assert images.samples.image(i).dtype == np.uint8
+
+
+def test_an_image_of_the_samples_is_read_from_its_file(tmp_path):
+    write_folder(tmp_path)
+    unread, _ = load_folder(tmp_path, 10, memory_mb=0)
+    read, _ = load_folder(tmp_path, 10)
+    assert not unread.in_memory and read.in_memory
+    found = unread.samples.image(7)
+    assert np.array_equal(found, read.images[7].permute(1, 2, 0).numpy())
+    assert np.array_equal(found, read.samples.image(7)) and found.shape == (10, 10, 3)
+
+
+def test_digests_tell_a_changed_pixel_and_a_changed_label():
+    before, after = tiny_set().samples, changed(tiny_set(), pixel=4, label=9).samples
+    assert np.flatnonzero(before.digests != after.digests).tolist() == [4, 9]
+    assert before.fingerprint != after.fingerprint
 
 
 def test_exactly_the_kept_samples_remain_and_other_data_are_refused():
     images = tiny_set()
     selection = random_selection(images.samples, 0.5, seed=1)
     assert set(images.kept(selection).keys) == selection.kept_keys
-    images.labels[2] = (images.labels[2] + 1) % 3
     with pytest.raises(DataError, match=r"1 of 36 samples differ, first tiny_train/000002"):
-        images.kept(selection)
+        changed(images, label=2).kept(selection)
 
 
 def old_selection(images, name, ids, digests=None):
@@ -108,12 +150,11 @@ def test_a_selection_by_the_files_bytes_is_not_known_by_names_alone(caplog):
 
 def test_the_name_of_a_packed_folder_does_not_matter_and_its_pixels_do():
     images = tiny_set(name="packed_train")
-    digests = images.digests()
-    selection = old_selection(images, "cifar10_train", [f"{i:06d}" for i in range(36)], digests)
+    digests, ids = images.samples.digests, [f"{i:06d}" for i in range(36)]
+    selection = old_selection(images, "cifar10_train", ids, digests)
     assert len(images.kept(selection)) == 24
-    images.images[3, 0, 0, 0] ^= 1
     with pytest.raises(DataError, match="1 of 36 samples differ, first packed_train/000003"):
-        images.kept(selection)
+        changed(images, pixel=3).kept(selection)
     with pytest.raises(DataError, match="first cifar10_train/000000"):
         tiny_set().kept(selection)  # whose name is its own
 

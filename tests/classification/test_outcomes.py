@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def selection_of(images, kept, keep_ratio=0.5, **columns):
-    digests = images.digests()
-    own = {"key": np.array(images.keys), "digest": digests, "kept": np.array(kept, dtype=bool)}
-    return Selection("by hand", keep_ratio, 0, images.fingerprints(digests), {**own, **columns})
+    digests = images.samples.digests
+    kept = np.array(kept, dtype=bool)
+    own = {"key": np.array(images.keys), "digest": digests, "kept": kept, "score": ~kept * 1.0}
+    return Selection("by hand", keep_ratio, 0, images.samples.datasets, {**own, **columns})
 
 
 # --- which images are trained and evaluated on ----------------------------------------------------

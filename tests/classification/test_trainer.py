@@ -1,20 +1,25 @@
+import copy
 import math
 import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from adapruner_det.classification import trainer as module
 from adapruner_det.classification.augment import channel_statistics
 from adapruner_det.classification.folder import load_folder
 from adapruner_det.classification.models import build_model
 from adapruner_det.classification.run import build_pruner
+from adapruner_det.classification.signals import SIGNALS
 from adapruner_det.classification.trainer import Trainer, cosine
 from adapruner_det.errors import DataError
+from adapruner_det.methods.recorder import Recorder
 from adapruner_det.stopping import Stopped
 from tests.classification.tiny import same_state, tiny_config, tiny_set, write_folder
 
@@ -70,6 +75,231 @@ def test_pruning_is_the_core_s_own_loop_to_the_bit():
     assert pruner.mask.column("times_seen").tolist() == [4] * 36
 
 
+def stop_after(trainer, step):
+    """Train until that step is saved, as a run that is killed then."""
+
+    class Killed(Exception):
+        pass
+
+    def save():
+        Trainer.save_checkpoint(trainer)
+        if trainer.step == step:
+            raise Killed
+
+    trainer.save_checkpoint = save
+    with pytest.raises(Killed):
+        trainer.train()
+
+
+class Listener:
+    """A guide that writes down what it is told, and weights losses as it is told to."""
+
+    def __init__(self, signals=(), weight=None):
+        self.signals, self.weight = frozenset(signals), weight
+        self.heard, self.ended, self.calls = [], 0, []
+
+    def weights(self, ids):
+        self.calls.append(("weights", ids.tolist()))
+        return torch.ones(len(ids)) if self.weight is None else self.weight[ids]
+
+    def observe(self, ids, losses, **signals):
+        self.calls.append(("observe", ids.tolist()))
+        self.heard.append((ids.clone(), losses.clone(), {k: v.clone() for k, v in signals.items()}))
+
+    def end_epoch(self):
+        self.ended += 1
+        return f"heard {len(self.heard)} batches"
+
+    def scalars(self):
+        return {"heard": float(len(self.heard))}
+
+    def state_dict(self):
+        return {"ended": self.ended}
+
+    def load_state_dict(self, state):
+        self.ended = state["ended"]
+
+
+def told_by_hand(model, x, labels):
+    """Loss and signals of a batch, from a copy of the model as it stood before the step."""
+    z = model.train()(x)
+    losses = functional.cross_entropy(z, labels, reduction="none")
+    head = [model.fc.weight, model.fc.bias]
+    gradients = [torch.autograd.grad(loss, head, retain_graph=True) for loss in losses]
+    p = z.detach().softmax(1)
+    truth = functional.one_hot(labels, 3)
+    return {
+        "loss": losses.detach(),
+        "probability": p[truth.bool()],
+        "margin": (z - z.masked_fill(truth.bool(), -1e9).amax(1, True)).detach()[truth.bool()],
+        "correct": (p.argmax(1) == labels).float(),
+        "error_norm": ((p - truth) ** 2).sum(1).sqrt(),
+        "gradient_norm": torch.stack([(w.square().sum() + b.square().sum()).sqrt()
+                                      for w, b in gradients]),
+        "probabilities": p,
+    }  # fmt: skip
+
+
+def test_a_guide_hears_what_its_own_step_s_logits_say(monkeypatch):
+    images, guide, expected = tiny_set(), Listener(SIGNALS), []
+    trainer = Trainer(tiny_config(AUGMENT__CUTOUT=3, SOLVER__EPOCHS=2), images, guide)
+    own = trainer._train_step
+    augmented = trainer._augmented
+
+    def train_step(ids, pixels):
+        before = copy.deepcopy(trainer.model)
+        seen = []
+        monkeypatch.setattr(trainer, "_augmented", lambda x: seen.append(augmented(x)) or seen[0])
+        total = own(ids, pixels)
+        expected.append((ids, told_by_hand(before, seen[0], images.labels[ids])))
+        return total
+
+    monkeypatch.setattr(trainer, "_train_step", train_step)
+    trainer.train(save=False)
+    assert len(guide.heard) == len(expected) == 2 * 5 and guide.ended == 2
+    for (ids, losses, told), (own_ids, by_hand) in zip(guide.heard, expected, strict=True):
+        assert torch.equal(ids, own_ids) and told.keys() == SIGNALS.keys()
+        for name, value in {"loss": losses, **told}.items():
+            torch.testing.assert_close(value, by_hand[name], msg=name)
+            assert not value.requires_grad
+
+
+@pytest.mark.parametrize("signals", [(), ("margin",), ("gradient_norm", "probabilities")])
+def test_a_guide_of_ones_changes_nothing_and_hears_what_it_asked_for(signals):
+    cfg = tiny_config(SOLVER__EPOCHS=3, AUGMENT__CUTOUT=3)
+    plain, guide = Trainer(cfg, tiny_set()), Listener(signals)
+    guided = Trainer(cfg, tiny_set(), guide)
+    plain.train(save=False)
+    guided.train(save=False)
+    assert same_state(plain.model.state_dict(), guided.model.state_dict())
+    assert all(told.keys() == set(signals) for *_, told in guide.heard)
+    heard = sorted(i for ids, *_ in guide.heard for i in ids.tolist())
+    assert heard == sorted([*range(36)] * 3)
+
+
+def test_a_guide_s_weights_multiply_the_losses():
+    """Images of weight 0 leave no trace: whatever their labels, the model is the same."""
+    weight = (torch.arange(36) >= 6).float()
+    images, wrong = tiny_set(), tiny_set()
+    wrong.labels[:6] = (wrong.labels[:6] + 1) % 3
+    models = []
+    for given, own in ((images, weight), (wrong, weight), (wrong, None)):
+        trainer = Trainer(tiny_config(SOLVER__EPOCHS=2), given, Listener(weight=own))
+        trainer.train(save=False)
+        models.append(trainer.model.state_dict())
+    assert same_state(models[0], models[1]) and not same_state(models[0], models[2])
+
+
+def test_a_guide_hears_of_a_step_before_the_one_after_the_next_and_before_the_epoch_ends():
+    guide = Listener()
+    trainer = Trainer(tiny_config(SOLVER__EPOCHS=2), tiny_set(), guide)
+    ended = guide.end_epoch
+
+    def end_epoch():
+        assert len(guide.heard) % 5 == 0
+        return ended()
+
+    guide.end_epoch = end_epoch
+    trainer.train(save=False)
+    assert guide.ended == 2
+    waiting = 0
+    for name, _ in guide.calls:
+        waiting += 1 if name == "weights" else -1
+        assert 0 <= waiting <= 2
+    assert waiting == 0
+
+
+def test_a_guide_that_asks_for_what_there_is_not_is_refused_before_anything_is_made(tmp_path):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "out"))
+    with pytest.raises(DataError, match=r"iou, scale is asked for.*it gives correct, error_norm"):
+        Trainer(cfg, tiny_set(), Listener(["margin", "scale", "iou"]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_log_and_the_bar_say_what_the_guide_says(caplog):
+    trainer = Trainer(tiny_config(SOLVER__EPOCHS=1), tiny_set(), Listener())
+    with caplog.at_level("INFO"):
+        trainer.train(save=False)
+    assert [text for text in caplog.messages if text.endswith("; heard 5 batches")]
+    trainer._bar = SimpleNamespace(set_postfix=lambda shown, refresh: bar.update(shown))
+    bar = {}
+    trainer._end_epoch(2, 0.25)
+    assert bar == {"epoch": "3", "loss": "0.250", "heard": "5"}
+
+
+@pytest.mark.parametrize("steps", [7, 10, 13])  # in mid-epoch, at the end of one, in the third
+def test_a_run_of_so_many_steps_ends_with_them_and_its_rate_falls_over_them(steps, monkeypatch):
+    cfg, rates, guide = tiny_config(SOLVER__EPOCHS=2), [], Listener()
+    trainer = Trainer(cfg, tiny_set(), guide, steps=steps)
+    own = trainer._train_step
+    monkeypatch.setattr(
+        trainer,
+        "_train_step",
+        lambda *a: (own(*a), rates.append(trainer._optimizer.param_groups[0]["lr"]))[0],
+    )
+    trainer.train(save=False)
+    assert trainer.step == trainer.total_steps == steps == len(guide.heard)
+    assert rates == [cosine(step, steps, cfg.SOLVER.LR) for step in range(steps)]
+    assert trainer.epochs == steps / 5 and guide.ended == math.ceil(steps / 5)
+
+
+def test_the_mean_loss_of_an_epoch_that_is_cut_short_is_that_of_its_images(monkeypatch):
+    guide, means = Listener(), []
+    trainer = Trainer(tiny_config(), tiny_set(), guide, steps=7)
+    own = trainer._end_epoch
+    monkeypatch.setattr(trainer, "_end_epoch", lambda e, mean: (means.append(mean), own(e, mean)))
+    trainer.train(save=False)
+    losses = [torch.cat([x for _, x, _ in guide.heard[k : k + 5]]).mean() for k in (0, 5)]
+    assert means == pytest.approx([float(x) for x in losses], rel=1e-5)
+
+
+def test_a_run_of_so_many_steps_is_gone_on_with_bit_for_bit_and_not_as_another(tmp_path):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__CHECKPOINT_PERIOD=6)
+    whole, stopped, resumed = (Trainer(cfg, tiny_set(), Recorder(36), steps=8) for _ in range(3))
+    whole.train(save=False)
+    stop_after(stopped, 6)
+    assert resumed.resume() and resumed.step == 6
+    resumed.train()
+    assert same_state(whole.model.state_dict(), resumed.model.state_dict())
+    np.testing.assert_array_equal(whole.guide.signal("loss"), resumed.guide.signal("loss"))
+    for steps in (None, 9):
+        with pytest.raises(DataError, match="another configuration or other data"):
+            Trainer(cfg, tiny_set(), Recorder(36), steps=steps).resume()
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_record_goes_on_where_it_stood(tmp_path, step):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__CHECKPOINT_PERIOD=3, SOLVER__EPOCHS=2)
+    names = ("margin", "probabilities")
+    whole, stopped, resumed = (Trainer(cfg, tiny_set(), Recorder(36, names)) for _ in range(3))
+    whole.train(save=False)
+    stop_after(stopped, step)
+    assert resumed.resume()
+    resumed.train()
+    for name in ("loss", *names):
+        found = resumed.guide.signal(name)
+        assert np.array_equal(found, whole.guide.signal(name)) and not np.isnan(found).any()
+        assert found.shape == ((2, 36, 3) if name == "probabilities" else (2, 36))
+    for other in (None, Recorder(36), build_pruner(cfg, tiny_set())):
+        with pytest.raises(DataError, match="another configuration|no checkpoint of this run"):
+            Trainer(cfg, tiny_set(), other).resume()
+
+
+def test_the_seconds_of_a_run_are_those_before_it_was_stopped_too(tmp_path, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=2)
+    stopped, resumed = Trainer(cfg, tiny_set()), Trainer(cfg, tiny_set())
+    assert stopped.seconds == 0
+    stop_after(stopped, 5)
+    before = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["seconds"]
+    assert 0 < before
+    resumed.resume()
+    assert resumed.seconds == before
+    resumed.train()
+    assert resumed.seconds == resumed.seconds > before  # each look would add one while it trains
+
+
 def test_a_mask_that_stands_still_changes_nothing():
     cfg = tiny_config(SOLVER__EPOCHS=3, AUGMENT__CUTOUT=3)
     plain = Trainer(cfg, tiny_set())
@@ -83,11 +313,11 @@ def test_a_mask_that_stands_still_changes_nothing():
 
 @pytest.mark.parametrize("in_files", [False, True])
 @pytest.mark.parametrize("pruning", [False, True])
-@pytest.mark.parametrize("stop_after", [3, 5, 7])  # in mid-epoch, at an epoch's end, in the next
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, stop_after, in_files):
+@pytest.mark.parametrize("step", [3, 5, 7])  # in mid-epoch, at an epoch's end, in the next
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, step, in_files):
     cfg = tiny_config(
         OUTPUT_DIR=str(tmp_path / "out"),
-        SOLVER__CHECKPOINT_PERIOD=stop_after,
+        SOLVER__CHECKPOINT_PERIOD=step,
         AUGMENT__CUTOUT=3,
         SOLVER__EPOCHS=3,
     )
@@ -98,26 +328,16 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, stop_afte
     def make():
         return Trainer(cfg, images, build_pruner(cfg, tiny_set()) if pruning else None)
 
-    class Killed(Exception):
-        pass
-
-    def stop():
-        Trainer.save_checkpoint(stopped)
-        if stopped.step == stop_after:
-            raise Killed
-
     whole, stopped, resumed = make(), make(), make()
     whole.train(save=False)
-    stopped.save_checkpoint = stop
-    with pytest.raises(Killed):
-        stopped.train()
+    stop_after(stopped, step)
     torch.manual_seed(99)  # another process has another random state
     resumed.resume()
-    assert resumed.step == stop_after
+    assert resumed.step == step
     resumed.train()
     assert same_state(whole.model.state_dict(), resumed.model.state_dict())
     if pruning:
-        assert same_state(whole.pruner.state_dict(), resumed.pruner.state_dict())
+        assert same_state(whole.guide.state_dict(), resumed.guide.state_dict())
 
 
 def signal_at(monkeypatch, step, signum):
@@ -161,7 +381,7 @@ def test_a_signal_ends_the_run_after_its_step_and_it_goes_on_bit_for_bit(
     assert resumed.resume() and resumed.step == step
     resumed.train()
     assert same_state(whole.model.state_dict(), resumed.model.state_dict())
-    assert same_state(whole.pruner.state_dict(), resumed.pruner.state_dict())
+    assert same_state(whole.guide.state_dict(), resumed.guide.state_dict())
 
 
 def test_a_run_that_saves_nothing_says_so_when_it_is_stopped(monkeypatch, caplog, tmp_path):

@@ -1,0 +1,113 @@
+"""Classification as a grid sees it: one configuration, its data, and trainings of its model.
+
+Shape letters: N samples, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fvcore.common.config import CfgNode
+
+from ..experiment.task import Budget, Run
+from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
+from ..selection import Selection
+from ..settings import config_digest
+from .batches import steps_per_epoch
+from .classifier import load_classifier
+from .config import load_config
+from .data import Data, load_data
+from .run import LIBRARIES, train
+from .signals import SIGNALS
+
+
+class ClassificationTask:
+    """A :class:`~adapruner_det.experiment.task.Task`; the data are read once.
+
+    Args:
+        cfg: the configuration; SEED, ADAPRUNER.KEEP_RATIO and OUTPUT_DIR have no effect.
+        data: what it names.
+    """
+
+    name = "classification"
+    metric = "accuracy"
+    libraries = LIBRARIES
+    signals = frozenset(SIGNALS)
+    offers = frozenset((FEATURES, PREDICTIONS, THUMBNAILS))
+
+    def __init__(self, cfg: CfgNode, data: Data) -> None:
+        cfg = cfg.clone()
+        cfg.SEED, cfg.ADAPRUNER.KEEP_RATIO, cfg.OUTPUT_DIR = 0, 1.0, ""
+        self._cfg, self._data = cfg, data
+        self.samples = data.train.samples
+        self.options: Mapping[str, Any] = cfg.ADAPRUNER
+        self.epochs: int = cfg.SOLVER.EPOCHS
+        self.config_digest = config_digest(cfg)
+        parts = (self.config_digest, self.samples.fingerprint, data.test.samples.fingerprint)
+        self.identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        self.title = f"{data.train.name} ({len(data.train)} images), {cfg.MODEL.NAME}"
+
+    def train(
+        self,
+        seed: int,
+        folder: Path,
+        *,
+        kept: Selection | None = None,
+        guide: Guide | None = None,
+        budget: Budget = "epochs",
+        resume: bool = True,
+    ) -> Run:
+        """See :class:`~adapruner_det.experiment.task.Task`.
+
+        With the budget ``steps``, the learning rate falls over the steps that all samples have.
+        """
+        cfg = self._cfg.clone()
+        cfg.SEED, cfg.OUTPUT_DIR = seed, str(folder)
+        steps = None
+        if budget == "steps":
+            steps = self.epochs * steps_per_epoch(len(self.samples), cfg.SOLVER.BATCH_SIZE)
+        result = train(cfg, self._data, kept, guide=guide, steps=steps, resume=resume)
+        return Run(
+            metric=self.metric,
+            value=result.accuracy,
+            images=result.images,
+            steps=result.steps,
+            epochs=result.epochs,
+            seconds=result.seconds,
+            seed=result.seed,
+        )
+
+    def features(self, folder: Path) -> np.ndarray:
+        """(N, D) float32: the input of the last layer of the model in ``folder``, in evaluation
+        mode and without augmentation.
+
+        Raises:
+            DataError: a folder without a finished model of this task.
+        """
+        return load_classifier(self._cfg, folder).all_features(self._data.train)
+
+    def predictions(self, folder: Path) -> np.ndarray:
+        """(N, C) float32: the probabilities that the model in ``folder`` gives, likewise.
+
+        Raises:
+            DataError: a folder without a finished model of this task.
+        """
+        return load_classifier(self._cfg, folder).predictions(self._data.train)
+
+
+def make_task(config_file: str = "", overrides: Sequence[str] = ()) -> ClassificationTask:
+    """The task that a configuration makes.
+
+    Args:
+        config_file: a yaml; empty takes the defaults.
+        overrides: KEY VALUE pairs.
+
+    Raises:
+        DataError: a configuration or data that cannot be used.
+    """
+    cfg = load_config(config_file, overrides)
+    return ClassificationTask(cfg, load_data(cfg))

@@ -41,7 +41,7 @@ from torch import nn
 from adapruner_det import AdaPruner, add_adapruner_config
 from adapruner_det.core import Schedule
 from adapruner_det.detection.per_image.serial import serial_losses
-from adapruner_det.detection.training.weighting import PrunedDetector
+from adapruner_det.detection.training.weighting import LossWeighting
 
 RESULTS = Path(__file__).parent / "results" / "overhead.md"
 NUM_SAMPLES = 16551  # of VOC 2007 + 2012 trainval
@@ -121,10 +121,10 @@ def batches(size: int, side: int) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def pruned(detector: nn.Module) -> PrunedDetector:
+def pruned(detector: nn.Module) -> LossWeighting:
     """The detector with a mask in its pruning phase."""
-    model = PrunedDetector(detector).train()
-    model.pruner = AdaPruner(NUM_SAMPLES, 0.9, Schedule(0, 10))
+    model = LossWeighting(detector).train()
+    model.guide = AdaPruner(NUM_SAMPLES, 0.9, Schedule(0, 10))
     return model
 
 
@@ -143,8 +143,8 @@ def stepper(
             sum(losses.values()).backward()
             {name: value.item() for name, value in losses.items()}
             optimizer.step()
-        if isinstance(model, PrunedDetector):
-            model.pruner.observe(model.observed.ids, model.observed.losses)
+        if isinstance(model, LossWeighting):
+            model.guide.observe(model.observed.ids, model.observed.losses)
 
     return step
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from adapruner_det.detection.per_image import SERIAL
 from adapruner_det.detection.training.trainer import PruningTrainer
-from adapruner_det.detection.training.weighting import PrunedDetector
+from adapruner_det.detection.training.weighting import LossWeighting
 from tests.detection.toy import DETECTORS, toy_cfg
 from tests.detection.training.test_weighting import (
     assert_same,
@@ -177,7 +177,7 @@ def test_an_unknown_head_leads_to_the_serial_path_by_name(caplog):
     model = centre_net()
     model.extra = Head()
     with caplog.at_level(logging.WARNING):
-        assert PrunedDetector(model).source.way == SERIAL
+        assert LossWeighting(model).source.way == SERIAL
     assert "losses of extra (Head) are those of the whole batch" in warnings_of(caplog)[0]
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from ...errors import DataError, one_line
 from ...files import is_whole_zip, write_whole
-from .weighting import PrunedDetector
+from .weighting import LossWeighting
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class WholeCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
-        if isinstance(self.model, PrunedDetector):
+        if isinstance(self.model, LossWeighting):
             self.model = self.model.detector
         self._trust_pickle = trust_pickle
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from detectron2.engine import HookBase
 
 from ...core import AdaPruner, Status
+from ...random_states import random_states, restore_random_states
 from ..data.loader import PruningLoader
 from .forward_state import dense_detectors, loss_normalizers, set_loss_normalizers
-from .weighting import PrunedDetector
+from .weighting import LossWeighting
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class PruningHook(HookBase):
     def __init__(
         self,
         pruner: AdaPruner,
-        model: PrunedDetector,
+        model: LossWeighting,
         loader: PruningLoader,
         save_periods: Sequence[int] = (),
         on_last_step: Callable[[], None] = lambda: None,
@@ -149,30 +148,3 @@ class PruningHook(HookBase):
             status.multiplier,
             100 * status.binary_share,
         )
-
-
-def random_states() -> dict[str, Any]:
-    """The states of all generators that training may draw from: tensors and plain Python."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_states(states: dict[str, Any]) -> None:
-    """Set what :func:`random_states` gave."""
-    random.setstate(_as_tuple(states["python"]))
-    name, keys, position, has_gauss, gauss = states["numpy"]
-    state = name, keys.numpy().astype(np.uint32), position, has_gauss, gauss
-    np.random.set_state(state)  # noqa: NPY002
-    torch.set_rng_state(states["torch"].cpu())
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
-
-
-def _as_tuple(state: Any) -> Any:
-    version, internal, gauss = state
-    return version, tuple(internal), gauss

@@ -40,7 +40,7 @@ from .fit import fit_to_data
 from .hooks import PruningHook
 from .lazy import LazyMixin, is_lazy, pruning_mapper
 from .run_state import PRUNE, TRAIN, RunState, StopHook, run_identity, without_tracebacks
-from .weighting import PrunedDetector
+from .weighting import LossWeighting
 
 logger = logging.getLogger(__name__)
 
@@ -194,10 +194,10 @@ class PruningMixin(RunMixin):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        return PrunedDetector(super().build_model(cfg))
+        return LossWeighting(super().build_model(cfg))
 
     @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: PrunedDetector) -> Optimizer:
+    def build_optimizer(cls, cfg: CfgNode, model: LossWeighting) -> Optimizer:
         return super().build_optimizer(cfg, model.detector)  # which may go by parameter names
 
     @classmethod
@@ -221,9 +221,9 @@ class PruningMixin(RunMixin):
                 "return build_pruning_train_loader(cfg, mapper=...) from it"
             )
         model = _unwrapped(self._trainer.model)
-        model.pruner = build_pruner(self.cfg, loader.index)
+        model.guide = build_pruner(self.cfg, loader.index)
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
-        self.pruning = PruningHook(model.pruner, model, loader, periods, self._select)
+        self.pruning = PruningHook(model.guide, model, loader, periods, self._select)
         return [self.pruning, *super().build_hooks()]
 
     def _gather_state(self) -> None:
@@ -309,5 +309,5 @@ def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
     )
 
 
-def _unwrapped(model: nn.Module) -> PrunedDetector:
+def _unwrapped(model: nn.Module) -> LossWeighting:
     return model.module if isinstance(model, DistributedDataParallel) else model

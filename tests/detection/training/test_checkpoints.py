@@ -23,7 +23,7 @@ from adapruner_det.detection.training.checkpoints import (
     require_same_run,
     require_trusted,
 )
-from adapruner_det.detection.training.weighting import PrunedDetector
+from adapruner_det.detection.training.weighting import LossWeighting
 from adapruner_det.errors import DataError
 from tests.detection.toy import toy_cfg
 
@@ -242,7 +242,7 @@ class Detector(nn.Module):
 
 @pytest.mark.parametrize("sizes", [(2, 2), (80, 2)])
 def test_plain_weights_go_into_the_wrapper_and_back_bit_for_bit(tmp_path, sizes):
-    plain, wrapped = Detector(sizes[0]), PrunedDetector(Detector(sizes[1]))
+    plain, wrapped = Detector(sizes[0]), LossWeighting(Detector(sizes[1]))
     WholeCheckpointer(plain, str(tmp_path / "plain")).save("plain")
     WholeCheckpointer(wrapped).load(str(tmp_path / "plain" / "plain.pth"))
     assert torch.equal(wrapped.detector.backbone.weight, plain.backbone.weight)

@@ -13,7 +13,7 @@ from adapruner_det import AdaPruner
 from adapruner_det.core import Schedule
 from adapruner_det.detection.data.loader import PruningLoader
 from adapruner_det.detection.data.samples import SampleIndex
-from adapruner_det.detection.training.hooks import PruningHook, random_states, restore_random_states
+from adapruner_det.detection.training.hooks import PruningHook
 from adapruner_det.detection.training.weighting import Observation
 from tests.detection.toy import squares
 
@@ -166,14 +166,6 @@ def test_the_selection_is_made_once_after_the_mask_has_moved_for_the_last_time(t
         assert visits == []
         run.step()
     assert visits == [16]  # of four steps of four
-
-
-def test_random_states_go_back_with_a_gaussian_in_store():
-    random.gauss(0, 1), np.random.randn()  # noqa: B018, NPY002
-    states = random_states()
-    expected = [(draw(), random.gauss(0, 1), np.random.randn()) for _ in range(2)]  # noqa: NPY002
-    restore_random_states(states)
-    assert [(draw(), random.gauss(0, 1), np.random.randn()) for _ in range(2)] == expected  # noqa: NPY002
 
 
 def test_with_several_processes_the_mask_is_gathered_when_a_checkpoint_may_follow(

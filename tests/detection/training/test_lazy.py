@@ -15,6 +15,7 @@ from detectron2.utils.env import seed_all_rng
 
 from adapruner_det import PruningTrainer, Selection
 from adapruner_det.detection.data.samples import register_kept
+from adapruner_det.detection.per_image import APART
 from adapruner_det.detection.setup import check_pruning_inputs, load_config
 from adapruner_det.detection.training.lazy import is_lazy
 from adapruner_det.detection.training.trainer import EvaluatingTrainer, scale_schedule
@@ -83,7 +84,7 @@ def test_fcos_is_pruned_with_and_trained_on_what_was_kept(toy, tmp_path):
     trainer = PruningTrainer(cfg)
     trainer.resume_or_load(resume=False)
     assert isinstance(trainer.model.detector, FCOS)
-    assert not trainer.model._serial
+    assert trainer.model.source.way == APART
     augmentations = trainer._trainer.data_loader.mapper.augmentations.augs
     assert augmentations[0].short_edge_length == (48, 48)
     assert trainer.optimizer.param_groups[0]["momentum"] == 0.8

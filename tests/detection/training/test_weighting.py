@@ -11,10 +11,11 @@ from torchvision.ops import batched_nms
 from adapruner_det import AdaPruner
 from adapruner_det.core import Schedule
 from adapruner_det.detection.per_image import take_apart
-from adapruner_det.detection.training.weighting import PrunedDetector
+from adapruner_det.detection.training.weighting import LossWeighting
 from tests.detection.toy import DETECTORS, toy_cfg
 
 N = 20
+NAN = float("nan")
 
 
 def detector(kind, *options):
@@ -28,8 +29,8 @@ def all_ones():
 
 
 def wrap(model, pruner=None):
-    wrapped = PrunedDetector(model)
-    wrapped.pruner = pruner or all_ones()
+    wrapped = LossWeighting(model)
+    wrapped.guide = pruner or all_ones()
     return wrapped.train()
 
 
@@ -160,11 +161,11 @@ def test_a_step_has_the_gradient_of_the_weighted_sum_of_the_images_losses(kind):
 
 def test_the_step_moves_no_mask_and_leaves_no_gradient_on_it():
     model = wrap(detector("yolo_darknet"), decided_pruner())
-    before = model.pruner.state_dict()["mask"]["columns"]
+    before = model.guide.state_dict()["mask"]["columns"]
     step(model, batch())
-    after = model.pruner.state_dict()["mask"]["columns"]
+    after = model.guide.state_dict()["mask"]["columns"]
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not model.pruner.weights(torch.arange(N)).requires_grad
+    assert not model.guide.weights(torch.arange(N)).requires_grad
     assert all(p is q for p, q in zip(model.parameters(), model.detector.parameters(), strict=True))
 
 
@@ -256,9 +257,37 @@ def test_weights_that_are_not_finite_stay_for_detectron2_to_report():
     assert not torch.isfinite(sum(losses.values()))
 
 
-def test_training_without_a_pruner_says_who_sets_it():
+def test_training_without_a_guide_says_who_sets_it():
     with pytest.raises(RuntimeError, match="PruningTrainer"):
-        PrunedDetector(OneWeight()).train()(pixels(1.0))
+        LossWeighting(OneWeight()).train()(pixels(1.0))
+
+
+def test_the_observation_has_the_loss_of_each_key_before_weighting():
+    model = wrap(OneWeight(), decided_pruner())
+    model(pixels(1.0, -3.0))
+    signals = model.observed.signals
+    assert {k: v.tolist() for k, v in signals.items()} == {"a": [1.0, 9.0], "b": [1.0, 3.0]}
+    assert not any(value.requires_grad for value in signals.values())
+    assert model.observed.losses.tolist() == [2.0, 12.0]
+
+
+def test_the_keys_of_a_detector_of_detectron2_are_observed_and_sum_to_the_loss():
+    inputs = batch()
+    model = wrap(detector("faster_rcnn_c4"), decided_pruner())
+    losses, _ = step(model, inputs)
+    assert model.observed.signals.keys() == losses.keys()
+    torch.testing.assert_close(sum(model.observed.signals.values()), model.observed.losses)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [((1.0, NAN, 2.0), [1.0, NAN, 4.0]), ((NAN, float("inf")), [NAN, NAN])],
+)
+def test_a_bad_image_is_nan_in_each_key(values, expected):
+    model = wrap(OneWeight())
+    model(pixels(*values))
+    assert model.observed.signals["a"].tolist() == pytest.approx(expected, nan_ok=True)
+    assert torch.isnan(model.observed.signals["b"]).tolist() == [v != v for v in expected]
 
 
 def test_a_loss_of_the_wrong_shape_is_named():

@@ -1,6 +1,27 @@
 """What makes selections: one file a method, all behind one door; importing this registers them."""
 
-from . import adapruner, random
+from . import (
+    adapruner,
+    aum,
+    ccs,
+    cg_score,
+    d2,
+    dual,
+    dual_beta,
+    dyn_unc,
+    el2n,
+    forgetting,
+    glister,
+    grand,
+    herding,
+    k_center,
+    moderate,
+    prototypes,
+    random,
+    semdedup,
+    stratified,
+    tdds,
+)
 from .base import Choice, Evidence, Guide, Method, get_method, method_names, register, select
 from .recorder import Recorder
 
@@ -11,9 +32,27 @@ __all__ = [
     "Method",
     "Recorder",
     "adapruner",
+    "aum",
+    "ccs",
+    "cg_score",
+    "d2",
+    "dual",
+    "dual_beta",
+    "dyn_unc",
+    "el2n",
+    "forgetting",
     "get_method",
+    "glister",
+    "grand",
+    "herding",
+    "k_center",
     "method_names",
+    "moderate",
+    "prototypes",
     "random",
     "register",
     "select",
+    "semdedup",
+    "stratified",
+    "tdds",
 ]

@@ -10,7 +10,7 @@ from adapruner_det.errors import DataError
 from adapruner_det.methods import get_method, method_names, select
 from adapruner_det.selection import Selection
 
-from .evidence import OFFERS, ToyEvidence
+from .evidence import OFFERS, SIGNALS, ToyEvidence
 
 METHODS = method_names()
 RATIOS = (0.1, 0.35, 0.6, 0.95, 1.0)
@@ -18,7 +18,12 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 
 def test_the_methods_of_this_package_are_there():
-    assert {"adapruner", "random"} <= set(METHODS)
+    assert set(METHODS) >= {
+        *("adapruner", "random", "stratified"),
+        *("forgetting", "el2n", "grand", "herding", "glister", "prototypes", "cg-score"),
+        *("aum", "ccs", "dyn-unc", "tdds", "dual", "dual-beta"),
+        *("d2", "moderate", "k-center", "semdedup", "aum-clean", "prototypes-easy"),
+    }
 
 
 @every_method
@@ -36,6 +41,13 @@ def test_its_cuts_are_nested(name):
     assert [len(kept) for kept in cuts] == [kept_count(60, ratio) for ratio in RATIOS]
     for smaller, larger in zip(cuts, cuts[1:], strict=False):
         assert smaller < larger
+
+
+@every_method
+@pytest.mark.parametrize("keep_ratio", RATIOS)
+def test_a_cut_of_its_score_at_its_own_ratio_is_what_it_keeps(name, keep_ratio):
+    run = select(name, ToyEvidence(), keep_ratio)
+    assert run.cut(keep_ratio).kept_keys == run.kept_keys
 
 
 @every_method
@@ -96,6 +108,75 @@ def test_without_what_it_needs_it_is_refused_by_name(name):
 @every_method
 def test_it_uses_nothing_that_it_does_not_say_it_needs(name):
     select(name, ToyEvidence(offers=get_method(name).needs), 0.6)
+
+
+class Watched(ToyEvidence):
+    """Evidence that remembers what was read of it."""
+
+    def __init__(self, **known):
+        super().__init__(**known)
+        self.read = set()
+
+    def signal(self, name):
+        self.read.add(name)
+        return super().signal(name)
+
+    def features(self, source="model"):
+        self.read.add("features" if source == "model" else source)
+        return super().features(source)
+
+    def predictions(self):
+        self.read.add("predictions")
+        return super().predictions()
+
+
+@every_method
+def test_it_looks_at_all_that_it_says_it_needs(name):
+    evidence = Watched()
+    select(name, evidence, 0.6)
+    assert evidence.read == get_method(name).needs
+
+
+class Gaps(ToyEvidence):
+    """Sample 7 was never seen, sample 9 not in every second epoch."""
+
+    def signal(self, name):
+        values = super().signal(name)
+        values[:, 7] = np.nan
+        values[::2, 9] = np.nan
+        return values
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if get_method(n).needs & SIGNALS])
+def test_a_sample_that_was_never_seen_is_kept_last(name):
+    run = select(name, Gaps(), 59 / 60)
+    assert run.columns["key"][~run.columns["kept"]].tolist() == ["toy/0007"]
+    assert select(name, Gaps(), 1.0).num_kept == 60
+    assert np.isfinite(run.columns["score"][9])
+
+
+class Objects(ToyEvidence):
+    """What detection has: samples with several classes, and with none."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.samples = replace(self.samples, classes=classes)
+
+
+CLASSED = {"cg-score", "glister", "herding", "moderate", "stratified"}
+
+
+@every_method
+@pytest.mark.parametrize("odd", [[0, 1], [2, 2], []])
+def test_samples_of_other_than_one_class_are_served_or_refused_by_name(name, odd):
+    classes = [[i % 3] for i in range(60)]
+    classes[4], classes[31] = odd, odd
+    if name not in CLASSED:
+        assert select(name, Objects(classes), 0.6).num_kept == 36
+        return
+    message = f"{name!r} needs exactly one class a sample, and 2 of 60 .* toy/0004 with {len(odd)};"
+    with pytest.raises(DataError, match=message):
+        select(name, Objects(classes), 0.6)
 
 
 @every_method

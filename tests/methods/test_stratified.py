@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapruner_det.core.cut import cut, kept_count
+from adapruner_det.methods.stratified import stratified
+
+from .evidence import Given
+
+
+def kept_of(classes, keep_ratio, seed=0):
+    choice = stratified(Given(classes, seed=seed), keep_ratio)
+    return cut(np.zeros(len(classes)), choice.score, kept_count(len(classes), keep_ratio))
+
+
+@given(st.integers(1, 6), st.integers(1, 20), st.floats(0.01, 1.0), st.integers(0, 99))
+def test_classes_of_one_size_keep_alike_many_or_one_more(num_classes, size, keep_ratio, seed):
+    classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(num_classes), size))
+    kept = kept_of(classes, keep_ratio, seed)
+    counts = [int(kept[classes == own].sum()) for own in range(num_classes)]
+    assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("keep_ratio", [0.9, 0.5, 0.2])
+@pytest.mark.parametrize("seed", range(5))
+def test_each_class_keeps_the_share(keep_ratio, seed):
+    classes = np.repeat([0, 1, 7], [500, 100, 30])
+    kept = kept_of(classes, keep_ratio, seed)
+    for own, size in ((0, 500), (1, 100), (7, 30)):
+        assert abs(kept[classes == own].sum() - keep_ratio * size) <= 2
+
+
+def test_inside_a_class_and_among_classes_all_have_the_same_chance():
+    classes = np.repeat([0, 1, 2], [5, 5, 5])
+    share = np.mean([kept_of(classes, 7 / 15, seed) for seed in range(1500)], axis=0)
+    assert share == pytest.approx(7 / 15, abs=0.06)  # 4.6 standard errors
+
+
+def test_what_stays_of_two_classes_is_drawn_apart():
+    """The places that one class keeps say nothing of those that the other keeps."""
+    classes = np.repeat([0, 1], [2, 2])
+    same = np.mean([kept_of(classes, 0.5, s)[0] == kept_of(classes, 0.5, s)[2] for s in range(400)])
+    assert same == pytest.approx(0.5, abs=0.1)

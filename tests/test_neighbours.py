@@ -1,0 +1,214 @@
+import logging
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from adapruner_det import neighbours as module
+from adapruner_det.errors import DataError
+from adapruner_det.neighbours import neighbours, search_for, thumbnails
+from tests.methods.evidence import samples
+
+# --- neighbours ----------------------------------------------------------------------------------
+
+
+def slow_neighbours(rows, k):
+    """Of every pair its distance; the nearest, and of equal ones the smaller index."""
+    rows = np.asarray(rows, dtype=np.float32).astype(float)
+    indices, distances = [], []
+    for i, own in enumerate(rows):
+        gaps = [np.sqrt(np.square(own - other).sum()) for other in rows]
+        others = [j for j in range(len(rows)) if j != i]
+        near = sorted(others, key=lambda j: (gaps[j], j))[:k]
+        indices.append(near)
+        distances.append([gaps[j] for j in near])
+    return np.array(indices).reshape(len(rows), -1), np.array(distances).reshape(len(rows), -1)
+
+
+def agree(rows, k):
+    indices, distances = neighbours(rows, k)
+    expected_indices, expected_distances = slow_neighbours(rows, k)
+    np.testing.assert_array_equal(indices, expected_indices)
+    np.testing.assert_allclose(distances, expected_distances, rtol=1e-6)
+    assert indices.dtype == np.int64 and distances.dtype == np.float32
+
+
+@pytest.mark.parametrize("block", [7, 512])
+@pytest.mark.parametrize("k", [1, 5, 79])
+@pytest.mark.parametrize(("shift", "scale"), [(0, 1), (1000, 1), (0, 1e-4), (-50, 1e3)])
+def test_they_are_the_nearest(shift, scale, k, block, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    agree(np.random.default_rng(0).normal(size=(80, 6)) * scale + shift, k)
+
+
+def test_far_ones_do_not_hide_what_is_near():
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    rows[::7] *= 1e4
+    agree(rows, 4)
+
+
+@given(
+    arrays.arrays(np.int64, st.tuples(st.integers(2, 25), st.just(2)), elements=st.integers(0, 3)),
+    st.integers(1, 6),
+)
+def test_of_equally_far_ones_the_smaller_index_comes_first(rows, k):
+    agree(rows, k)
+
+
+def test_of_many_copies_the_smaller_indices_are_taken():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4, 192))[rng.permutation(np.arange(600) % 4)].astype(np.float32)
+    indices, distances = neighbours(rows, 6)
+    assert not distances.any()
+    for i in range(600):
+        copies = [j for j in np.flatnonzero((rows == rows[i]).all(1)) if j != i]
+        assert indices[i].tolist() == copies[:6]
+
+
+def test_there_are_never_more_than_others():
+    rows = np.random.default_rng(0).normal(size=(4, 3))
+    agree(rows, 9)
+    assert neighbours(rows, 9)[0].shape == (4, 3)
+    assert neighbours(rows[:1], 9)[0].shape == (1, 0)
+
+
+FAISS = """
+import numpy as np
+made = []
+class IndexFlatL2:
+    def __init__(self, width): self.width = width
+class IndexIVFFlat:
+    def __init__(self, quantizer, width, cells): self.cells = cells; made.append(self)
+    def train(self, rows): pass
+    def add(self, rows): self.rows = rows
+    def search(self, rows, k):
+        gaps = np.linalg.norm(self.rows[None] - rows[:, None], axis=2)
+        near = np.argsort(gaps, axis=1)[:, :k]
+        near[rows[:, 0] > 1.5, 2:] = -1  # cells with too few in them
+        return np.sort(gaps, axis=1)[:, :k], near[:, ::-1]
+"""
+
+
+@pytest.fixture
+def faiss(tmp_path, monkeypatch):
+    """A library of that name, which is asked for more than 100 samples."""
+    (tmp_path / "faiss.py").write_text(FAISS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "EXACT_UP_TO", 100)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    yield
+    sys.modules.pop("faiss", None)
+
+
+def test_many_are_searched_by_faiss_where_it_is(faiss, caplog):
+    caplog.set_level(logging.INFO)
+    assert (search_for(100), search_for(101)) == ("exact", "faiss")
+    rows = np.random.default_rng(0).normal(size=(101, 3))
+    agree(rows[:100], 4)
+    assert not caplog.text
+    agree(rows, 4)
+    import faiss as found
+
+    assert "101 samples are searched by faiss" in caplog.text
+    assert [index.cells for index in found.made] == [40] and found.made[0].nprobe == 2
+
+
+def test_without_faiss_many_are_searched_all_the_same(monkeypatch, caplog):
+    monkeypatch.setattr(module, "EXACT_UP_TO", 10)
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    agree(np.random.default_rng(0).normal(size=(50, 3)), 4)
+    assert search_for(50) == "exact"
+
+
+def test_faiss_itself_finds_nearly_all(monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(module, "EXACT_UP_TO", 100)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 16))
+    rows = centres[rng.integers(0, 40, 3000)] + 0.1 * rng.normal(size=(3000, 16))
+    found, _ = neighbours(rows, 5)
+    monkeypatch.setattr(module, "EXACT_UP_TO", 10_000)
+    expected, _ = neighbours(rows, 5)
+    assert np.mean([len({*a} & {*b}) / 5 for a, b in zip(found, expected, strict=True)]) > 0.9
+
+
+# --- thumbnails ----------------------------------------------------------------------------------
+
+
+def slow_thumbnail(image):
+    """Every pixel as 8 x 8 equal ones, so that each of 8 x 8 parts has whole pixels."""
+    large = np.kron(image.astype(np.float64), np.ones((8, 8, 1)))
+    height, width = image.shape[:2]
+    means = np.zeros((8, 8, 3))
+    for i in range(8):
+        for j in range(8):
+            part = large[i * height : (i + 1) * height, j * width : (j + 1) * width]
+            means[i, j] = part.mean((0, 1))
+    means = (means - means.mean()).ravel()
+    return means / np.linalg.norm(means)
+
+
+def of_images(read, count=1):
+    return thumbnails(replace(samples(count), read_image=read))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+def test_a_thumbnail_is_means_of_equal_parts(height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image[0, 0] = (0, 100, 200)  # not of one colour
+    found = of_images(lambda index: image)
+    assert found.shape == (1, 192) and found.dtype == np.float32
+    np.testing.assert_allclose(found[0], slow_thumbnail(image), atol=2e-5)
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_an_image_of_one_colour_is_zeros(value):
+    assert not of_images(lambda index: np.full((33, 21, 3), value, dtype=np.uint8)).any()
+
+
+def test_each_sample_has_its_own_whatever_thread_read_it():
+    readers = set()
+
+    def read(index):
+        readers.add(threading.get_ident())
+        if index < 64:
+            late.wait(10)  # the first block is read last
+        if index == 199:
+            late.set()
+        return np.random.default_rng(index).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+
+    late = threading.Event()
+    found = of_images(read, 200)
+    assert len(readers) > 1
+    for index in range(200):
+        np.testing.assert_allclose(found[index], slow_thumbnail(read(index)), atol=2e-5)
+
+
+def test_a_copy_has_cosine_1_and_a_brighter_one_too():
+    image = np.random.default_rng(0).integers(0, 200, (40, 30, 3), dtype=np.uint8)
+    other = np.random.default_rng(1).integers(0, 200, (40, 30, 3), dtype=np.uint8)
+    first, copy, brighter, other = of_images([image, image, image + 50, other].__getitem__, 4)
+    assert first @ copy == pytest.approx(1, abs=1e-6)
+    assert first @ brighter == pytest.approx(1, abs=1e-4)
+    assert first @ other < 0.6
+
+
+def test_an_image_that_cannot_be_read_ends_it():
+    read = []
+
+    def broken(index):
+        read.append(index)
+        if index == 3:
+            raise DataError("toy/0003 is cut short")
+        return np.zeros((8, 8, 3), dtype=np.uint8)
+
+    with pytest.raises(DataError, match="toy/0003 is cut short"):
+        of_images(broken, 100_000)
+    assert len(read) < 100_000
+    with pytest.raises(ValueError, match="cannot be read one by one"):
+        thumbnails(replace(samples(2), read_image=None))

@@ -26,6 +26,7 @@ def selection(seed, dropped):
     kept = ~np.isin(np.arange(10), dropped)
     keys = np.array([f"demo_trainval/im{i}" for i in range(10)])
     columns = {"key": keys, "digest": np.zeros(10, np.uint64), "kept": kept}
+    columns["score"] = np.where(kept, 0.0, 1.0)
     return Selection("by hand", 0.7, seed, {"demo_trainval": "f"}, columns)
 
 

@@ -1,193 +1,135 @@
-"""All images, a random part, the selected part: the same classifier trained on each.
+"""Methods on classification data: all samples, random, AdaPruner, and its ablations.
 
     python benchmarks/classification.py --name digits --seeds 0 1 2 3 4 5 6 7 8 9
     python benchmarks/classification.py --name cifar10_6000 \\
-        --config-file configs/classification/cifar10_cpu.yaml \\
+        --config-file configs/classification/cifar10_cpu.yaml --ablations -- \\
         DATA.NAME packed DATA.ROOT ../shared/data/cifar10 DATA.NUM_TRAIN 6000
     python benchmarks/classification.py --name digits_resnet18_lr --train-model resnet18 \\
         --keep-ratios 0.6 --wrong 0.0 --ablations -- SOLVER.LR 0.02
 
-The last one prunes with the small CNN and trains another architecture.
+The last one selects with the small CNN and trains another architecture on what is kept.
 
-Every seed prunes, draws and trains for itself, on clean labels and with a share of them wrong; the
-data, the subset and the wrong labels are the same for all seeds. What is trained on a part sees
-it for as many epochs as the full set is seen. The last epoch on the test set counts. Runs are kept
-in benchmarks/results/classification_<name>.jsonl, so a benchmark that was stopped goes on; the
-table stands beside it. Shape letters: N samples.
+It is a grid of ``adapruner compare`` for each share of wrong labels; the data, the subset and the
+wrong labels are the same for all seeds. What is trained on a part sees it for as many epochs as the
+full set is seen, unless --budgets says steps. The cells lie in --folder, where a run that was
+stopped goes on; the tables go to benchmarks/results/classification_<name>.md. Shape letters: N
+samples.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import functools
+import hashlib
 import shlex
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from fvcore.common.config import CfgNode
 from tabulate import tabulate
 
-from adapruner_det.classification.config import ABLATIONS, ablate, load_config
-from adapruner_det.classification.data import Data, load_data
-from adapruner_det.classification.run import prune, train
+from adapruner_det.classification.config import ABLATIONS, load_config
+from adapruner_det.classification.data import load_data
+from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.errors import reported
-from adapruner_det.methods.random import random_selection
+from adapruner_det.experiment.grid import Grid, cells
+from adapruner_det.experiment.running import Board, rows_of, run, selection_of
+from adapruner_det.experiment.tables import report
 from adapruner_det.selection import Selection
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-_READ: dict[str, Data] = {}
 DIGITS = str(ROOT / "configs" / "classification" / "digits.yaml")
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a model is trained on: ``full``, ``random``, ``selected`` or ``without <term>``."""
+class AnotherModel(ClassificationTask):
+    """Selects with the model of a configuration, and trains on what is kept with another.
 
-    name: str
-    keep_ratio: float
-    wrong: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training on a part.
-
-    ``wrong_dropped`` is the share of the dropped images whose label is wrong, ``soft_ratio`` the
-    ratio before the cut; None where there is none.
+    Args:
+        cfg: the configuration.
+        data: what it names.
+        model: MODEL.NAME of trainings without a guide.
     """
 
-    part: Part
-    accuracy: float
-    images: int
-    seconds: float
-    soft_ratio: float | None
-    wrong_dropped: float | None
+    def __init__(self, cfg: Any, data: Any, model: str) -> None:
+        super().__init__(cfg, data)
+        cfg = cfg.clone()
+        cfg.MODEL.NAME = model
+        self.other = ClassificationTask(cfg, data)
+        both = f"{self.identity} {self.other.identity}"
+        self.identity = hashlib.sha256(both.encode()).hexdigest()
+        self.title = f"{self.title}, {model} trained"
+
+    def train(self, seed: int, folder: Path, *, guide: Any = None, **options: Any) -> Any:
+        own = super() if guide is not None else self.other
+        return own.train(seed, folder, guide=guide, **options)
 
 
-def all_parts(args: argparse.Namespace) -> Iterator[Part]:
-    for seed in args.seeds:
-        for wrong in args.wrong:
-            yield Part("full", 1.0, wrong, seed)
-            for ratio in args.keep_ratios:
-                yield Part("random", ratio, wrong, seed)
-                yield Part("selected", ratio, wrong, seed)
-    for seed in args.seeds:
-        for term in args.ablations:
-            yield Part(f"without {term}", args.ablation_ratio, args.wrong[0], seed)
+def make_task(config_file: str, overrides: Sequence[str], train_model: str) -> ClassificationTask:
+    cfg = load_config(config_file, overrides)
+    data = load_data(cfg)
+    return AnotherModel(cfg, data, train_model) if train_model else ClassificationTask(cfg, data)
 
 
-def run_part(cfg: CfgNode, part: Part, train_model: str) -> Run:
-    cfg = cfg.clone()
-    cfg.SEED, cfg.DATA.WRONG_LABELS = part.seed, part.wrong
-    cfg.ADAPRUNER.KEEP_RATIO = part.keep_ratio
-    data = read(cfg)
-    start = time.perf_counter()
-    selection = select(cfg, data, part)
-    cfg.MODEL.NAME = train_model or cfg.MODEL.NAME
-    result = train(cfg, data, selection, save=False)
-    return Run(
-        part,
-        result.accuracy,
-        result.images,
-        time.perf_counter() - start,
-        None if selection is None else selection.soft_ratio,
-        wrong_among_dropped(selection, data),
-    )
+def without(name: str) -> str:
+    """The method that lacks one part, as a grid calls it."""
+    key, value = ABLATIONS[name]
+    return f"adapruner[{key.removeprefix('ADAPRUNER.')}={value}]"
 
 
-def read(cfg: CfgNode) -> Data:
-    """The data, decoded once for all parts that share them."""
-    text = cfg.DATA.dump()
-    if text not in _READ:
-        _READ.clear()
-        _READ[text] = load_data(cfg)
-    return _READ[text]
+def grids(args: argparse.Namespace) -> Iterator[tuple[float, Grid]]:
+    """(share of wrong labels, grid) of each table."""
+    common = {"seeds": tuple(args.seeds), "budgets": tuple(args.budgets)}
+    for wrong in args.wrong:
+        yield wrong, Grid(tuple(args.methods), tuple(args.keep_ratios), **common)
+    if args.ablations:
+        methods = ("random", "adapruner", *map(without, args.ablations))
+        yield args.wrong[0], Grid(methods, (args.ablation_ratio,), **common)
 
 
-def select(cfg: CfgNode, data: Data, part: Part) -> Selection | None:
-    if part.name == "full":
-        return None
-    if part.name == "random":
-        return random_selection(data.train.samples, part.keep_ratio, part.seed)
-    cfg = cfg.clone()
-    if part.name.startswith("without "):
-        ablate(cfg, part.name.removeprefix("without "))
-    return prune(cfg, data.train, save=False)
+def section(args: argparse.Namespace, wrong: float, grid: Grid) -> str:
+    """The tables of one grid, once what is missing of it is run."""
+    overrides = [*args.opts, "DATA.WRONG_LABELS", str(wrong)]
+    make = functools.partial(make_task, args.config_file, overrides, args.train_model)
+    task = make()
+    folder = Path(args.folder or ROOT / "output" / "benchmarks" / f"classification_{args.name}")
+    board = Board(cells(grid, task), folder)
+    if not args.table_only:
+        run(grid, make, folder, processes=args.processes, task=task)
+    title = f"{task.title}, {100 * wrong:g}% of the training labels wrong"
+    done = len(board.cells) - len(board.left())
+    text = report(rows_of(board), title, task.metric, len(board.cells), done)
+    return f"#{text}\n{chosen_table(board, grid, task)}\n"
 
 
-def wrong_among_dropped(selection: Selection | None, data: Data) -> float | None:
-    if selection is None or not len(data.wrong):
-        return None
-    dropped = ~selection.columns["kept"].astype(bool)
-    return float(dropped[data.wrong.numpy()].sum() / dropped.sum())
-
-
-def load_runs(path: Path) -> dict[Part, Run]:
-    if not path.is_file():
-        return {}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    runs = [Run(**{**row, "part": Part(**row["part"])}) for row in rows]
-    return {run.part: run for run in runs}
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± standard deviation; one value has none."""
-    mean = f"{np.mean(values):.2f}"
-    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
-
-
-def tables(runs: dict[Part, Run]) -> list[str]:
-    lines: list[str] = []
-    for wrong in sorted({part.wrong for part in runs}):
-        found = {p: r for p, r in runs.items() if p.wrong == wrong and "without" not in p.name}
-        lines += ["", f"## {100 * wrong:g}% of the training labels wrong", ""]
-        lines += [main_table(found)]
-    ablated = {part.name for part in runs if part.name.startswith("without")}
-    if ablated:
-        lines += ["", "## Ablations (Tables 4 and 5 of the paper)", "", ablation_table(runs)]
-    return lines
-
-
-def main_table(runs: dict[Part, Run]) -> str:
-    rows = []
-    for name in ("full", "random", "selected"):
-        for ratio in sorted({p.keep_ratio for p in runs if p.name == name}, reverse=True):
-            found = [r for p, r in runs.items() if (p.name, p.keep_ratio) == (name, ratio)]
-            accuracy = [r.accuracy for r in found]
-            rows.append(
-                [
-                    name,
-                    f"{100 * ratio:g}",
-                    found[0].images,
-                    len(found),
-                    spread(accuracy),
-                    against_random(runs, name, ratio),
-                    mean_percent([r.soft_ratio for r in found]),
-                    mean_percent([r.wrong_dropped for r in found]),
-                ]
-            )
-    head = ["trained on", "keep %", "images", "seeds", "accuracy %", "against random, paired"]
-    head += ["soft ratio %", "wrong labels among dropped %"]
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
-
-
-def against_random(runs: dict[Part, Run], name: str, ratio: float) -> str:
-    if name != "selected":
-        return ""
-    gaps = [
-        run.accuracy - runs[Part("random", ratio, part.wrong, part.seed)].accuracy
-        for part, run in runs.items()
-        if (part.name, part.keep_ratio) == (name, ratio)
-        and Part("random", ratio, part.wrong, part.seed) in runs
+def chosen_table(board: Board, grid: Grid, task: ClassificationTask) -> str:
+    """How well each method held the ratio, and what it dropped; means over the seeds."""
+    found: dict[tuple[str, float], list[Selection]] = {}
+    for cell in board.cells:
+        if cell.kind == "select" and board.result(cell) is not None:
+            for ratio in [cell.keep_ratio] if cell.keep_ratio else grid.keep_ratios:
+                chosen = selection_of(cell, board.root, ratio)
+                found.setdefault((cell.label, ratio), []).append(chosen)
+    wrong = task.data.wrong.numpy()
+    lines = [
+        [
+            *(name, f"{100 * ratio:g}", str(len(chosen))),
+            mean_percent([selection.soft_ratio for selection in chosen]),
+            mean_percent([wrong_among_dropped(selection, wrong) for selection in chosen]),
+        ]
+        for (name, ratio), chosen in found.items()
     ]
-    return f"{spread(gaps)}, ahead in {sum(g > 0 for g in gaps)} of {len(gaps)}" if gaps else ""
+    head = ["selected by", "keep %", "seeds", "soft ratio %", "wrong labels among dropped %"]
+    return tabulate(lines, head, tablefmt="github", disable_numparse=True)
+
+
+def wrong_among_dropped(selection: Selection, wrong: np.ndarray) -> float | None:
+    """The share of the dropped images whose label is wrong; None where there is none."""
+    dropped = ~selection.columns["kept"]
+    return float(dropped[wrong].sum() / dropped.sum()) if len(wrong) and dropped.any() else None
 
 
 def mean_percent(values: list[float | None]) -> str:
@@ -195,73 +137,43 @@ def mean_percent(values: list[float | None]) -> str:
     return f"{100 * np.mean(known):.1f}" if known else ""
 
 
-def ablation_table(runs: dict[Part, Run]) -> str:
-    rows = []
-    first = next(part for part in runs if part.name.startswith("without"))
-    for name in ("selected", "random", *(f"without {term}" for term in ABLATIONS)):
-        found = [
-            r
-            for p, r in runs.items()
-            if (p.name, p.keep_ratio, p.wrong) == (name, first.keep_ratio, first.wrong)
-        ]
-        if found:
-            accuracy = spread([r.accuracy for r in found])
-            rows.append([name, len(found), accuracy, mean_percent([r.soft_ratio for r in found])])
-    head = [f"at {100 * first.keep_ratio:g}% kept", "seeds", "accuracy %", "soft ratio %"]
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
-
-
-def report(args: argparse.Namespace, runs: dict[Part, Run]) -> str:
-    given = [argument for argument in sys.argv[1:] if argument != "--table-only"]
-    command = shlex.join(["python", "benchmarks/classification.py", *given])
-    asked = sum(1 for _ in all_parts(args))
-    device = "a GPU" if torch.cuda.is_available() else "a CPU"
-    done = "" if len(runs) >= asked else f"Stopped after {len(runs)} of {asked} runs. "
-    seeds = sorted({part.seed for part in runs})
-    lines = [
-        f"# Classification: {args.name}",
-        "",
-        f"    {command}",
-        "",
-        f"{done}Seeds {', '.join(map(str, seeds))}; mean ± standard deviation over the",
-        f"seeds; the last epoch on the test set; torch {torch.__version__} on {device}. "
-        f"{sum(run.seconds for run in runs.values()) / 60:.0f} minutes in all.",
-    ]
-    return "\n".join(lines + tables(runs)) + "\n"
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--name", required=True, help="of the result files")
-    parser.add_argument("--config-file", default=DIGITS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--keep-ratios", type=float, nargs="+", default=[0.9, 0.8, 0.6])
-    parser.add_argument("--wrong", type=float, nargs="+", default=[0.0, 0.15])
-    parser.add_argument("--ablations", nargs="*", default=list(ABLATIONS), choices=ABLATIONS)
-    parser.add_argument("--ablation-ratio", type=float, default=0.9)
-    parser.add_argument("--train-model", default="", help="another MODEL.NAME, after pruning")
-    parser.add_argument("--table-only", action="store_true", help="of the runs that are there")
-    parser.add_argument("opts", nargs="*", help="KEY VALUE overrides")
+    add = parser.add_argument
+    add("--name", required=True, help="of the result file")
+    add("--config-file", default=DIGITS)
+    add("--methods", nargs="+", default=["random", "adapruner"])
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--keep-ratios", type=float, nargs="+", default=[0.9, 0.8, 0.6])
+    add("--budgets", nargs="+", default=["epochs"])
+    add("--wrong", type=float, nargs="+", default=[0.0, 0.15])
+    add("--ablations", nargs="*", default=list(ABLATIONS), choices=ABLATIONS)
+    add("--ablation-ratio", type=float, default=0.9)
+    add("--train-model", default="", help="another MODEL.NAME, for what is kept")
+    add("--processes", type=int, default=1, help="cells side by side")
+    add("--folder", help="of the cells; default: output/benchmarks/classification_<name>")
+    add("--table-only", action="store_true", help="of the cells that are there")
+    add("opts", nargs="*", help="KEY VALUE overrides")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    path = RESULTS / f"classification_{args.name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    runs = load_runs(path)
+    given = [argument for argument in sys.argv[1:] if argument != "--table-only"]
+    lines = [
+        f"# Classification: {args.name}",
+        "",
+        f"    {shlex.join(['python', 'benchmarks/classification.py', *given])}",
+        "",
+        f"torch {torch.__version__} on {'a GPU' if torch.cuda.is_available() else 'a CPU'}.",
+    ]
     with reported():
-        cfg = load_config(args.config_file, args.opts)
-        for part in all_parts(args):
-            if part in runs or args.table_only:
-                continue
-            run = runs[part] = run_part(cfg, part, args.train_model)
-            with path.open("a") as file:
-                file.write(json.dumps(asdict(run)) + "\n")
-            path.with_suffix(".md").write_text(report(args, runs))
-            print(f"{part}: {run.accuracy:.2f}% in {run.seconds:.0f} s", flush=True)
-    path.with_suffix(".md").write_text(report(args, runs))
-    print(path.with_suffix(".md").read_text())
+        for wrong, grid in grids(args):
+            lines += ["", section(args, wrong, grid)]
+    path = RESULTS / f"classification_{args.name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines).rstrip() + "\n")
+    print(path.read_text())
 
 
 if __name__ == "__main__":

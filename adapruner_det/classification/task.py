@@ -42,7 +42,7 @@ class ClassificationTask:
     def __init__(self, cfg: CfgNode, data: Data) -> None:
         cfg = cfg.clone()
         cfg.SEED, cfg.ADAPRUNER.KEEP_RATIO, cfg.OUTPUT_DIR = 0, 1.0, ""
-        self._cfg, self._data = cfg, data
+        self._cfg, self.data = cfg, data
         self.samples = data.train.samples
         self.options: Mapping[str, Any] = cfg.ADAPRUNER
         self.epochs: int = cfg.SOLVER.EPOCHS
@@ -70,7 +70,7 @@ class ClassificationTask:
         steps = None
         if budget == "steps":
             steps = self.epochs * steps_per_epoch(len(self.samples), cfg.SOLVER.BATCH_SIZE)
-        result = train(cfg, self._data, kept, guide=guide, steps=steps, resume=resume)
+        result = train(cfg, self.data, kept, guide=guide, steps=steps, resume=resume)
         return Run(
             metric=self.metric,
             value=result.accuracy,
@@ -88,7 +88,7 @@ class ClassificationTask:
         Raises:
             DataError: a folder without a finished model of this task.
         """
-        return load_classifier(self._cfg, folder).all_features(self._data.train)
+        return load_classifier(self._cfg, folder).all_features(self.data.train)
 
     def predictions(self, folder: Path) -> np.ndarray:
         """(N, C) float32: the probabilities that the model in ``folder`` gives, likewise.
@@ -96,7 +96,7 @@ class ClassificationTask:
         Raises:
             DataError: a folder without a finished model of this task.
         """
-        return load_classifier(self._cfg, folder).predictions(self._data.train)
+        return load_classifier(self._cfg, folder).predictions(self.data.train)
 
 
 def make_task(config_file: str = "", overrides: Sequence[str] = ()) -> ClassificationTask:

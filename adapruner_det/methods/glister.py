@@ -7,6 +7,7 @@ Robust Learning*. Shape letters: N samples, V held out, D features, C classes.
 from __future__ import annotations
 
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import DataError
 from .base import FEATURES, PREDICTIONS, Choice, Evidence, register
@@ -36,8 +37,8 @@ def glister(evidence: Evidence, keep_ratio: float) -> Choice:
     labels = class_of_each(evidence.samples, "glister")
     layer_input = finite_features(evidence, "glister")
     layer_input = np.hstack([layer_input, np.ones((len(labels), 1), layer_input.dtype)])
-    predictions = np.asarray(evidence.predictions())
-    if predictions.ndim != 2 or predictions.shape[1] <= labels.max():
+    predictions = evidence.predictions()  # of a detector, boxes
+    if np.ndim(predictions) != 2 or np.shape(predictions)[1] <= labels.max():
         raise DataError("the method 'glister' needs the probability of each class: classification")
     count = max(1, round(HELD_OUT * len(labels)))
     drawn = np.random.default_rng(evidence.seed).choice(len(labels), count, replace=False)
@@ -58,7 +59,8 @@ def glister_order(p: np.ndarray, h: np.ndarray, labels: np.ndarray, held: np.nda
     length = np.square(h[held]).sum(axis=1)
     left, order = np.ones(len(p), dtype=bool), np.empty(0, dtype=np.int64)
     total = np.zeros((p.shape[1], h.shape[1]))
-    while len(order) < len(p):
+    steps = range(-(-len(p) // PICKS))
+    for _ in tqdm(steps, "glister", unit=" steps", leave=False, disable=None):
         moved = logits - STEP * (h[held] @ total.T) / max(1, len(order))
         odds = np.exp(moved - moved.max(axis=1, keepdims=True))
         held_error = (odds / odds.sum(axis=1, keepdims=True) - target[held]).astype(p.dtype)

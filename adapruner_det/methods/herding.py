@@ -7,6 +7,7 @@ Classifier and Representation Learning*. Shape letters: n samples of a class, D 
 from __future__ import annotations
 
 import numpy as np
+from tqdm import tqdm
 
 from .base import FEATURES, Choice, Evidence, register
 from .shared import by_class, class_of_each, finite_features, places
@@ -26,7 +27,8 @@ def herding(evidence: Evidence, keep_ratio: float) -> Choice:
     classes = class_of_each(evidence.samples, "herding")
     features = finite_features(evidence, "herding")
     rank = np.empty(len(classes), dtype=np.int64)
-    for own in np.unique(classes):
+    each = np.unique(classes)
+    for own in tqdm(each, "herding", unit=" classes", leave=False, disable=None):
         members = np.flatnonzero(classes == own)
         rank[members] = places(herding_order(features[members]))
     return Choice(by_class(classes, rank, evidence.seed))

@@ -7,6 +7,7 @@ Shape letters: N samples, D features.
 from __future__ import annotations
 
 import numpy as np
+from tqdm import tqdm
 
 from .base import FEATURES, Choice, Evidence, register
 from .shared import finite_features, places
@@ -31,7 +32,8 @@ def farthest_first(features: np.ndarray, first: int) -> np.ndarray:
     distance = np.full(len(x), np.inf, dtype=x.dtype)
     order = np.empty(len(x), dtype=np.int64)
     order[0] = first
-    for turn in range(1, len(x)):
+    turns = range(1, len(x))
+    for turn in tqdm(turns, "k-center", unit=" samples", leave=False, disable=None):
         chosen = order[turn - 1]
         np.minimum(distance, square + square[chosen] - 2.0 * (x @ x[chosen]), out=distance)
         distance[chosen] = -np.inf

@@ -86,3 +86,12 @@ def test_a_probability_of_zero_is_no_obstacle():
     rows = np.random.default_rng(0).normal(size=(20, 3))
     order = order_of(glister(Given([0, 1] * 10, features=rows, predictions=p), 0.5))
     assert sorted(order) == list(range(20))
+
+
+def test_boxes_are_no_probabilities():
+    class Boxes(Given):
+        def predictions(self):
+            return [{"boxes": [[0, 0, 1, 1]] * i} for i in range(6)]
+
+    with pytest.raises(DataError, match="'glister' needs the probability of each class"):
+        glister(Boxes([0, 1, 2] * 2, features=np.ones((6, 2))), 0.5)

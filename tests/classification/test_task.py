@@ -15,8 +15,8 @@ from adapruner_det.classification.signals import SIGNALS
 from adapruner_det.classification.task import ClassificationTask, make_task
 from adapruner_det.classification.trainer import Trainer
 from adapruner_det.errors import DataError
-from adapruner_det.experiment.evidence import TaskEvidence, record
-from adapruner_det.methods.base import select
+from adapruner_det.experiment.evidence import TaskEvidence, record, save_thumbnails
+from adapruner_det.methods.base import method_names, select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder
 from adapruner_det.selection import Selection
@@ -242,3 +242,15 @@ def test_one_recorded_run_serves_every_method(tmp_path):
     np.testing.assert_allclose(given, np.exp(-evidence.signal("loss")), rtol=1e-4)
     assert np.array_equal(evidence.features(), task.features(tmp_path / "run"))
     assert np.array_equal(evidence.predictions(), task.predictions(tmp_path / "run"))
+
+
+def test_every_method_that_there_is_selects_by_it(tmp_path):
+    task = tiny_task()
+    names = {*SIGNALS, "loss", "features", "predictions"}
+    record(task, 0, tmp_path, names)
+    save_thumbnails(task.samples, tmp_path)
+    places = dict.fromkeys({*names, "thumbnails"}, tmp_path)
+    assert {"adapruner", "random", "aum", "el2n", "forgetting", "k-center"} <= {*method_names()}
+    for name in method_names():
+        evidence = TaskEvidence(task, 0, tmp_path / name, places=places)
+        assert select(name, evidence, 0.5).num_kept == 18, name

@@ -1,0 +1,95 @@
+"""Write the kept samples in another program's format: VOC, COCO, YOLO, FiftyOne, list or CSV.
+
+    adapruner export --selection output/selection.json --format yolo --output output/kept_yolo \\
+        --config-file configs/own_yolov3tiny.yaml \\
+        ADAPRUNER.VOC_FOLDERS "['my_train=/data/my:trainval']"
+
+The configuration says where the data lie, as in the run that made the selection; a CSV, of all
+samples with all that is known of them, needs none. The folder --output appears whole or not at all.
+It may replace another export; anything else that stands there is refused, or moved aside under
+--overwrite. Overrides, KEY VALUE, come last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import DataError, reported
+from ..export.formats import FORMATS, IMAGES, export, needs_records
+from ..export.records import Records
+from ..selection import Selection, lost_classes_line
+from .arguments import plain_parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments and write the export."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    with reported():
+        selection = Selection.load(args.selection)
+        records = kept_records(selection, args) if needs_records(args.format) else None
+        place = export(
+            selection,
+            records,
+            args.format,
+            args.output,
+            images=args.images,
+            overwrite=args.overwrite,
+        )
+        if line := lost_classes_line(selection):
+            logging.getLogger(__name__).warning(line)
+        print(f"{place}: {args.format}, {selection.num_kept} of {selection.num_samples} samples kept")
+
+
+def kept_records(selection: Selection, args: argparse.Namespace) -> Records:
+    """The kept samples, by the reader of the task that the configuration is of.
+
+    Raises:
+        DataError: data that are not there, or other than the selection was made from.
+    """
+    if _task(args) == "classification":
+        from ..classification.records import kept_records as of_classification
+
+        return of_classification(selection, args.config_file, args.opts)
+    try:
+        from ..detection.data.records import kept_records as of_detection
+        from ..detection.setup import load_config
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "detectron2":
+            raise
+        raise DataError(
+            f"the samples of {', '.join(selection.datasets)} are read with Detectron2, which is "
+            "not installed (README.md says how); --format csv needs none, and a classification "
+            "run's --config-file none"
+        ) from error
+    load_config(args.config_file, args.opts)  # which registers the data sets that it names
+    return of_detection(selection)
+
+
+def _task(args: argparse.Namespace) -> str:
+    """Of the two; a data set that Detectron2 brings along needs no configuration."""
+    if not args.config_file and not any(word.startswith("DATA.") for word in args.opts):
+        return "detection"
+    from .compare import guess_task
+
+    return guess_task(args.config_file, args.opts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = plain_parser("export.py", __doc__)
+    add = parser.add_argument
+    add("--selection", type=Path, required=True, metavar="FILE", help="the .json of a run")
+    add("--format", choices=FORMATS, required=True)
+    add("--output", type=Path, required=True, metavar="DIR", help="the folder that is made")
+    add(
+        "--images",
+        choices=IMAGES,
+        help="leave them where they are, link or copy them; default: link for yolo, else none",
+    )
+    add("--overwrite", action="store_true", help="move what stands at DIR aside, to DIR-old-1")
+    add("--config-file", default="", metavar="FILE", help="of the run that made the selection")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    return parser

@@ -1,0 +1,85 @@
+"""YOLO, as Ultralytics reads it: ``data.yaml``, ``train.txt``, ``images/`` and ``labels/``.
+
+A data set for classification is what Ultralytics takes there, a folder of images a class. All names
+are without further folders, for some readers look into none.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import yaml
+
+from ..errors import DataError
+from .folder import Folder, Images
+from .losses import Losses
+from .names import Names, image_names, safe_part
+from .records import Record, Records
+
+#: A box may reach beyond its image by so many pixels without a word: annotation tools round.
+SLACK = 1.5
+
+_HEADER = """\
+# Paths are relative to this file. Only training images were selected: `val` is what is trained on,
+# until it names a list or folder of other images.
+"""
+
+
+def write_yolo(records: Records, folder: Folder, images: Images) -> None:
+    """Write the labels of all kept images, and link or copy them.
+
+    Boxes are cut off at the edges of their image, as training does it; those of crowds are left
+    out. Both are said. Under ``none`` the images are expected at ``images/``, by the names that
+    ``train.txt`` has.
+
+    Raises:
+        DataError: a data set for classification without links or copies.
+    """
+    if records.is_classification:
+        _write_classes(records, folder, images)
+        return
+    names = image_names(records.records, flat=True)
+    losses = Losses("yolo")
+    for record in records.records:
+        name = names[record.key]
+        if images != "none":
+            folder.place(f"images/{name}", record.path, record.key, images)
+        folder.write(f"labels/{os.path.splitext(name)[0]}.txt", _labels(record, losses))
+    losses.warn()
+    folder.write("train.txt", "".join(f"./images/{names[r.key]}\n" for r in records.records))
+    content = {
+        "train": "train.txt",
+        "val": "train.txt",
+        "names": dict(enumerate(records.class_names)),
+    }
+    folder.write("data.yaml", _HEADER + yaml.safe_dump(content, sort_keys=False))
+
+
+def _labels(record: Record, losses: Losses) -> str:
+    """A line a box: its class, then centre, width and height as shares of the image's."""
+    chosen = losses.without_crowds(record)
+    boxes, size = record.boxes[chosen], np.array([record.width, record.height], dtype=np.float64)
+    corners = np.clip(boxes.reshape(-1, 2, 2), 0, size)
+    cut = (np.abs(corners - boxes.reshape(-1, 2, 2)) > SLACK).any((1, 2))
+    losses.add("are cut off at the edges of their image", record, int(cut.sum()))
+    low, high = corners[:, 0], corners[:, 1]
+    shares = np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1)
+    return "".join(
+        " ".join([str(own), *(f"{share:.10g}" for share in row)]) + "\n"
+        for own, row in zip(record.classes[chosen].tolist(), shares.tolist(), strict=True)
+    )
+
+
+def _write_classes(records: Records, folder: Folder, images: Images) -> None:
+    if images == "none":
+        raise DataError(
+            "YOLO's classification knows the class of an image by its folder; use --images link"
+        )
+    classes = Names()
+    folders = [classes.add([safe_part(name)], f"class {name}") for name in records.class_names]
+    names = image_names(records.records, flat=True)
+    for record in records.records:
+        assert record.label is not None
+        place = f"train/{folders[record.label]}/{names[record.key]}"
+        folder.place(place, record.path, record.key, images)

@@ -106,12 +106,7 @@ def check_pruning_inputs(
     """
     check_sampler(cfg)
     index = check_training_inputs(cfg, trust_pickle=trust_pickle, processes=processes, say=say)
-    try:
-        build_pruner(cfg, index)
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
+    build_pruner(cfg, index)
     return index
 
 

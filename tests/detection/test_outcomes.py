@@ -189,7 +189,7 @@ def test_a_mask_that_processes_share_is_gathered_before_a_signal_s_checkpoint(
 ):
     trainer = PruningTrainer(toy_cfg("yolo_darknet", tmp_path, "SOLVER.CHECKPOINT_PERIOD", 100))
     calls = []
-    monkeypatch.setattr(trainer.pruning, "gather", lambda: calls.append(f"gather {trainer.iter}"))
+    monkeypatch.setattr(trainer.guiding, "gather", lambda: calls.append(f"gather {trainer.iter}"))
     monkeypatch.setattr(trainer.checkpointer, "save", calls.append)
     trainer.register_hooks([Signalling(2)])
     trainer._hooks.insert(0, trainer._hooks.pop())  # before the one that stops the run

@@ -1,48 +1,55 @@
-"""When the mask moves, and what of a pruning run is saved and resumed."""
+"""When a guide hears of a step, and what of its run is saved and resumed.
+
+Shape letters: N samples, B samples of a batch.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import Tensor
 
-from ...core import AdaPruner, Status
+from ...errors import DataError
+from ...methods.base import Guide
 from ...random_states import random_states, restore_random_states
 from ..data.loader import PruningLoader
 from .forward_state import dense_detectors, loss_normalizers, set_loss_normalizers
-from .weighting import LossWeighting
+from .weighting import LossWeighting, Observation
 
 logger = logging.getLogger(__name__)
 
 
-class PruningHook(HookBase):
-    """Moves the mask after each step, by the losses of that step.
+class GuideHook(HookBase):
+    """Tells the guide of each step's losses, after it, and of each epoch's end.
 
     An epoch ends with the step in which N more images have been read. Stateful: it has to stand
-    before the checkpointer, or a checkpoint would hold the mask of the step before, and before
+    before the checkpointer, or a checkpoint would hold the guide of the step before, and before
     hooks that run the model in training mode.
 
     Args:
-        pruner: the mask.
-        model: the wrapper that has the losses.
+        guide: hears of the losses, and of the signals it asks for.
+        model: the wrapper that has them.
         loader: what the run reads; its seed is saved, for a run without one.
-        save_periods: numbers of steps after whose multiples a checkpoint may be saved. The mask of
+        save_periods: numbers of steps after whose multiples a checkpoint may be saved. The state of
             several processes is gathered then, as only the main one saves.
-        on_last_step: called once the mask has moved for the last time, before any other hook.
+        on_last_step: called once the guide has heard of the last step, before any other hook.
     """
 
     def __init__(
         self,
-        pruner: AdaPruner,
+        guide: Guide,
         model: LossWeighting,
         loader: PruningLoader,
         save_periods: Sequence[int] = (),
         on_last_step: Callable[[], None] = lambda: None,
     ) -> None:
-        self.pruner, self.seed = pruner, loader.seed
+        self.guide, self.seed = guide, loader.seed
         self._model, self._index = model, loader.index
         self._dense = dense_detectors(model)
         self._batch_size = loader.batch_size
@@ -51,6 +58,7 @@ class PruningHook(HookBase):
         self._save_periods = [period for period in save_periods if period > 0]
         self._gathered: dict[str, Any] | None = None
         self._on_last_step = on_last_step
+        self._checked = False
 
     def before_train(self) -> None:
         self.gather()
@@ -64,39 +72,58 @@ class PruningHook(HookBase):
         observed, self._model.observed = self._model.observed, None
         if observed is None:
             raise RuntimeError("the step computed no losses: the model in training must be ours")
-        bad = self.pruner.observe(observed.ids, observed.losses)
+        bad = self.guide.observe(observed.ids, observed.losses, **self._signals(observed))
         self._report(bad, idle=len(bad) == len(observed.ids))
-        while self._images_read() >= (self.pruner.epoch + 1) * len(self._index):
-            self._log_epoch(self.pruner.end_epoch())
-        self._put_scalars()
         done = self.trainer.iter + 1
+        for epoch in range(self._epochs(done - 1), self._epochs(done)):
+            total = self._epochs(self.trainer.max_iter)
+            logger.info("Epoch %d of %d: %s", epoch + 1, total, self.guide.end_epoch())
+        self._put_scalars()
         if done >= self.trainer.max_iter or any(done % n == 0 for n in self._save_periods):
             self.gather()
         if done >= self.trainer.max_iter:
             self._on_last_step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The mask, the seed, all random states and what of the losses is in no state dict."""
+        """The guide, the seed, all random states and what of the losses is in no state dict."""
         return {
-            "pruner": self._gathered or self.pruner.state_dict(),
+            "guide": self._gathered or self.guide.state_dict(),
             "seed": self.seed,
             "loss_normalizers": loss_normalizers(self._dense),
             "random_states": random_states(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.pruner.load_state_dict(state["pruner"])
+        self.guide.load_state_dict(state["guide"] if "guide" in state else state["pruner"])  # 0.1
         self.seed = int(state["seed"])
         self._random_states = state["random_states"]
         set_loss_normalizers(self._dense, state["loss_normalizers"])
 
     def gather(self) -> None:
-        """Where several processes share the mask, put its state where one alone can save it.
+        """Where several processes share the guide, put its state where one alone can save it.
 
         A collective call.
         """
-        if self.pruner.mask.world > 1:
-            self._gathered = self.pruner.state_dict()
+        if comm.get_world_size() > 1:
+            self._gathered = self.guide.state_dict()
+
+    def _epochs(self, steps: int) -> int:
+        """How many epochs end within so many steps."""
+        return steps * self._batch_size // len(self._index)
+
+    def _signals(self, observed: Observation) -> dict[str, Tensor]:
+        """(B,) of each signal that the guide asks for.
+
+        A loss key that later batches lack, as a detector may that runs on one image at a time, is 0
+        there, as it is for single images.
+        """
+        if not self._checked:
+            require_signals(self.guide, observed.signals)
+            self._checked = True
+        if not self.guide.signals:
+            return {}
+        nothing = torch.where(torch.isfinite(observed.losses), 0.0, float("nan"))
+        return {name: observed.signals.get(name, nothing) for name in sorted(self.guide.signals)}
 
     def _report(self, bad: np.ndarray, idle: bool) -> None:
         """Name the images ``bad`` whose loss is not finite; give up after an epoch of idle steps.
@@ -120,31 +147,30 @@ class PruningHook(HookBase):
                 "run has diverged; lower SOLVER.BASE_LR or set SOLVER.CLIP_GRADIENTS.ENABLED"
             )
 
-    def _images_read(self) -> int:
-        return (self.trainer.iter + 1) * self._batch_size
-
     def _put_scalars(self) -> None:
-        status = self.pruner.status()
-        self.trainer.storage.put_scalars(
-            **{
-                "adapruner/soft_ratio": status.ratio,
-                "adapruner/alpha": status.alpha,
-                "adapruner/multiplier": status.multiplier,
-                "adapruner/binary_share": status.binary_share,
-            },
-            smoothing_hint=False,
+        scalars = {f"adapruner/{name}": value for name, value in self.guide.scalars().items()}
+        self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+
+def require_signals(guide: Guide, given: Iterable[str]) -> None:
+    """Raise a DataError that says what is missing unless ``given`` has all that ``guide`` wants.
+
+    Args:
+        guide: stands in a training run.
+        given: the loss keys of the detector.
+    """
+    given = set(given)
+    if missing := sorted(guide.signals - given):
+        raise DataError(
+            f"{type(guide).__name__} asks for {', '.join(missing)}, which the detector does not "
+            f"give; besides the loss it gives {', '.join(sorted(given))}"
         )
 
-    def _log_epoch(self, status: Status) -> None:
-        phase = "warm-up" if self.pruner.schedule.is_warmup(status.epoch) else "pruning"
-        logger.info(
-            "Epoch %d of %d (%s): soft ratio %.4f of %.4f, α %.2f, multiplier %.4f, %.1f%% binary",
-            status.epoch + 1,
-            self.pruner.schedule.epochs,
-            phase,
-            status.ratio,
-            self.pruner.keep_ratio,
-            status.alpha,
-            status.multiplier,
-            100 * status.binary_share,
-        )
+
+def renamed_hooks(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A trainer's state with hooks under the names they have now, from version 0.1 too."""
+    hooks = {_HOOK_NAMES.get(name, name): own for name, own in state.get("hooks", {}).items()}
+    return {**state, "hooks": hooks} if hooks else dict(state)
+
+
+_HOOK_NAMES = {"PruningHook": "GuideHook"}

@@ -29,7 +29,7 @@ def run_identity(kind: str, cfg: CfgNode, index: SampleIndex) -> dict[str, Any]:
     """What a resumed run has in common with the one it goes on from; ``threads`` should be.
 
     Args:
-        kind: ``prune`` or ``train``.
+        kind: ``prune``, with the name of a guide that was given, or ``train``.
         cfg: the configuration that the trainer gets.
         index: the samples it trains on.
     """

@@ -25,7 +25,7 @@ from ... import settings
 from ...core import AdaPruner, Exchange
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
 from ...methods.adapruner import choice_of
-from ...methods.base import make_selection
+from ...methods.base import Guide, make_selection
 from ...selection import Selection
 from ...stopping import StopRequest
 from .. import compat
@@ -37,7 +37,7 @@ from ..data.loader import NamingMapper, PruningLoader, build_pruning_train_loade
 from ..data.samples import SampleIndex
 from .checkpoints import WholeCheckpointer, require_same_run
 from .fit import fit_to_data
-from .hooks import PruningHook
+from .hooks import GuideHook, renamed_hooks
 from .lazy import LazyMixin, is_lazy, pruning_mapper
 from .run_state import PRUNE, TRAIN, RunState, StopHook, run_identity, without_tracebacks
 from .weighting import LossWeighting
@@ -136,7 +136,7 @@ class RunMixin:
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        super().load_state_dict(renamed_hooks(state_dict))
         if not compat.SAVES_OPTIMIZER:
             self._trainer.load_state_dict(state_dict["_trainer"])
 
@@ -170,12 +170,27 @@ class PruningMixin(RunMixin):
     After the last step ``selection`` is the result, saved as ``OUTPUT_DIR/selection.json`` before
     anything is evaluated. A trainer with a mapper of its own returns
     ``build_pruning_train_loader(cfg, mapper=...)`` from its ``build_train_loader``.
+
+    Args:
+        cfg: the configuration.
+        index: its training samples, where they have just been read; by default they are read.
+        guide: weights the losses and hears of them, in place of the mask that ``cfg`` describes;
+            what it makes of the run is then the caller's, and ``selection`` stays None.
+
+    Raises:
+        DataError: in the first step, for a guide that asks for a loss key that the detector does
+            not have.
     """
 
     selection: Selection | None = None
     _kind = PRUNE
 
-    def __init__(self, cfg: CfgNode, index: SampleIndex | None = None) -> None:
+    def __init__(
+        self, cfg: CfgNode, index: SampleIndex | None = None, guide: Guide | None = None
+    ) -> None:
+        self._given = guide
+        if guide is not None:
+            self._kind = f"{PRUNE} {type(guide).__name__}"
         if index is not None:  # DefaultTrainer asks for the loader with cfg alone
             self.build_train_loader = partial(type(self).build_train_loader, index=index)
             coco_set.forget()  # a large data set takes gigabytes, of which the index is a part
@@ -209,10 +224,10 @@ class PruningMixin(RunMixin):
         return inherited(cfg)  # the user's own, with a mapper of its own
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """Detectron2's hooks, with the pruning hook first.
+        """Detectron2's hooks, with the guide's first.
 
-        So on every rank it takes a step's losses before PreciseBN computes others, and moves the
-        mask before the checkpointer saves it.
+        So on every rank it takes a step's losses before PreciseBN computes others, and the guide
+        hears of them before the checkpointer saves it.
         """
         loader = self._trainer.data_loader
         if not isinstance(loader, PruningLoader):
@@ -221,18 +236,20 @@ class PruningMixin(RunMixin):
                 "return build_pruning_train_loader(cfg, mapper=...) from it"
             )
         model = _unwrapped(self._trainer.model)
-        model.guide = build_pruner(self.cfg, loader.index)
+        given = self._given
+        self.guide = build_pruner(self.cfg, loader.index) if given is None else given
+        model.guide = self.guide
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
-        self.pruning = PruningHook(model.guide, model, loader, periods, self._select)
-        return [self.pruning, *super().build_hooks()]
+        self.guiding = GuideHook(self.guide, model, loader, periods, self._select)
+        return [self.guiding, *super().build_hooks()]
 
     def _gather_state(self) -> None:
-        self.pruning.gather()
+        self.guiding.gather()
 
     def resume_or_load(self, resume: bool = True) -> Any:
         """As in Detectron2; a resumed run reads on where it stopped."""
         result = super().resume_or_load(resume=resume)
-        loader = self._trainer.data_loader.at(self.start_iter, self.pruning.seed)
+        loader = self._trainer.data_loader.at(self.start_iter, self.guiding.seed)
         compat.set_data_loader(self._trainer, loader)
         return result
 
@@ -243,7 +260,9 @@ class PruningMixin(RunMixin):
 
     def _select(self) -> None:
         """Make the selection and save it. A collective call where several processes train."""
-        self.selection = build_selection(self.cfg, self.pruning.pruner, self._trainer.data_loader)
+        if self._given is not None:
+            return
+        self.selection = build_selection(self.cfg, self.guide, self._trainer.data_loader)
         if comm.is_main_process():
             self.selection.save(self.selection_path)
             logger.info("Selection written to %s", self.selection_path)
@@ -267,8 +286,7 @@ def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
     A collective call where several processes train.
 
     Raises:
-        DataError: a run too short for its warm-up.
-        ValueError: a keep ratio outside (0, 1], or an unknown controller or normalisation.
+        DataError: a run too short for its warm-up, or settings that make no mask.
     """
     epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // len(index)
     return settings.build_pruner(

@@ -4,6 +4,7 @@ import os
 import random
 import re
 import signal
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -37,6 +38,7 @@ from adapruner_det.detection.training.trainer import (
 )
 from adapruner_det.errors import DataError, one_line
 from adapruner_det.methods.random import random_selection
+from adapruner_det.methods.recorder import Recorder
 from adapruner_det.report.summary import summarize
 from adapruner_det.settings import config_digest
 from tests.detection.toy import register, squares, toy_cfg, write_voc_folder
@@ -213,7 +215,7 @@ def test_a_run_without_a_seed_of_its_own_resumes_with_the_one_it_drew(toy, tmp_p
     with pytest.raises(Stopped):
         prune(cfg, hooks=[StopAfter(6)])
     state = torch.load(tmp_path / "model_0000003.pth", weights_only=True)
-    seed = state["trainer"]["hooks"]["PruningHook"]["seed"]
+    seed = state["trainer"]["hooks"]["GuideHook"]["seed"]
     trainer = start(cfg, resume=True)
     assert trainer.data_loader.seed == seed
     trainer.train()
@@ -338,11 +340,87 @@ def test_a_loader_that_cannot_tell_samples_apart_is_refused_with_the_cure(toy, t
         start(toy_cfg("yolo_darknet", tmp_path), trainer_class=Pruning)
 
 
-def test_the_pruning_hook_stands_before_all_of_detectron2s(toy, tmp_path):
+def test_the_guides_hook_stands_before_all_of_detectron2s(toy, tmp_path):
     trainer = start(toy_cfg("yolo_darknet", tmp_path))
-    assert trainer._hooks[0] is trainer.pruning
+    assert trainer._hooks[0] is trainer.guiding
     names = [type(hook).__name__ for hook in trainer._hooks]
-    assert names.count("PruningHook") == names.count("PeriodicCheckpointer") == 1
+    assert names.count("GuideHook") == names.count("PeriodicCheckpointer") == 1
+
+
+# A guide of one's own
+
+
+def test_a_guide_that_is_given_guides_the_run_and_makes_no_selection(toy, tmp_path):
+    recorder = Recorder(10, ["loss_yolo_obj"])
+    trainer = start(
+        toy_cfg("yolo_darknet", tmp_path), trainer_class=partial(PruningTrainer, guide=recorder)
+    )
+    trainer.train()
+    assert trainer.guide is recorder
+    assert recorder.signal("loss_yolo_obj").shape == (6, 10)
+    assert (recorder.signal("loss_yolo_obj") < recorder.signal("loss")).any()
+    assert trainer.selection is None
+    assert not (tmp_path / "selection.json").exists()
+    assert (tmp_path / "model_final.pth").exists()
+
+
+def test_a_guide_of_ones_trains_as_the_mask_does_in_warm_up(toy, tmp_path):
+    options = ("SOLVER.MAX_ITER", 8, "ADAPRUNER.WARMUP_EPOCHS", 2)
+    prune(toy_cfg("yolo_darknet", tmp_path / "mask", *options))
+    start(
+        toy_cfg("yolo_darknet", tmp_path / "ones", *options),
+        trainer_class=partial(PruningTrainer, guide=Recorder(10)),
+    ).train()
+    mask, ones = (
+        torch.load(tmp_path / name / "model_0000003.pth", weights_only=True)["model"]
+        for name in ("mask", "ones")
+    )
+    assert_same_weights(mask, ones)
+
+
+def test_a_guide_is_resumed_and_another_guides_run_is_not_gone_on_with(toy, tmp_path):
+    def recording(folder, **options):
+        guided = partial(PruningTrainer, guide=Recorder(10, ["loss_yolo_box"]))
+        return start(toy_cfg("yolo_darknet", tmp_path / folder), trainer_class=guided, **options)
+
+    whole = recording("whole")
+    whole.train()
+    with pytest.raises(Stopped):
+        recording("cut", hooks=[StopAfter(10)]).train()
+    resumed = recording("cut", resume=True)
+    assert resumed.start_iter == 8
+    resumed.train()
+    for name in ("loss", "loss_yolo_box"):
+        np.testing.assert_array_equal(resumed.guide.signal(name), whole.guide.signal(name))
+    with pytest.raises(DataError, match="another kind of run"):
+        start(toy_cfg("yolo_darknet", tmp_path / "cut"), resume=True)
+
+
+def test_a_guide_that_asks_for_a_loss_that_is_not_there_is_refused(toy, tmp_path):
+    trainer = start(
+        toy_cfg("yolo_darknet", tmp_path),
+        trainer_class=partial(PruningTrainer, guide=Recorder(10, ["loss_mask"])),
+    )
+    with pytest.raises(DataError, match="Recorder asks for loss_mask, .* it gives loss_yolo_box"):
+        trainer.train()
+    assert not list(tmp_path.glob("model_*.pth"))
+
+
+def test_a_checkpoint_of_version_0_1_is_gone_on_from(toy, finished, tmp_path):
+    with pytest.raises(Stopped):
+        prune(toy_cfg("yolo_darknet", tmp_path / "cut"), hooks=[StopAfter(10)])
+    path = tmp_path / "cut" / "model_0000007.pth"
+    saved = torch.load(path, weights_only=True)
+    hooks = saved["trainer"]["hooks"]
+    hooks["PruningHook"] = own = hooks.pop("GuideHook")
+    own["pruner"] = own.pop("guide")
+    del own["random_states"]["generators"]
+    torch.save(saved, path)
+    trainer = start(toy_cfg("yolo_darknet", tmp_path / "cut"), resume=True)
+    assert trainer.start_iter == 8
+    trainer.train()
+    assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
+    assert files(tmp_path / "cut") == files(tmp_path / "done")
 
 
 # Schedules

@@ -21,6 +21,7 @@ OWN = [
     "scikit-learn>=1.4",
     "scipy>=1.13",
     "tabulate>=0.9",
+    "threadpoolctl>=3.1",
     "tqdm>=4.60",
 ]
 
@@ -41,6 +42,9 @@ DETECTRON2 = [
 
 # To send the cells of a comparison to a cluster.
 SLURM = ["submitit>=1.5"]
+
+# To find the neighbours among very many samples.
+FAISS = ["faiss-cpu>=1.9"]
 
 DEV = [
     "build>=1.0",
@@ -71,7 +75,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.14",
     install_requires=OWN + DETECTRON2,
-    extras_require={"dev": DEV, "slurm": SLURM},
+    extras_require={"dev": DEV, "faiss": FAISS, "slurm": SLURM},
     entry_points={"console_scripts": ["adapruner = adapruner_det.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

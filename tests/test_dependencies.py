@@ -9,12 +9,13 @@ import pytest
 from tests.test_imports import PACKAGE, ROOT, imports
 
 #: Where a library is imported under another name than it is installed by.
-IMPORTED_AS = {"Pillow": "PIL", "PyYAML": "yaml", "scikit-learn": "sklearn"}
+IMPORTED_AS = {"Pillow": "PIL", "PyYAML": "yaml", "scikit-learn": "sklearn", "faiss-cpu": "faiss"}
 #: Heading of the page → list of setup.py.
 SECTIONS = {
     "What the package imports": "OWN",
     "What Detectron2 needs besides": "DETECTRON2",
     "The extra `slurm`": "SLURM",
+    "The extra `faiss`": "FAISS",
     "The extra `dev`": "DEV",
 }
 
@@ -65,6 +66,6 @@ def test_the_page_explains_what_setup_asks_for_and_nothing_else(name):
 
 def test_setup_asks_for_what_the_package_imports_and_for_nothing_else():
     lists = asked_for()
-    own = {IMPORTED_AS.get(name, name) for name in lists["OWN"]}
-    assert imported() == own | {"detectron2"} | {*lists["SLURM"]}
+    own = [*lists["OWN"], *lists["SLURM"], *lists["FAISS"]]
+    assert imported() == {"detectron2", *(IMPORTED_AS.get(name, name) for name in own)}
     assert not {*lists["OWN"]} & {*lists["DETECTRON2"]}

@@ -51,14 +51,10 @@ def project(tmp_path_factory):
         for name, text in files(heading).items():
             path = copy / name
             assert not path.exists(), f"{name} is there already"
-            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
         if registry:
             module = next(iter(files(heading))).rpartition("/")[2].removesuffix(".py")
             add_import(copy / registry, module)
-    init = copy / PACKAGE / "export" / "__init__.py"
-    if not init.exists():
-        init.write_text('"""Selections for other programs."""\n')
     return copy
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the kept samples in another program's format: VOC, COCO, YOLO, FiftyOne, list or CSV."""
+"""Write the kept samples as VOC, COCO, YOLO, FiftyOne, a list or CSV."""
 
 from adapruner_det.cli.export import main
 

@@ -1,4 +1,4 @@
-"""Write the kept samples in another program's format: VOC, COCO, YOLO, FiftyOne, list or CSV.
+"""Write the kept samples as VOC, COCO, YOLO, FiftyOne, a list or CSV.
 
     adapruner export --selection output/selection.json --format yolo --output output/kept_yolo \\
         --config-file configs/own_yolov3tiny.yaml \\
@@ -17,6 +17,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command import config_path
 from ..errors import DataError, reported
 from ..export.formats import FORMATS, IMAGES, export, needs_records
 from ..export.records import Records
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if line := lost_classes_line(selection):
             logging.getLogger(__name__).warning(line)
-        print(f"{place}: {args.format}, {selection.num_kept} of {selection.num_samples} samples kept")
+        print(
+            f"{place}: {args.format}, {selection.num_kept} of {selection.num_samples} samples kept"
+        )
 
 
 def kept_records(selection: Selection, args: argparse.Namespace) -> Records:
@@ -90,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         help="leave them where they are, link or copy them; default: link for yolo, else none",
     )
     add("--overwrite", action="store_true", help="move what stands at DIR aside, to DIR-old-1")
-    add("--config-file", default="", metavar="FILE", help="of the run that made the selection")
+    add(
+        "--config-file",
+        type=config_path,
+        default="",
+        metavar="FILE",
+        help="of the run that made the selection",
+    )
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     return parser

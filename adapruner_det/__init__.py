@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .core import AdaPruner
     from .detection.config import add_adapruner_config
     from .detection.data.coco_set import register_coco_set
-    from .detection.data.samples import register_selection
+    from .detection.data.kept_splits import register_selection
     from .detection.data.voc_folder import register_voc_folder
     from .detection.per_image import register_head
     from .detection.training.trainer import PruningMixin, PruningTrainer
@@ -21,7 +21,7 @@ _LAZY = {
     "add_adapruner_config": "detection.config",
     "register_coco_set": "detection.data.coco_set",
     "register_head": "detection.per_image",
-    "register_selection": "detection.data.samples",
+    "register_selection": "detection.data.kept_splits",
     "register_voc_folder": "detection.data.voc_folder",
     "PruningMixin": "detection.training.trainer",
     "PruningTrainer": "detection.training.trainer",

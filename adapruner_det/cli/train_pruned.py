@@ -16,12 +16,8 @@ from typing import Any
 
 from ..command import config_path, help_text, program
 from ..detection.arguments import num_processes, tool_parser
-from ..detection.data.samples import (
-    SampleIndex,
-    leave_out_excluded,
-    register_kept,
-    register_selection,
-)
+from ..detection.data.kept_splits import leave_out_excluded, register_kept, register_selection
+from ..detection.data.samples import SampleIndex
 from ..detection.modeling import require_known_anchors
 from ..detection.setup import (
     check_datasets,

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from ..methods.random import random_selection
 from ..selection import Selection
+from .data.kept_splits import register_kept
 from .data.own_sets import register_from_config
-from .data.samples import SampleIndex, register_kept
+from .data.samples import SampleIndex
 from .training.trainer import EvaluatingTrainer, PruningTrainer, scale_schedule
 
 

@@ -123,7 +123,7 @@ def check_training_inputs(
     index = SampleIndex.from_sets(cfg, check_datasets(cfg))
     for line in fit_to_data(cfg, index.dicts, processes):
         say(line)
-    require_room_for_classes(_trial_run(cfg), index.dicts, index.class_names())
+    require_room_for_classes(_trial_run(cfg), index.dicts, index.samples.class_names)
     return index
 
 

@@ -127,7 +127,7 @@ class Pruning(Training):
         kept = np.isin(np.arange(10), (np.arange(7) + seed) % 10)
         columns = {"key": np.array(index.keys), "digest": index.digests, "kept": kept}
         return Selection(
-            "stub", 0.7, seed, index.fingerprints(), columns, digest_of=index.digest_of
+            "stub", 0.7, seed, index.samples.datasets, columns, digest_of=index.samples.digest_of
         )
 
 

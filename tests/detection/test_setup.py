@@ -9,8 +9,9 @@ from detectron2.utils import comm
 
 from adapruner_det import add_adapruner_config
 from adapruner_det.detection import setup
+from adapruner_det.detection.data.kept_splits import register_kept
 from adapruner_det.detection.data.own_sets import register_from_config
-from adapruner_det.detection.data.samples import SampleIndex, register_kept
+from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import (
     check_datasets,
     check_pruning_inputs,

@@ -21,8 +21,9 @@ from torch import nn
 
 from ...errors import DataError
 from ...images import ImageFacts, check_images
+from ...samples import sample_key
 from .faults import UNUSABLE, BoxCounts, Fault, raise_faults
-from .identity import sample_key, with_sizes
+from .identity import key_of, with_sizes
 from .voc_folder import VOCFolder, read_voc_folder
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class UsablePart:
     def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
         """The samples that stay, and those that have become faulty since."""
         dicts, faults = _read(self.name, self.reader)
-        dicts = with_sizes([d for d in dicts if sample_key(self.name, d) not in self.excluded])
+        dicts = with_sizes([d for d in dicts if key_of(self.name, d) not in self.excluded])
         boxes = BoxCounts()  # the check has said what they are
         return (
             [boxes.sort_out(d, d["file_name"]) for d in dicts],
@@ -124,7 +125,7 @@ def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
 
 def fault_key(name: str, fault: Fault) -> str:
     """The key of a faulty sample of the data set ``name``."""
-    return sample_key(name, {"image_id": fault.image_id})
+    return sample_key(name, fault.image_id)
 
 
 def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
@@ -286,7 +287,7 @@ def _image_problem(sample: dict[str, Any], facts: ImageFacts) -> str:
 
 
 def _require_distinct(name: str, dicts: Sequence[dict[str, Any]]) -> None:
-    counts = Counter(sample_key(name, d) for d in dicts)
+    counts = Counter(key_of(name, d) for d in dicts)
     twice = [key for key, count in counts.items() if count > 1]
     if twice:
         raise DataError(

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from ...images import ImageFacts, check_images
-from ...samples import digest
+from ...samples import digest, sample_key
 
 
-def sample_key(dataset_name: str, sample: dict[str, Any]) -> str:
-    """``dataset_name/image_id``."""
-    image_id = str(sample["image_id"]).replace("/", "\\")  # one slash separates name from id
-    return f"{dataset_name}/{image_id}"
+def key_of(dataset_name: str, sample: dict[str, Any]) -> str:
+    """The key of a Detectron2 dict, whose ``image_id`` may be a number."""
+    return sample_key(dataset_name, str(sample["image_id"]))
 
 
 def sample_digest(sample: dict[str, Any]) -> int:

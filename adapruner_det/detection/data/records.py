@@ -22,8 +22,8 @@ from ...errors import DataError
 from ...export.records import Record, Records
 from ...selection import Selection
 from .checks import UsablePart, class_names, collector_paused, read_dataset
-from .identity import sample_key
-from .samples import register_kept
+from .identity import key_of
+from .kept_splits import register_kept
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _record(base: str, sample: dict[str, Any], source: _Source) -> tuple[Record,
     entries = source.annotations.get(image_id, []) if image else []
     by_id = {entry["id"]: entry for entry in entries}
     record = Record(
-        key=sample_key(base, sample),
+        key=key_of(base, sample),
         path=str(sample["file_name"]),
         name=_name(sample, image, source),
         width=int(sample["width"]),

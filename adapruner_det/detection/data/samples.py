@@ -1,19 +1,17 @@
-"""Identity of samples, and pruned splits as data sets.
+"""The samples of a run's data sets, by index.
 
-Shape letters: N samples.
+Shape letters: N samples, H x W pixels.
 
-A sample is known by its key ``dataset_name/image_id``. Its index, 0 to N−1, is its place among the
-sorted keys of a run, taken after Detectron2 has filtered the data sets.
+A sample's index, 0 to N−1, is its place among the sorted keys of a run, taken after Detectron2 has
+filtered the data sets.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,23 +23,10 @@ from detectron2.data.build import (
 )
 
 from ...errors import DataError
-from ...samples import Samples, fingerprint, fingerprints
-from ...selection import Selection
-from ...selection_file import REQUIRED_COLUMNS
-from .checks import (
-    CheckedSet,
-    UsablePart,
-    checked_set,
-    class_names,
-    collector_paused,
-    leave_out,
-    read_dataset,
-    set_apart_from_files,
-)
-from .faults import has_object
-from .identity import sample_digest, sample_key, with_file_digests
-
-logger = logging.getLogger(__name__)
+from ...images import read_upright
+from ...samples import Samples, fingerprints
+from .checks import CheckedSet, checked_set, class_names, collector_paused
+from .identity import key_of, sample_digest
 
 
 @dataclass(frozen=True)
@@ -98,7 +83,7 @@ class SampleIndex:
         by_key: dict[str, dict[str, Any]] = {}
         for name, dicts in datasets.items():
             for sample in dicts:
-                key = sample_key(name, sample)
+                key = key_of(name, sample)
                 if key in by_key:
                     raise DataError(
                         f"the sample {key} is there twice; image_id must be unique in a data set"
@@ -116,148 +101,27 @@ class SampleIndex:
         return cls(keys, digests, serialised, tuple(datasets))
 
     @cached_property
-    def digest_of(self) -> str:
-        """What the digests are of, as :class:`Selection` has it: ``bytes`` once images are read."""
-        return "bytes" if all(d.get("file_digest") for d in self.dicts) else ""
-
-    def fingerprints(self) -> dict[str, str]:
-        """Data-set name → fingerprint of its keys and annotations."""
-        return fingerprints(self.keys, self.digests, self.dataset_names)
-
-    @cached_property
     def samples(self) -> Samples:
-        """What a selection says of these samples."""
-        return Samples(
-            keys=self.keys,
-            digests=self.digests,
-            datasets=self.fingerprints(),
-            classes=self.classes(),
-            class_names=tuple(self.class_names()),
-            digest_of=self.digest_of,
-            excluded=self.excluded,
-        )
-
-    def classes(self) -> list[list[int]]:
-        """The category ids of each sample's boxes, one a box; those of crowds do not count."""
-        return self._classes
-
-    @cached_property
-    def _classes(self) -> list[list[int]]:
-        return [
+        """The same as both tasks know them; images are read as Detectron2 reads them, in RGB."""
+        classes = [
             [int(a["category_id"]) for a in d.get("annotations", ()) if not a.get("iscrowd")]
             for d in self.dicts
         ]
-
-    def class_names(self) -> list[str]:
-        """The classes that the data sets name, as many as their samples use."""
-        used = 1 + max((max(own, default=-1) for own in self.classes()), default=-1)
-        return class_names(self.dataset_names[0], used)
-
-
-def register_selection(path: str | Path) -> list[str]:
-    """Put the kept part of each of a selection's data sets into DatasetCatalog.
-
-    ``voc_2007_trainval`` kept at 90% becomes ``voc_2007_trainval@kept90``, with the base set's
-    classes and other metadata. Reading such a set first checks that the base set still is what was
-    selected from. Where another selection has that name already, digits of its own are added.
-
-    Args:
-        path: the .json of a selection.
-
-    Returns:
-        The names registered, in the order of the selection's data sets.
-
-    Raises:
-        DataError: a file that is no selection, or a base data set that is not registered.
-    """
-    return register_kept(Selection.load(path))
-
-
-def register_kept(selection: Selection) -> list[str]:
-    """As :func:`register_selection`, for a selection in memory."""
-    names = []
-    for base in selection.datasets:
-        require_registered(base)
-        if MetadataCatalog.get(base).get("thing_classes") is None:
-            read_dataset(base)  # of a COCO data set the classes are known once it has been read
-        part = _KeptPart(base, selection)
-        name = f"{base}@kept{selection.keep_ratio * 100:g}"
-        if name in DatasetCatalog.list() and DatasetCatalog[name] != part:
-            name = f"{name}-{part.digest}"
-        if name not in DatasetCatalog.list():
-            DatasetCatalog.register(name, part)
-            MetadataCatalog.get(name).set(**_metadata_of_part(base))
-        names.append(name)
-    return names
-
-
-def leave_out_excluded(selection: Selection) -> None:
-    """Leave out of a selection's data sets what its run left out, whatever is wrong with it.
-
-    Raises:
-        DataError: a base data set that is not registered.
-    """
-    for base in selection.datasets:
-        require_registered(base)
-        excluded = {k: v for k, v in selection.excluded.items() if k.rsplit("/", 1)[0] == base}
-        if excluded:
-            leave_out(base, excluded)
-
-
-def _metadata_of_part(base: str) -> dict[str, Any]:
-    """What holds for a part of ``base`` too."""
-    metadata = {k: v for k, v in MetadataCatalog.get(base).as_dict().items() if k != "name"}
-    set_apart_from_files(metadata)
-    return metadata
-
-
-class _KeptPart:
-    """The kept samples of one base data set, as DatasetCatalog calls it.
-
-    Two are equal where they keep the same samples of the same data.
-    """
-
-    def __init__(self, base: str, selection: Selection) -> None:
-        self._base, self._selection = base, selection
-        columns = selection.columns
-        known = [k for k in columns["key"].tolist() if k.rsplit("/", 1)[0] == base]
-        rows = np.isin(columns["key"], known)
-        self._part = {name: columns[name][rows] for name in REQUIRED_COLUMNS}
-        kept = self._part["key"][self._part["kept"].astype(bool)].tolist()
-        self._kept = frozenset(kept)
-        self.digest = fingerprint(kept, self._part["digest"][self._part["kept"].astype(bool)])[:8]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _KeptPart):
-            return NotImplemented
-        return self._base == other._base and all(
-            np.array_equal(column, other._part[name]) for name, column in self._part.items()
+        used = 1 + max((max(own, default=-1) for own in classes), default=-1)
+        return Samples(
+            keys=self.keys,
+            digests=self.digests,
+            datasets=fingerprints(self.keys, self.digests, self.dataset_names),
+            classes=classes,
+            class_names=tuple(class_names(self.dataset_names[0], used)),
+            digest_of="bytes" if all(d.get("file_digest") for d in self.dicts) else "",
+            excluded=self.excluded,
+            read_image=self._read_image,
         )
 
-    def __hash__(self) -> int:
-        return hash((self._base, self.digest))
-
-    def __call__(self) -> list[dict[str, Any]]:
-        reader = DatasetCatalog[self._base]
-        usable = UsablePart(self._base, reader, self._selection.excluded)
-        dicts = {sample_key(self._base, d): d for d in usable()}
-        self._check(dicts if self._selection.digest_of != "bytes" else _digested(dicts))
-        return [d for key, d in dicts.items() if key in self._kept]
-
-    def _check(self, dicts: dict[str, dict[str, Any]]) -> None:
-        """Compare with what was selected from; images that training filtered out do not count."""
-        chosen = set(self._part["key"].tolist())
-        keys = sorted(k for k, d in dicts.items() if k in chosen or has_object(d))
-        part = replace(
-            self._selection,
-            datasets={self._base: self._selection.datasets[self._base]},
-            columns=self._part,
-        )
-        part.check(keys, np.array([sample_digest(dicts[k]) for k in keys], dtype=np.uint64))
-
-
-def _digested(dicts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return dict(zip(dicts, with_file_digests(list(dicts.values())), strict=True))
+    def _read_image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; a DataError, with its name, for a file that cannot be read."""
+        return np.asarray(read_upright(self.dicts[index]["file_name"]).convert("RGB"))
 
 
 def require_registered(name: str) -> None:

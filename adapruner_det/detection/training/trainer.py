@@ -94,7 +94,7 @@ class RunMixin:
             trainer=weakref.proxy(self),
         )
         index = self.index
-        require_room_for_classes(self._trainer.model, index.dicts, index.class_names())
+        require_room_for_classes(self._trainer.model, index.dicts, index.samples.class_names)
         state = RunState(run_identity(self._kind, self.cfg, index))
         return [state, *super().build_hooks(), StopHook(self._stop, self._gather_state)]
 

@@ -24,7 +24,8 @@ from adapruner_det.detection.data.checks import (
 )
 from adapruner_det.detection.data.coco_set import register_coco_set
 from adapruner_det.detection.data.evaluators import build_evaluator
-from adapruner_det.detection.data.samples import SampleIndex, register_kept
+from adapruner_det.detection.data.kept_splits import register_kept
+from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.data.voc_folder import register_voc_folder
 from adapruner_det.detection.setup import check_datasets
 from adapruner_det.detection.training.trainer import build_pruner
@@ -254,8 +255,8 @@ def test_boxes_of_a_coco_set_are_warned_of_by_kind_with_count_and_file(tmp_path,
     with caplog.at_level(logging.WARNING, logger="adapruner_det"):
         again = checked_set("pets")
     assert not [w for w in warnings(caplog) if "left out" in w]
-    assert SampleIndex.from_dicts({"pets": again.dicts}).fingerprints() == (
-        SampleIndex.from_dicts({"pets": found.dicts}).fingerprints()
+    assert SampleIndex.from_dicts({"pets": again.dicts}).samples.datasets == (
+        SampleIndex.from_dicts({"pets": found.dicts}).samples.datasets
     )
     if of_ours:  # which can be registered once more, as each process of a run does
         register_coco_set("pets", file, images)
@@ -268,7 +269,7 @@ def test_an_unusable_box_is_no_class_of_its_image_but_counts_in_the_digest(tmp_p
     file, images = write_coco(tmp_path, data)
     register_coco_set("pets", file, images)
     index = SampleIndex.from_config(toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("pets",)))
-    assert index.classes() == [[0, 1], [0], [0, 1], [0]]
+    assert index.samples.classes == [[0, 1], [0], [0, 1], [0]]
     before = index.digests[1]
     data["annotations"][-1]["bbox"] = [71, 6, 20, 20]
     write_coco(tmp_path, data)
@@ -283,8 +284,8 @@ def test_crowds_count_in_digests_and_neither_as_classes_nor_as_sizes(tmp_path):
     register_coco_set("pets", file, images)
     cfg = toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("pets",))
     index = SampleIndex.from_config(cfg)
-    assert index.classes() == [[0, 1], [0], [0, 1], [0]]
-    assert index.class_names() == ["cat", "dog"]
+    assert index.samples.classes == [[0, 1], [0], [0, 1], [0]]
+    assert list(index.samples.class_names) == ["cat", "dog"]
     pruner = build_pruner(cfg, index)
     np.testing.assert_array_equal(pruner.mask.column("size_level"), [1, 0, 1, 0])
     selection = select("pets")
@@ -294,9 +295,11 @@ def test_crowds_count_in_digests_and_neither_as_classes_nor_as_sizes(tmp_path):
             "columns": {
                 **selection.columns,
                 "kept": np.array([True, True, False, False]),
-                "classes": np.array([" ".join(map(str, sorted(set(c)))) for c in index.classes()]),
+                "classes": np.array(
+                    [" ".join(map(str, sorted(set(c)))) for c in index.samples.classes]
+                ),
             },
-            "class_names": tuple(index.class_names()),
+            "class_names": index.samples.class_names,
         }
     )
     assert class_kept_shares(selection) == {"cat": 0.5, "dog": 0.5}
@@ -338,7 +341,7 @@ def test_a_set_without_class_names_has_numbers_for_them(tmp_path):
     DatasetCatalog.register("nameless", lambda: copy.deepcopy(dicts))
     MetadataCatalog.get("nameless").set(evaluator_type="coco")
     cfg = toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("nameless",))
-    assert SampleIndex.from_config(cfg).class_names() == ["class 0", "class 1"]
+    assert list(SampleIndex.from_config(cfg).samples.class_names) == ["class 0", "class 1"]
     assert class_names("nameless", 3) == ["class 0", "class 1", "class 2"]
 
 

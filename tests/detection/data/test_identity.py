@@ -1,5 +1,6 @@
 """What a sample is known by: keys, digests, and the sizes that images tell."""
 
+import copy
 import hashlib
 import json
 import math
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapruner_det.detection.data.identity import sample_digest, sample_key, with_sizes
+from adapruner_det.detection.data.identity import key_of, sample_digest, with_sizes
+from tests.detection.toy import squares
 
 
 def box(category, values, **more):
@@ -86,8 +88,10 @@ def test_a_size_counts_as_the_number_that_it_is(kind):
 
 
 def test_keys_have_one_slash_after_the_name_of_the_data_set():
-    assert sample_key("coco", {"image_id": 139}) == "coco/139"
-    assert sample_key("odd/name", {"image_id": "a/b"}) == "odd/name/a\\b"
+    assert key_of("coco", {"image_id": 139}) == "coco/139"
+    assert key_of("voc", {"image_id": np.str_("000005")}) == "voc/000005"
+    assert type(key_of("voc", {"image_id": np.str_("000005")})) is str
+    assert key_of("odd/name", {"image_id": "a/b"}) == "odd/name/a\\b"
 
 
 def test_sizes_come_from_the_image_where_a_dict_does_not_say(tmp_path):
@@ -107,3 +111,23 @@ def test_sizes_come_from_the_image_where_a_dict_does_not_say(tmp_path):
     sizes = [(d["height"], d["width"]) for d in with_sizes(dicts)]
     assert sizes == [(20, 30), (20, 30), (20, 30), (7, 8), (30, 20), (0, 0)]
     assert "height" not in dicts[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(width=d["width"] + 1),
+        lambda d: d.update(file_name="other.png"),
+        lambda d: d["annotations"][0].update(category_id=1 - d["annotations"][0]["category_id"]),
+        lambda d: d["annotations"][0].update(bbox=[1, 2, 3, 4]),
+        lambda d: d["annotations"].append(d["annotations"][0]),
+    ],
+)
+def test_a_digest_follows_what_a_sample_is_and_not_where_it_lies(tmp_path, change):
+    sample = squares(tmp_path, 1)[0]
+    moved = copy.deepcopy(sample)
+    moved["file_name"] = os.path.join("/elsewhere", os.path.basename(sample["file_name"]))
+    moved["annotations"][0]["bbox"] = np.array(sample["annotations"][0]["bbox"], dtype=float)
+    assert sample_digest(moved) == sample_digest(sample)
+    change(moved)
+    assert sample_digest(moved) != sample_digest(sample)

@@ -1,28 +1,17 @@
-import copy
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.detection_utils import read_image
+from PIL import Image
 
-from adapruner_det import Selection, register_selection
-from adapruner_det.detection.data.checks import checked_set
-from adapruner_det.detection.data.samples import (
-    SampleIndex,
-    leave_out_excluded,
-    register_kept,
-    require_datasets,
-    require_registered,
-    sample_digest,
-    sample_key,
-)
+from adapruner_det.detection.data.samples import SampleIndex, require_datasets, require_registered
 from adapruner_det.errors import DataError
-from adapruner_det.methods.random import random_selection
-from tests.detection.coco_writer import write_coco
 from tests.detection.toy import register, squares, toy_cfg
+
+FAR = {"image_id": "z", "height": 20, "width": 30, "annotations": []}
 
 
 @pytest.fixture
@@ -32,15 +21,6 @@ def two_sets(tmp_path):
     register("toy", toy, evaluator_type="coco", colour="red")
     register("more", more)
     return toy, more
-
-
-def select(*names, keep_ratio=0.9, seed=0):
-    index = SampleIndex.from_config(toy_cfg("yolo_darknet", "unused", "DATASETS.TRAIN", names))
-    return random_selection(index.samples, keep_ratio, seed)
-
-
-def read(name):
-    return {d["image_id"] for d in DatasetCatalog.get(name)}
 
 
 # The index of samples
@@ -103,176 +83,14 @@ def test_no_image_at_all_is_refused(tmp_path):
         SampleIndex.from_config(toy_cfg("yolo_darknet", "x", "DATASETS.TRAIN", ("empty",)))
 
 
-def test_keys_take_ids_of_any_type_and_have_one_slash_after_the_data_set():
-    assert sample_key("coco", {"image_id": 139}) == "coco/139"
-    assert sample_key("voc", {"image_id": np.str_("000005")}) == "voc/000005"
-    assert type(sample_key("voc", {"image_id": np.str_("000005")})) is str
-    assert sample_key("odd/name", {"image_id": "a/b"}).rsplit("/", 1)[0] == "odd/name"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda d: d.update(width=d["width"] + 1),
-        lambda d: d.update(file_name="other.png"),
-        lambda d: d["annotations"][0].update(category_id=1 - d["annotations"][0]["category_id"]),
-        lambda d: d["annotations"][0].update(bbox=[1, 2, 3, 4]),
-        lambda d: d["annotations"].append(d["annotations"][0]),
-    ],
-)
-def test_a_digest_follows_what_a_sample_is_and_not_where_it_lies(tmp_path, change):
-    sample = squares(tmp_path, 1)[0]
-    moved = copy.deepcopy(sample)
-    moved["file_name"] = os.path.join("/elsewhere", os.path.basename(sample["file_name"]))
-    moved["annotations"][0]["bbox"] = np.array(sample["annotations"][0]["bbox"], dtype=float)
-    assert sample_digest(moved) == sample_digest(sample)
-    change(moved)
-    assert sample_digest(moved) != sample_digest(sample)
-
-
-def test_a_digest_does_not_depend_on_the_order_of_the_objects(tmp_path):
-    sample = squares(tmp_path, 1)[0]
-    sample["annotations"].append({"bbox": [0, 0, 5, 5], "bbox_mode": 0, "category_id": 0})
-    turned = {**sample, "annotations": sample["annotations"][::-1]}
-    assert sample_digest(turned) == sample_digest(sample)
-
-
 def test_each_data_set_has_a_fingerprint_of_its_own(two_sets):
     toy, more = two_sets
-    both = SampleIndex.from_dicts({"toy": toy, "more": more}).fingerprints()
-    assert both["toy"] == SampleIndex.from_dicts({"toy": toy}).fingerprints()["toy"]
+    both = SampleIndex.from_dicts({"toy": toy, "more": more}).samples.datasets
+    assert both["toy"] == SampleIndex.from_dicts({"toy": toy}).samples.datasets["toy"]
     more[0]["annotations"][0]["category_id"] ^= 1
-    changed = SampleIndex.from_dicts({"toy": toy, "more": more}).fingerprints()
+    changed = SampleIndex.from_dicts({"toy": toy, "more": more}).samples.datasets
     assert changed["toy"] == both["toy"]
     assert changed["more"] != both["more"]
-
-
-# Pruned splits
-
-
-def test_a_selection_registers_the_kept_part_under_the_names_of_its_data_sets(two_sets, tmp_path):
-    selection = select("toy", "more", keep_ratio=0.6)
-    names = register_selection(selection.save(tmp_path / "selection.json"))
-    assert names == ["toy@kept60", "more@kept60"]
-    for base, name in zip(("toy", "more"), names, strict=True):
-        kept = {k.rsplit("/", 1)[1] for k in selection.kept_keys if k.startswith(f"{base}/")}
-        assert read(name) == kept
-    assert len(read(names[0])) + len(read(names[1])) == 12
-    assert all(d in two_sets[0] for d in DatasetCatalog.get("toy@kept60"))
-
-
-def test_the_kept_part_has_its_base_sets_metadata_and_leaves_it_alone(two_sets):
-    register_kept(select("toy"))
-    meta, base = MetadataCatalog.get("toy@kept90"), MetadataCatalog.get("toy")
-    assert (meta.name, base.name) == ("toy@kept90", "toy")
-    assert (meta.thing_classes, meta.evaluator_type) == (base.thing_classes, "coco")
-    assert meta.colour == "red"
-
-
-@pytest.mark.parametrize(
-    ("ratio", "name"), [(0.9, "90"), (1.0, "100"), (0.29, "29"), (0.875, "87.5"), (0.005, "0.5")]
-)
-def test_the_name_says_the_keep_ratio_in_percent(two_sets, ratio, name):
-    assert register_kept(select("toy", keep_ratio=ratio)) == [f"toy@kept{name}"]
-
-
-def test_registering_again_puts_the_new_selection_in_place_of_the_old_one(two_sets):
-    for seed in (0, 1):
-        selection = select("toy", keep_ratio=0.5, seed=seed)
-        (name,) = register_kept(selection)
-        assert read(name) == {k.split("/")[1] for k in selection.kept_keys}
-
-
-def test_other_data_is_refused_naming_the_first_three_keys_that_differ(two_sets):
-    toy, _ = two_sets
-    (name,) = register_kept(select("toy"))
-    toy[7]["annotations"][0]["category_id"] ^= 1
-    toy[5]["width"] += 1
-    del toy[3]
-    toy.append({**toy[0], "image_id": "im99"})
-    with pytest.raises(DataError) as caught:
-        DatasetCatalog.get(name)
-    message = str(caught.value)
-    assert "4 of 10 samples differ" in message
-    assert "toy/im3 (missing here)" in message
-    assert "toy/im5 (another image or annotated otherwise)" in message
-    assert "toy/im7 (another image or annotated otherwise)" in message
-    assert "im99" not in message
-
-
-def test_an_image_added_to_the_data_is_other_data(two_sets):
-    toy, _ = two_sets
-    (name,) = register_kept(select("toy"))
-    toy.append({**toy[0], "image_id": "im99"})
-    with pytest.raises(DataError, match=r"1 of 10 .*toy/im99 \(not in the selection\)"):
-        DatasetCatalog.get(name)
-
-
-def test_data_moved_to_another_folder_is_the_same_data(two_sets):
-    toy, _ = two_sets
-    (name,) = register_kept(select("toy"))
-    for sample in toy:
-        moved = Path(sample["file_name"]).parent.with_name("moved") / Path(sample["file_name"]).name
-        moved.parent.mkdir(exist_ok=True)
-        sample["file_name"] = shutil.copy(sample["file_name"], moved)
-    assert len(DatasetCatalog.get(name)) == 9
-
-
-def test_another_picture_under_the_same_name_is_other_data(two_sets):
-    toy, _ = two_sets
-    (name,) = register_kept(select("toy"))
-    shutil.copy(toy[3]["file_name"], toy[5]["file_name"])  # of the same size
-    with pytest.raises(DataError, match=r"first toy/im5 \(another image"):
-        DatasetCatalog.get(name)
-
-
-def test_a_selection_of_0_1_is_known_by_the_names_of_its_files(two_sets):
-    toy, _ = two_sets
-    index = SampleIndex.from_dicts({"toy": toy})  # as no image was read
-    (name,) = register_kept(random_selection(index.samples, 0.9, 0))
-    assert index.digest_of == ""
-    assert len(DatasetCatalog.get(name)) == 9
-
-
-def test_images_that_training_filters_out_do_not_make_the_data_other_data(two_sets):
-    toy, _ = two_sets
-    toy[2]["annotations"] = []
-    toy[6]["annotations"][0]["iscrowd"] = 1
-    (name,) = register_kept(select("toy", keep_ratio=1.0))
-    assert read(name) == {f"im{i}" for i in range(10) if i not in (2, 6)}
-
-
-def test_a_change_of_one_data_set_leaves_the_other_of_a_selection_usable(two_sets):
-    _, more = two_sets
-    register_kept(select("toy", "more"))
-    more[0]["annotations"][0]["category_id"] ^= 1
-    assert len(DatasetCatalog.get("toy@kept90")) > 0
-    with pytest.raises(DataError, match="more/im0"):
-        DatasetCatalog.get("more@kept90")
-
-
-def test_a_base_set_that_is_not_registered_is_named_with_its_cure(two_sets, tmp_path):
-    path = select("toy").save(tmp_path / "selection.json")
-    DatasetCatalog.remove("toy")
-    with pytest.raises(DataError, match="no data set named 'toy'.*ADAPRUNER.VOC_FOLDERS"):
-        register_selection(path)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(DataError, match="no selection at .*none.json"):
-        register_selection(tmp_path / "none.json")
-
-
-def test_a_selection_of_a_part_is_one_of_that_part(two_sets, tmp_path):
-    """A pruned split is a data set like any other: it can be pruned again."""
-    (first,) = register_kept(select("toy", keep_ratio=0.8))
-    second = select(first, keep_ratio=0.5)
-    assert second.num_samples == 8
-    path = second.save(tmp_path / "again.json")
-    (name,) = register_selection(path)
-    assert name == "toy@kept80@kept50"
-    assert read(name) < read(first)
-    assert Selection.load(path).kept_keys == {f"{first}/{i}" for i in read(name)}
 
 
 # What is asked for and not there
@@ -301,81 +119,64 @@ def test_a_folder_that_is_not_there_is_named_with_how_to_get_it(tmp_path):
     require_datasets(["voc_toy", "lake"])
 
 
-# Two selections of one data set
+# What both tasks know of them
 
 
-def test_two_selections_of_as_many_images_have_two_names(two_sets, tmp_path):
-    first, second = (select("toy", keep_ratio=0.5, seed=seed) for seed in (0, 1))
-    assert first.kept_keys != second.kept_keys
-    (one,), (other,) = register_kept(first), register_kept(second)
-    assert one == "toy@kept50" and other.startswith("toy@kept50-")
-    for name, selection in ((one, first), (other, second)):
-        assert {f"toy/{i}" for i in read(name)} == selection.kept_keys
-        assert MetadataCatalog.get(name).thing_classes == ["blue", "green"]
-    # The same once more is the same, from a file too.
-    assert register_kept(first) == [one]
-    assert register_selection(second.save(tmp_path / "second.json")) == [other]
-    assert len({n for n in DatasetCatalog.list() if n.startswith("toy@")}) == 2
-
-
-def test_the_same_images_of_other_data_have_a_name_of_their_own(two_sets):
-    toy, _ = two_sets
-    (one,) = register_kept(select("toy", keep_ratio=1.0))
-    toy[0]["annotations"][0]["category_id"] ^= 1
-    (other,) = register_kept(select("toy", keep_ratio=1.0))
-    assert one != other
-    assert len(DatasetCatalog.get(other)) == 10
-    with pytest.raises(DataError, match="toy/im0 .another image or annotated otherwise"):
-        DatasetCatalog.get(one)
-
-
-# What a run left out
-
-
-def excluding(selection, *ids):
-    excluded = {f"toy/{i}": f"{i} is empty" for i in ids}
-    return selection.__class__(**{**vars(selection), "excluded": excluded})
-
-
-def test_what_a_run_left_out_stays_out_and_is_not_missed(tmp_path):
-    dicts = squares(tmp_path, 6)
-    register("whole", dicts)
+def test_the_samples_say_what_the_index_holds(tmp_path):
+    dicts = squares(tmp_path, 4)
+    dicts[0]["annotations"].append({"bbox": [0, 0, 5, 5], "bbox_mode": 0, "category_id": 1})
+    dicts[1]["annotations"][0]["iscrowd"] = 1
+    dicts[2]["annotations"].append({**dicts[2]["annotations"][0], "iscrowd": 1})
+    dicts[3].pop("annotations")
     register("toy", dicts)
-    index = SampleIndex.from_dicts({"toy": dicts[:4]})
-    chosen = random_selection(index.samples, 1.0, 0)
-    selection = excluding(chosen, "im4", "im5")
-    (name,) = register_kept(selection)
-    assert read(name) == {"im0", "im1", "im2", "im3"}
-    (tmp_path / "im4.png").write_bytes(b"")
-    with pytest.raises(DataError, match="im4.png"):
-        checked_set("toy")
-    leave_out_excluded(selection)
-    assert len(checked_set("toy").dicts) == 4
-    assert read(name) == {"im0", "im1", "im2", "im3"}
-    (tmp_path / "im1.png").write_bytes(b"")  # one that it chose from
-    with pytest.raises(DataError, match="im1.png"):
-        checked_set("toy")
+    cfg = toy_cfg("yolo_darknet", "unused", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False)
+    index = SampleIndex.from_config(cfg)
+    samples = index.samples
+    first, third = (d["annotations"][0]["category_id"] for d in (dicts[0], dicts[2]))
+    assert [list(own) for own in samples.classes] == [[first, 1], [], [third], []]
+    assert samples.sizes.tolist() == [2, 0, 1, 0]
+    assert samples.class_names == ("blue", "green")
+    assert list(samples.keys) == index.keys
+    assert samples.digests is index.digests
+    assert samples.digest_of == "bytes"
+    assert samples.datasets.keys() == {"toy"}
+    assert index.samples is samples
 
 
-def test_nothing_left_out_changes_no_data_set(two_sets):
-    before = DatasetCatalog["toy"]
-    leave_out_excluded(select("toy"))
-    assert DatasetCatalog["toy"] is before
-    with pytest.raises(DataError, match="no data set named 'gone'"):
-        leave_out_excluded(select("toy").with_dataset_name("gone"))
+def test_the_samples_say_what_was_left_out(tmp_path):
+    dicts = squares(tmp_path, 4)
+    Path(dicts[2]["file_name"]).write_bytes(b"")
+    register("toy", dicts)
+    cfg = toy_cfg("yolo_darknet", "unused", "ADAPRUNER.ON_BAD_SAMPLE", "skip")
+    samples = SampleIndex.from_config(cfg).samples
+    assert samples.excluded.keys() == {"toy/im2"}
+    assert "is empty" in samples.excluded["toy/im2"]
+    assert len(samples) == 3
 
 
-def test_a_selection_in_a_new_process_knows_a_coco_sets_classes(tmp_path):
-    """Detectron2's own COCO sets tell them only once they have been read."""
-    file, images = write_coco(tmp_path)
-    register_coco_instances("pets", {}, str(file), str(images))
-    selection = select("pets")
-    DatasetCatalog.remove("pets")
-    MetadataCatalog.remove("pets")
-    register_coco_instances("pets", {}, str(file), str(images))
-    assert MetadataCatalog.get("pets").get("thing_classes") is None
-    (name,) = register_kept(selection)
-    meta = MetadataCatalog.get(name)
-    assert meta.thing_classes == ["cat", "dog"]
-    assert meta.thing_dataset_id_to_contiguous_id == {3: 0, 17: 1}
-    assert meta.get("json_file") is None and meta.evaluator_type == "coco"
+@pytest.mark.parametrize(
+    ("mode", "suffix", "orientation"),
+    [("RGB", "png", 0), ("RGB", "jpg", 6), ("RGB", "jpg", 5), ("L", "png", 0), ("P", "png", 0)],
+)
+def test_an_image_is_read_as_detectron2_reads_it_in_rgb(tmp_path, mode, suffix, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    if orientation:
+        exif[274] = orientation
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(pixels).convert(mode).save(path, exif=exif)
+    index = SampleIndex.from_dicts({"toy": [*squares(tmp_path, 1), {**FAR, "file_name": path}]})
+    image = index.samples.image(1)
+    assert (image.dtype, image.shape) == (np.uint8, (30, 20, 3) if orientation else (20, 30, 3))
+    np.testing.assert_array_equal(image, read_image(path, "BGR")[:, :, ::-1])
+    if suffix == "png" and mode == "RGB":
+        np.testing.assert_array_equal(image, pixels)
+
+
+def test_an_image_that_has_gone_is_named(tmp_path):
+    dicts = squares(tmp_path, 2)
+    samples = SampleIndex.from_dicts({"toy": dicts}).samples
+    Path(dicts[1]["file_name"]).unlink()
+    assert samples.image(0).shape == (dicts[0]["height"], dicts[0]["width"], 3)
+    with pytest.raises(DataError, match="im1.png is not there"):
+        samples.image(1)

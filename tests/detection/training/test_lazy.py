@@ -14,7 +14,7 @@ from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.utils.env import seed_all_rng
 
 from adapruner_det import PruningTrainer, Selection
-from adapruner_det.detection.data.samples import register_kept
+from adapruner_det.detection.data.kept_splits import register_kept
 from adapruner_det.detection.per_image import APART
 from adapruner_det.detection.setup import check_pruning_inputs, load_config
 from adapruner_det.detection.training.lazy import is_lazy
@@ -196,7 +196,7 @@ def test_a_file_that_registers_its_data_is_run_once_and_needs_no_class_names(reg
     cfg = load_config(str(file), [f"train.output_dir={tmp_path / 'out'}", "train.max_iter=8"])
     cfg.DATASETS.TEST = ()
     index = check_pruning_inputs(cfg)
-    assert index.class_names() == ["class 0", "class 1"]
+    assert list(index.samples.class_names) == ["class 0", "class 1"]
     trainer = PruningTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()

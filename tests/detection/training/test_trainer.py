@@ -28,8 +28,9 @@ from torch import nn
 from adapruner_det import PruningMixin, PruningTrainer, Selection, register_voc_folder
 from adapruner_det.detection import compat
 from adapruner_det.detection.data import voc_folder
+from adapruner_det.detection.data.kept_splits import register_kept
 from adapruner_det.detection.data.loader import build_pruning_train_loader, sample_at
-from adapruner_det.detection.data.samples import SampleIndex, register_kept
+from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import check_pruning_inputs
 from adapruner_det.detection.training.trainer import (
     EvaluatingTrainer,
@@ -116,7 +117,7 @@ def test_a_run_keeps_exactly_the_part_asked_for_and_writes_it_down(finished, tmp
     assert selection.kept_keys == finished.selection.kept_keys
     assert selection.columns["key"].tolist() == finished.index.keys
     assert selection.columns["digest"].tolist() == finished.index.digests.tolist()
-    assert selection.datasets == finished.index.fingerprints()
+    assert selection.datasets == finished.index.samples.datasets
     assert (selection.method, selection.keep_ratio, selection.seed) == ("adapruner", 0.7, 1)
     assert selection.config_digest == config_digest(finished.cfg)
     assert {"detectron2", "torch", "adapruner-det"} <= selection.versions.keys()

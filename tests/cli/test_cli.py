@@ -201,6 +201,33 @@ def test_what_each_process_of_a_run_does_can_be_sent_to_it(module):
     assert target.__module__ == f"adapruner_det.cli.{name}"  # and not __main__
 
 
+DETECTION = "configs/own_yolov3tiny.yaml"
+CLASSIFICATION = "configs/classification/digits.yaml"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prune-net", "--config-file", DETECTION],
+        ["train-pruned", "--config-file", DETECTION],
+        ["check-data", "--config-file", DETECTION],
+        ["anchors", "--config-file", DETECTION],
+        ["prune-cls", "--config-file", CLASSIFICATION],
+        ["train-cls", "--config-file", CLASSIFICATION],
+        ["transfer-cls", "--config-file", CLASSIFICATION, "--target-config-file", CLASSIFICATION],
+    ],
+    ids=lambda words: words[0],
+)
+def test_it_finds_the_configurations_of_the_package_from_any_folder(
+    capsys, monkeypatch, tmp_path, words
+):
+    monkeypatch.chdir(tmp_path)
+    err = refused(capsys, *words, "NO_SUCH_KEY", "1")
+    assert_one_error_line(err, "NO_SUCH_KEY")  # which is looked at once the file is read
+    gone = [word.replace("configs/", "configs/gone_") for word in words]
+    assert_one_error_line(refused(capsys, *gone), "no configuration file", "gone_")
+
+
 @pytest.fixture
 def ways(tmp_path, monkeypatch):
     """The first words of each way, from a folder ``here`` that is not the checkout's."""

@@ -2,6 +2,7 @@ import os
 import pickle
 import signal
 import subprocess
+from argparse import Namespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import yaml
 from detectron2.data import transforms as T
 
 from adapruner_det import PruningMixin, Selection
+from adapruner_det.cli import prune_net
 from adapruner_det.detection.data.loader import build_pruning_train_loader
 from adapruner_det.detection.training.trainer import EvaluatingTrainer
 from adapruner_det.errors import reported
@@ -393,3 +395,31 @@ def test_the_line_that_says_what_to_do_next_does_it_word_for_word(tmp_path):
     assert (tmp_path / "out put_kept" / "model_final.pth").exists()
     for stderr in (pruned.stderr, done.stderr):
         assert "FutureWarning" not in stderr and "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("rank", [None, 0, 1])
+def test_of_several_processes_the_first_alone_prints_the_summary(monkeypatch, capsys, rank):
+    class Trainer:
+        selection, selection_path = "the selection", "out/selection.json"
+
+        def __init__(self, cfg, index):
+            pass
+
+        def resume_or_load(self, resume):
+            assert resume
+
+        def train(self):
+            pass
+
+    monkeypatch.setattr(prune_net, "PruningTrainer", Trainer)
+    monkeypatch.setattr(prune_net, "summarize", lambda selection, *_: f"summary of {selection}")
+    monkeypatch.setattr(prune_net.dist, "is_initialized", lambda: rank is not None)
+    monkeypatch.setattr(prune_net.dist, "get_rank", lambda: rank)
+    args = Namespace(trust_pickle=True, resume=True, config_file="", num_gpus=2, opts=[])
+    prune_net.prune(Namespace(OUTPUT_DIR="out"), args, None)
+    assert capsys.readouterr().out == ("" if rank else "summary of the selection\n")
+    assert Trainer.trust_pickle
+    words = prune_net.next_step(Namespace(OUTPUT_DIR="out"), args, "s.json").split()
+    assert words[words.index("--selection") :] == [
+        *("--selection", "s.json", "--num-gpus", "2", "--trust-pickle", "OUTPUT_DIR", "out_kept"),
+    ]

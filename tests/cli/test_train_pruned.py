@@ -1,11 +1,13 @@
+from argparse import Namespace
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetCatalog, DatasetMapper
 
+from adapruner_det.cli import train_pruned
 from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import load_config
 from adapruner_det.methods.random import random_selection
@@ -185,3 +187,27 @@ def test_no_data_set_at_all_says_what_to_give(tmp_path, monkeypatch, capsys):
     assert run_here(monkeypatch, "train_pruned.py", "OUTPUT_DIR", str(tmp_path / "out")) == 2
     assert_one_error_line(capsys.readouterr().err, "DATASETS.TRAIN", "--config-file")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_process_of_its_own_registers_the_selection_before_it_trains(voc, tmp_path, monkeypatch):
+    """The catalogue of a spawned process is empty; it trains on the kept part all the same."""
+    path, kept = select(voc, tmp_path)
+    seen = []
+
+    class Trainer:
+        def __init__(self, cfg):
+            seen.append({d["image_id"] for d in DatasetCatalog.get(cfg.DATASETS.TRAIN[0])})
+
+        def resume_or_load(self, resume):
+            pass
+
+        def train(self):
+            seen.append("trained")
+
+    with process_restored():
+        cfg = load_config("", tool_arguments(voc, tmp_path / "out"))
+        cfg.DATASETS.TRAIN = ("own_train@kept70",)
+        monkeypatch.setattr(train_pruned, "EvaluatingTrainer", Trainer)
+        args = Namespace(selection=path, trust_pickle=False, eval_only=False, resume=False)
+        train_pruned.train(cfg, args)
+    assert seen == [kept, "trained"]

@@ -15,9 +15,6 @@ from .shared import kept_last, mean_of_visits, visits
 #: The paper's C, a + b = C + 1, and its c. The mean prediction of so many highest w is μ.
 CONCENTRATION, POWER, HIGHEST = 15.0, 4.0, 10
 
-#: p̄ is held this far from 0 and 1, where the density is 0 or infinite.
-EDGE = 1e-6
-
 
 @register("dual-beta", needs=("probability",), per_ratio=True)
 def dual_beta(evidence: Evidence, keep_ratio: float) -> Choice:
@@ -31,9 +28,9 @@ def dual_beta(evidence: Evidence, keep_ratio: float) -> Choice:
     probability = visits(evidence, "probability", "dual-beta", EPOCHS)
     weight, mean = dual_weight(probability), mean_of_visits(probability[:FIRST])
     a, b = beta_parameters(weight, mean, 1.0 - keep_ratio)
-    inside = np.clip(mean, EDGE, 1.0 - EDGE)
-    with np.errstate(divide="ignore"):  # w is 0 where p never moved: kept last
-        chance = np.log(weight) + (a - 1.0) * np.log(inside) + (b - 1.0) * np.log1p(-inside)
+    # w is 0 where p never moved, as where p̄ is 0 or 1: kept last, whatever the density there.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chance = np.log(weight) + (a - 1.0) * np.log(mean) + (b - 1.0) * np.log1p(-mean)
     gumbel = np.random.default_rng(evidence.seed).gumbel(size=len(chance))
     return Choice(kept_last(-chance - gumbel), parameters={"beta_a": a, "beta_b": b})
 

@@ -58,10 +58,11 @@ def test_the_deeper_the_cut_the_easier_what_stays():
     assert easy == sorted(easy)
 
 
-def test_what_never_moved_is_kept_last():
+@pytest.mark.parametrize("keep_ratio", [0.9, 0.5, 0.02])
+def test_what_never_moved_is_kept_last(keep_ratio, recwarn):
     p = np.random.default_rng(0).uniform(0.2, 0.8, (12, 20))
     p[:, 5] = 0.5
-    assert np.argmax(dual_beta(Given(probability=p), 0.5).score) == 5
-    p[:, 6] = 1.0  # sure from the start
-    score = dual_beta(Given(probability=p), 0.5).score
-    assert not np.isnan(score).any() and set(np.argsort(score)[-2:]) == {5, 6}
+    assert np.argmax(dual_beta(Given(probability=p), keep_ratio).score) == 5
+    p[:, 6], p[:, 7] = 1.0, 0.0  # sure from the start
+    score = dual_beta(Given(probability=p), keep_ratio).score
+    assert set(np.flatnonzero(score == np.inf)) == {5, 6, 7} and not recwarn.list

@@ -100,7 +100,7 @@ def section(args: argparse.Namespace, wrong: float, grid: Grid) -> str:
     if not args.table_only:
         run(grid, make, folder, processes=args.processes, task=task)
     title = f"{task.title}, {100 * wrong:g}% of the training labels wrong"
-    done = len(board.cells) - len(board.left())
+    done = sum(board.result(cell) is not None for cell in board.cells)
     text = report(rows_of(board), title, task.metric, len(board.cells), done)
     return f"#{text}\n{chosen_table(board, grid, task)}\n"
 

@@ -22,7 +22,7 @@ from ..errors import DataError, reported
 GROUPS = {
     "detection, with Detectron2": ("prune-net", "train-pruned", "check-data", "anchors"),
     "classification": ("prune-cls", "train-cls", "transfer-cls"),
-    "both": ("compare", "cut", "export"),
+    "both": ("compare", "cut", "export", "analyze"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
 

@@ -1,0 +1,55 @@
+"""t-SNE of features.
+
+Shape letters: N samples, D features.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from ..errors import DataError
+
+logger = logging.getLogger(__name__)
+
+#: t-SNE's own authors reduce to so many dimensions first, which hardly moves neighbours.
+PCA_DIMENSIONS = 50
+
+#: Neighbours that count; t-SNE needs three times as many points.
+PERPLEXITY = 30.0
+
+
+def tsne(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.ndarray:
+    """(N, 2) float64, without unit: the embedding of features by t-SNE (van der Maaten, 2008).
+
+    Of more than :data:`PCA_DIMENSIONS` features the principal components are embedded. It begins at
+    random, as its authors have it: begun from principal components, all seeds would give one layout
+    and none would say how much of it is chance. A seed repeats, up to the order in which threads
+    add.
+
+    Args:
+        features: (N, D) finite.
+        seed: of scikit-learn's random numbers.
+        perplexity: lowered to (N − 1) / 3 where there are few points.
+
+    Raises:
+        DataError: features that are not finite, or of fewer than 5 samples.
+    """
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise DataError(f"features of shape {features.shape} must be (N, D) and finite")
+    n, d = features.shape
+    if n < 5:
+        raise DataError(f"{n} samples are too few for t-SNE; it needs 5")
+    if d > PCA_DIMENSIONS and n > PCA_DIMENSIONS:
+        features = PCA(PCA_DIMENSIONS, random_state=seed).fit_transform(features)
+    most = (n - 1) / 3
+    if perplexity > most:
+        logger.warning(
+            "t-SNE of %d samples has the perplexity %.3g in place of %g", n, most, perplexity
+        )
+    model = TSNE(perplexity=min(perplexity, most), init="random", random_state=seed)
+    return np.asarray(model.fit_transform(features), dtype=np.float64)

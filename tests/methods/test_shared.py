@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import threadpoolctl
 
 from adapruner_det.errors import DataError
 from adapruner_det.methods import shared
@@ -40,10 +41,10 @@ def test_what_has_no_score_is_behind_all():
 
 
 def test_classes_are_taken_in_turn_and_in_proportion():
-    classes = np.array([9, 9, 9, 9, 2, 2])
-    order = np.argsort(shared.by_class(classes, np.array([3, 1, 0, 2, 1, 0]), 0)).tolist()
-    assert [i for i in order if i < 4] == [2, 1, 3, 0] and [i for i in order if i > 3] == [5, 4]
-    assert sum(i < 4 for i in order[:3]) == 2
+    classes = np.array([9] * 6 + [2] * 2)
+    order = np.argsort(shared.by_class(classes, np.array([3, 1, 0, 2, 4, 5, 1, 0]), 0)).tolist()
+    assert [i for i in order if i < 6] == [2, 1, 3, 0, 4, 5]
+    assert [i for i in order if i > 5] == [7, 6] and sum(i > 5 for i in order[:4]) == 1
 
 
 def test_which_class_comes_first_is_drawn():
@@ -81,3 +82,13 @@ def test_clusters_of_clear_groups_are_the_groups():
 def test_clusters_of_copies_and_of_few_samples_are_quiet(recwarn):
     own, centres = shared.clusters(np.ones((5, 2)), 9, seed=0)
     assert len(own) == 5 and centres.shape == (5, 2) and not recwarn.list
+
+
+def test_clusters_are_found_on_one_thread(monkeypatch):
+    """Sums of several threads differ in their last bits, and with them what is selected."""
+    limits, real = [], threadpoolctl.threadpool_limits
+    monkeypatch.setattr(
+        threadpoolctl, "threadpool_limits", lambda *given: (limits.append(given), real(*given))[1]
+    )
+    shared.clusters(np.random.default_rng(0).normal(size=(20, 3)), 2, seed=0)
+    assert limits[0] == (1,)

@@ -522,6 +522,8 @@ def table(args: argparse.Namespace) -> None:
             below += mean < 0
             surely += mean + half < 0
             texts.append(f"{mean:+.2f}±{half:.2f} ({len(shared)})")
+        if not means:
+            continue
         summary = f"{np.mean(means):+.2f} | {min(means):+.2f} | {below} | {surely}"
         print(f"| {method} | {summary} | " + " | ".join(texts) + " |")
 

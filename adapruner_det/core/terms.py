@@ -352,6 +352,8 @@ class Known:
 class Inclusion:
     """A draw in which every sample has its chance; see the module's docstring.
 
+    One object serves one mask: it holds what is known of that run's samples together.
+
     Args:
         digests: (N,) uint64, a hash of each sample's key: what a sample's Gumbel number is from.
         seed: of the run.

@@ -480,6 +480,16 @@ def test_a_resumed_run_goes_on_bit_for_bit(stop, tmp_path):
     np.testing.assert_array_equal(whole.select(), resumed.select())
 
 
+def test_a_checkpoint_between_the_last_batch_and_the_epochs_end_loses_nothing():
+    stream = Stream(60, 20, wrong=8)
+    whole = train(new(60), stream, last=7)
+    whole.observe(np.arange(60), stream.losses[7], fault=stream.fault[7])
+    resumed = new(60)
+    resumed.load_state_dict(whole.state_dict())
+    whole.end_epoch(), resumed.end_epoch()
+    assert whole.objective.state_dict() == resumed.objective.state_dict()
+
+
 def test_a_run_never_goes_on_with_another_objective():
     paper = AdaPruner(60, 0.7, Schedule(5, 15))
     with pytest.raises(ValueError, match="has the objective 'paper', this run 'inclusion'"):

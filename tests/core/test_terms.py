@@ -490,6 +490,23 @@ def test_a_checkpoint_between_the_last_batch_and_the_epochs_end_loses_nothing():
     assert whole.objective.state_dict() == resumed.objective.state_dict()
 
 
+class SecondOfTwo:
+    """The exchange of a process that owns the odd indices."""
+
+    rank, world = 1, 2
+
+
+def test_a_process_knows_which_samples_its_rows_are():
+    """Ties in w go by the index, which must be that of the sample and not of the row."""
+    objective = inclusion(7)
+    mask = SampleMask(7, learnt=objective.learnt, given=objective.given, exchange=SecondOfTwo())
+    objective.start(mask)
+    mask.column("times_seen")[:] = 1
+    (part,) = objective._parts(mask)
+    assert part["index"].tolist() == [1, 3, 5]
+    np.testing.assert_array_equal(part["draw"], Draw(digests(7), 3).stored[1::2])
+
+
 def test_a_run_never_goes_on_with_another_objective():
     paper = AdaPruner(60, 0.7, Schedule(5, 15))
     with pytest.raises(ValueError, match="has the objective 'paper', this run 'inclusion'"):

@@ -491,11 +491,15 @@ class Inclusion:
         return np.where(seen, 0.0, -np.inf), score
 
     def _score(self, state: State) -> np.ndarray:
-        """The pressure, with the representatives of twins as they are now."""
+        """The pressure of all samples, with the twins that stay as they are now."""
         score = self._drawn(state) + self.FAULT * self._flagged(state)
-        if self._redundancy is not None:
-            score += self.SPARE * ~self._redundancy.twins.representatives(score)
-        return score
+        return score + self.SPARE * self._spare(score)
+
+    def _spare(self, score: np.ndarray) -> np.ndarray:
+        """Which samples have a twin of lower score that stays, (N,) bool."""
+        if self._redundancy is None:
+            return np.zeros(len(score), dtype=bool)
+        return ~self._redundancy.twins.representatives(score)
 
     def columns(self, read: Read, typical: np.ndarray) -> dict[str, np.ndarray]:
         """What :mod:`.ends` reads; ``score`` orders the samples, lower is kept first."""
@@ -512,9 +516,8 @@ class Inclusion:
             found["fault"] = as_share(state["fault"]).astype(np.float32)
             found["flagged"] = self._flagged(state)
         if self._redundancy is not None:
-            order = self._drawn(state) + self.FAULT * self._flagged(state)
             found["twin_group"] = self._redundancy.twins.group
-            found["spare"] = ~self._redundancy.twins.representatives(order)
+            found["spare"] = self._spare(self._drawn(state) + self.FAULT * self._flagged(state))
         return found
 
     def _all(self, read: Read) -> dict[str, np.ndarray]:

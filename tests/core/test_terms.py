@@ -245,6 +245,36 @@ def test_a_faulty_twin_makes_way_for_its_sound_one():
     assert kept[sound].all() and not kept[sound - 1].any()
 
 
+def test_twins_of_a_faulty_one_that_are_no_twins_of_each_other_both_stay():
+    """0 lies between 40 and 41. While the mask learns 0 stays in their place; it is faulty."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(40, 8))
+    points[0] = 0.0
+    gap = 0.25 * np.sort(np.sqrt((points**2).sum(axis=1)))[15]
+    points = np.concatenate([points, [points[0] + gap * np.eye(8)[0]]])
+    points = np.concatenate([points, [points[0] - gap * np.eye(8)[0]]])
+    distance = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
+    np.fill_diagonal(distance, np.inf)
+    index = np.argsort(distance, axis=1, kind="stable")[:, :15]
+    near = Neighbours(index, np.take_along_axis(distance, index, axis=1))
+    assert near.twins().left.tolist() == [0, 0, 40, 41]
+    stored = {seed: Draw(digests(42), seed).stored for seed in range(20)}
+    seed = next(seed for seed, draw in stored.items() if draw[0] > max(draw[40], draw[41]))
+    objective = Inclusion(digests(42), seed, 0.8, 20, neighbours=near)
+    pruner = AdaPruner(42, 0.8, Schedule(5, 15), objective=objective, normalize="none")
+    train(pruner, Stream(42, 20, wrong=5))
+    assert Redundancy.spare(pruner.mask.column("copies")[[0, 40, 41]]).tolist() == [0, 1, 1]
+    logit, score = pruner.ranking()
+    before_faults = cut(logit, score, 37)
+    assert before_faults[[40, 41]].all() and not before_faults[:5].any()
+    assert pruner.columns()["spare"][[0, 40, 41]].tolist() == [True, False, False]
+    # Were 40 and 41 spare, 37 of them would come before the faults all the same; so their order:
+    drawn = -np.log(pruner.columns()["chance"]) - Draw.gumbel(stored[seed])
+    lone = np.setdiff1d(np.arange(5, 40), [0])
+    for twin in (40, 41):
+        assert (score[lone] < score[twin]).sum() <= (drawn[lone] < drawn[twin] + 1e-5).sum()
+
+
 def test_a_group_that_is_faulty_altogether_may_go():
     stream = Stream(100, 20, wrong=40)
     kept = train(new(100, 0.6, neighbours=twin_pairs(100, 20)), stream).select()
@@ -491,9 +521,12 @@ def test_a_checkpoint_between_the_last_batch_and_the_epochs_end_loses_nothing():
 
 
 class SecondOfTwo:
-    """The exchange of a process that owns the odd indices."""
+    """The exchange of a process that owns the odd indices; the other one has three clear faults."""
 
     rank, world = 1, 2
+
+    def sum(self, values):
+        return values + [3, 0]
 
 
 def test_a_process_knows_which_samples_its_rows_are():
@@ -505,6 +538,14 @@ def test_a_process_knows_which_samples_its_rows_are():
     (part,) = objective._parts(mask)
     assert part["index"].tolist() == [1, 3, 5]
     np.testing.assert_array_equal(part["draw"], Draw(digests(7), 3).stored[1::2])
+
+
+def test_the_gate_opens_by_what_all_processes_have():
+    gate = FaultGate(10)
+    mask = SampleMask(9, learnt=gate.learnt, exchange=SecondOfTwo())
+    mask.column("fault")[:] = stored_share(np.array([0.1, 0.6, 0.6, 0.8]))
+    gate.end_epoch(mask)
+    assert gate.open
 
 
 def test_a_run_never_goes_on_with_another_objective():
@@ -565,6 +606,12 @@ def test_a_signal_that_is_not_a_number_is_a_visit_that_did_not_happen():
     other.observe([0, 2], [1.0, 3.0], fault=[0.1, 0.2])
     for name in pruner.mask.saved:
         np.testing.assert_array_equal(pruner.mask.column(name), other.mask.column(name))
+
+
+def test_a_signal_that_the_objective_does_not_use_is_passed_over_whatever_it_is():
+    pruner = AdaPruner(4, 0.5, Schedule(0, 2))
+    assert len(pruner.observe([0, 1], [1.0, 2.0], fault=[np.nan, 0.5])) == 0
+    assert pruner.nonfinite == 0
 
 
 def test_a_probability_that_rounding_took_a_little_beyond_one_is_taken():

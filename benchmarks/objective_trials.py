@@ -13,10 +13,11 @@ the whole is, until its loss is flat. Trainings are kept in FOLDER/<data>.jsonl,
 was stopped goes on. The labels of the test set are read after the last epoch only.
 
 Methods: ``full``, ``random``, ``stratified`` (random inside each class), ``paper`` and
-``inclusion`` (a run of the mask with that objective), and ``drawn:option=value,...``: the inclusion
-formulas applied to what one plain run recorded, without a mask; it serves to compare options.
+``inclusion`` (a run of the mask with that objective at each ratio), and ``drawn:option=value,...``:
+the inclusion formulas applied to what one plain run recorded, without a mask; it serves to compare
+options. Confidence and fault signals are those of the model in training.
 
-Shape letters: N samples, D numbers of an image, C classes, E epochs.
+Shape letters: N samples, D numbers of an image, C classes, E epochs, M models side by side.
 """
 
 from __future__ import annotations

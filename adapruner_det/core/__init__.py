@@ -2,21 +2,34 @@
 
 from .balance import Balance, ClassSets, kept_shares
 from .cut import cut, kept_count
+from .ends import ENDS, REASONS, end_reasons, end_score, reasons
 from .exchange import Exchange
 from .mask import SampleMask
+from .neighbours import Neighbours
 from .pruner import AdaPruner, Status, Terms
 from .schedule import Schedule
+from .terms import SIGNALS, Inclusion, Objective, Paper
 
 __all__ = [
+    "ENDS",
+    "REASONS",
+    "SIGNALS",
     "AdaPruner",
     "Balance",
     "ClassSets",
     "Exchange",
+    "Inclusion",
+    "Neighbours",
+    "Objective",
+    "Paper",
     "SampleMask",
     "Schedule",
     "Status",
     "Terms",
     "cut",
+    "end_reasons",
+    "end_score",
     "kept_count",
     "kept_shares",
+    "reasons",
 ]

@@ -3,16 +3,18 @@
 Shape letters: N samples, B samples of a batch, R ranks.
 
 A sample takes 16 bytes: logit (float32), last and mean loss (float32), times seen (uint16, it stops
-at 65,535), size level (uint8, see .typical) and one byte that is free. The logits, which every
-epoch's end reads, are an array of their own; the others lie side by side, so that a step finds them
-with one access to memory, and the free byte keeps each row of them aligned. Both arrays are in RAM
-or in memory-mapped ``.npy`` files. With R processes each holds only the rows it owns,
-index % R == rank.
+at 65,535), size level (uint8, see .typical) and one byte that is free. An objective may add columns
+of its own: one of a byte takes the free byte, those of two bytes come after it, and with all of
+:class:`.terms.Inclusion` a sample takes 28. The logits, which every epoch's end reads, are an array
+of their own; the others lie side by side, so that a step finds them with one access to memory, each
+where its type wants it. Both arrays are in RAM or in memory-mapped ``.npy`` files. With R processes
+each holds only the rows it owns, index % R == rank.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,8 @@ COLUMNS = {
     "times_seen": np.uint16,
 }
 
-#: What lies beside the logit. The size level is given with the samples, so nothing saves it.
-_RECORD = np.dtype(
-    [c for c in COLUMNS.items() if c[0] != "logit"] + [("size_level", np.uint8)], align=True
-)
+#: What is given with the samples, so nothing saves it.
+_GIVEN = {"size_level": np.uint8}
 
 #: σ(x) is binary, below 0.1 or above 0.9, where |x| exceeds this.
 BINARY_LOGIT = math.log(9.0)
@@ -44,12 +44,13 @@ _CHUNK = 1 << 15  # rows of a pass: small enough for the cache
 
 @dataclass
 class Rows:
-    """What a step needs of each sample of a batch: float64 (B,), the last two int64 (B,)."""
+    """What a step needs of each sample of a batch: float64 (B,), two of them int64 (B,)."""
 
     logit: np.ndarray
     mean_loss: np.ndarray
-    times_seen: np.ndarray
-    size_level: np.ndarray
+    times_seen: np.ndarray  # int64
+    size_level: np.ndarray  # int64
+    state: dict[str, np.ndarray]  # the objective's columns, as stored
 
 
 @dataclass
@@ -75,6 +76,8 @@ class SampleMask:
     Args:
         num_samples: N over all processes.
         size_level: (N,) uint8 level of every sample's size; None leaves all at 0.
+        learnt: name and type of further columns that visits change.
+        given: name and type of further columns that are given with the samples.
         initial_logit: what every logit starts as.
         alpha: α that the totals are for, until a recount.
         directory: where memory-mapped columns are made; None keeps them in RAM.
@@ -86,6 +89,8 @@ class SampleMask:
         num_samples: int,
         *,
         size_level: np.ndarray | None = None,
+        learnt: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
         initial_logit: float = 0.0,
         alpha: float = 1.0,
         directory: str | Path | None = None,
@@ -97,8 +102,12 @@ class SampleMask:
         self.exchange = exchange or Exchange()
         self.rank, self.world = self.exchange.rank, self.exchange.world
         self._rows = len(range(self.rank, num_samples, self.world))
-        records = _make_array("records", _RECORD, self._rows, directory, self.rank)
-        self._columns = {name: records[name] for name in _RECORD.names or ()}
+        self._learnt, self._own = tuple(learnt or ()), (*(learnt or ()), *(given or ()))
+        #: Columns that a checkpoint holds.
+        self.saved = (*COLUMNS, *self._learnt)
+        record = _record({**(learnt or {}), **(given or {})})
+        records = _make_array("records", record, self._rows, directory, self.rank)
+        self._columns = {name: records[name] for name in record.names or ()}
         self._columns["logit"] = _make_array("logit", np.float32, self._rows, directory, self.rank)
         if size_level is not None:
             self._columns["size_level"][:] = size_level[self.rank :: self.world]
@@ -125,9 +134,11 @@ class SampleMask:
 
     def read(self, ids: np.ndarray) -> Rows:
         """The rows of ``ids``, (B,) indices, repeated or not, the same on every rank."""
-        names = ("logit", "mean_loss", "times_seen", "size_level")
-        logit, mean_loss, times_seen, size_level = self._values(ids, names)
-        return Rows(logit, mean_loss, times_seen.astype(np.int64), size_level.astype(np.int64))
+        names = ("logit", "mean_loss", "times_seen", "size_level", *self._own)
+        logit, mean_loss, times_seen, size_level, *own = self._values(ids, names)
+        state = dict(zip(self._own, own, strict=True))
+        level = size_level.astype(np.int64)
+        return Rows(logit, mean_loss, times_seen.astype(np.int64), level, state)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """The logits alone of ``ids``, as in :meth:`read`: (B,) float64."""
@@ -140,13 +151,19 @@ class SampleMask:
         last_loss: np.ndarray,
         mean_loss: np.ndarray,
         times_seen: np.ndarray,
+        state: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Write the columns (B,) of distinct ``ids`` (B,); each rank keeps what it owns."""
+        """Write the columns (B,) of distinct ``ids`` (B,); each rank keeps what it owns.
+
+        ``state`` holds the objective's columns that have changed.
+        """
         mine, local = self._owned(ids)
         self._columns["logit"][local] = logit[mine]
         self._columns["last_loss"][local] = last_loss[mine]
         self._columns["mean_loss"][local] = mean_loss[mine]
         self._columns["times_seen"][local] = np.minimum(times_seen[mine], 65535)
+        for name, values in (state or {}).items():
+            self._columns[name][local] = values[mine]
 
     def account(self, before: np.ndarray, after: np.ndarray, alpha: float) -> None:
         """Keep the totals current when logits go from ``before`` to ``after``, shape (B,) each."""
@@ -174,7 +191,7 @@ class SampleMask:
 
     def state_dict(self) -> dict[str, Any]:
         """The columns of all N samples as tensors, and the totals."""
-        columns = {name: _as_tensor(self.full_column(name)) for name in COLUMNS}
+        columns = {name: _as_tensor(self.full_column(name)) for name in self.saved}
         return {"columns": columns, "totals": dict(vars(self.totals))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -188,7 +205,13 @@ class SampleMask:
                 f"the saved mask has {found} samples, this run has {self.num_samples}: "
                 "resume with the data sets the run was started with"
             )
-        for name in COLUMNS:
+        for name in self.saved:
+            if name not in state["columns"]:
+                raise ValueError(
+                    f"the saved mask has no column {name!r}: it is of another objective; resume "
+                    "with the objective the run was started with"
+                )
+        for name in self.saved:
             column, saved = self._columns[name], state["columns"][name].numpy()
             column[:] = saved[self.rank :: self.world].astype(column.dtype)
         self.totals = Totals(**state["totals"])
@@ -207,6 +230,13 @@ class SampleMask:
             return slice(None), ids
         mine = np.flatnonzero(ids % self.world == self.rank)
         return mine, ids[mine] // self.world
+
+
+def _record(own: Mapping[str, Any]) -> np.dtype[Any]:
+    """What lies beside the logit, the smallest of an objective's columns first."""
+    mask = [(name, kind) for name, kind in COLUMNS.items() if name != "logit"]
+    rest = sorted(own.items(), key=lambda column: np.dtype(column[1]).itemsize)
+    return np.dtype([*mask, *_GIVEN.items(), *rest], align=True)
 
 
 def _make_array(

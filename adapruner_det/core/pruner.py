@@ -28,12 +28,12 @@ import torch
 from torch import Tensor
 
 from .balance import Balance, ClassDuals, balanced_cut
-from .cut import cut, kept_count, ranking, ranks
+from .cut import cut, kept_count, ranks
 from .exchange import Exchange
-from .mask import SampleMask
-from .objective import pressure
+from .mask import COLUMNS, SampleMask
 from .ratio import DualRatio, PaperRatio, RatioController, RunState
 from .schedule import Schedule
+from .terms import SIGNALS, Objective, Paper
 from .typical import TypicalLoss, size_levels
 
 logger = logging.getLogger(__name__)
@@ -93,24 +93,23 @@ class AdaPruner:
         num_samples: N.
         keep_ratio: c_r in (0, 1], the part that stays.
         schedule: warm-up and pruning epochs, α.
+        objective: what decides which samples go; None is the paper's, with ``terms``.
         controller: ``dual`` holds c_r; ``paper`` is λ = s·|r − c_r| as published.
         normalize: ``median`` divides losses by their running median before Eq. 5, so that the
             minimum of L − log L lies at a typical loss; ``none`` leaves them as they are.
         sizes: (N,) a number per sample that its loss grows with, such as its objects: the median
             is then that of samples of like size. None compares all samples alike.
-        terms: the ablations of Table 5.
+        terms: the ablations of Table 5; another objective than the paper's has only its own.
         paper_scale: s of Eq. 7, for the paper's controller only.
         balance: keeps the kept share of every class near c_r; None leaves it to the losses.
         directory: where to memory-map the columns; None keeps them in RAM.
         exchange: the processes that share the mask; every one of them makes the same calls.
 
     Raises:
-        ValueError: a keep ratio outside (0, 1], an unknown controller or normalisation, sizes or
-            a balance of other samples or with the paper's controller.
+        ValueError: a keep ratio outside (0, 1], an unknown controller or normalisation, sizes, a
+            balance or an objective of other samples, or one of the last two with the paper's
+            controller.
     """
-
-    #: What :meth:`observe` wants besides the losses.
-    signals: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -118,6 +117,7 @@ class AdaPruner:
         keep_ratio: float,
         schedule: Schedule,
         *,
+        objective: Objective | None = None,
         controller: Literal["dual", "paper"] = "dual",
         normalize: Literal["median", "none"] = "median",
         sizes: np.ndarray | None = None,
@@ -136,6 +136,17 @@ class AdaPruner:
             raise ValueError(f"normalize is {normalize!r}; it must be 'median' or 'none'")
         self.num_samples, self.keep_ratio, self.schedule = num_samples, keep_ratio, schedule
         self.terms = terms or Terms()
+        paper = Paper(
+            use_classification=self.terms.classification, use_selection=self.terms.selection
+        )
+        self.objective: Objective = paper if objective is None else objective
+        if not isinstance(self.objective, Paper) and (
+            controller != "dual" or not (self.terms.classification and self.terms.selection)
+        ):
+            raise ValueError(
+                f"the objective {self.objective.name!r} needs the controller 'dual' and all terms "
+                "of the paper, which ranks and the ratio are held by; leave both as they are"
+            )
         self.epoch = 0
         self.nonfinite = 0
         self._controller = _make_controller(
@@ -147,11 +158,14 @@ class AdaPruner:
         self.mask = SampleMask(
             num_samples,
             size_level=level,
+            learnt=self.objective.learnt,
+            given=self.objective.given,
             initial_logit=self._controller.initial_logit,
             alpha=schedule.alpha(0),
             directory=directory,
             exchange=exchange,
         )
+        self.objective.start(self.mask)
         self._typical = TypicalLoss(num_samples, levels) if normalize == "median" else None
         self.balance = balance
         self._duals: ClassDuals | None = None
@@ -162,6 +176,11 @@ class AdaPruner:
                     f"samples; it got {controller!r} and those of {len(balance.sets)}"
                 )
             self._duals = ClassDuals(balance, keep_ratio)
+
+    @property
+    def signals(self) -> frozenset[str]:
+        """What :meth:`observe` can use besides the losses: names of :data:`.terms.SIGNALS`."""
+        return self.objective.signals
 
     def weights(self, ids: Tensor | np.ndarray) -> Tensor:
         """What multiplies each sample's loss: 1 in warm-up, then σ(α·m). (B,) float32, detached.
@@ -178,19 +197,29 @@ class AdaPruner:
         alpha = self.schedule.alpha(self.epoch)
         return torch.sigmoid(torch.from_numpy(alpha * logit)).float()
 
-    def observe(self, ids: Tensor | np.ndarray, losses: Tensor | np.ndarray) -> np.ndarray:
+    def observe(
+        self,
+        ids: Tensor | np.ndarray,
+        losses: Tensor | np.ndarray,
+        **signals: Tensor | np.ndarray,
+    ) -> np.ndarray:
         """Move the mask by the losses of a batch.
 
         Args:
             ids: (B,) indices; repeated ones count as one visit with their mean loss each.
             losses: (B,) task losses before any weighting, L >= 0; detached here.
+            signals: what else the visit showed, (B,) each in [0, 1], by the names of
+                :data:`.terms.SIGNALS`; every process gives the same ones. Those that the objective
+                does not use are passed over. Without ``confidence`` e^(−L / typical L) stands in
+                for it, which is p of the label for an unnormalised cross-entropy.
 
         Returns:
-            The ids of this process whose loss was NaN or infinite, or beyond what float32 holds.
-            They move nothing and are counted in ``nonfinite``.
+            The ids of this process whose loss was NaN or infinite, or beyond what float32 holds, or
+            for which a signal was NaN. They move nothing and are counted in ``nonfinite``.
 
         Raises:
-            ValueError: shapes that differ, an index outside [0, N), or a negative loss.
+            ValueError: shapes that differ, an index outside [0, N), a negative loss, an unknown
+                signal or one outside [0, 1].
         """
         own_ids, own_losses = self._checked(ids), _as_float64(losses)
         if own_losses.shape != own_ids.shape:
@@ -198,21 +227,28 @@ class AdaPruner:
                 f"{len(own_ids)} ids came with losses of shape {own_losses.shape}; "
                 "there must be one loss per id: use reduction='none'"
             )
-        # Indices are exact as float64 up to 2^53, so one message carries both.
-        everyone, _ = self.mask.exchange.gather(np.stack([own_ids, own_losses]))
+        used = self._checked_signals(signals, own_ids)
+        # Indices are exact as float64 up to 2^53, so one message carries all.
+        sent = np.stack([own_ids, own_losses, *used.values()])
+        everyone, _ = self.mask.exchange.gather(sent)
         all_ids, all_losses = everyone[0].astype(np.int64), everyone[1]
-        finite = np.isfinite(all_losses)
+        finite = np.isfinite(everyone[1:]).all(axis=0)
         self.nonfinite += int(np.count_nonzero(~finite))
         if np.any(all_losses[finite] < 0):
             raise ValueError(
                 f"a loss is {all_losses[finite].min():g}; log L in Eq. 5 needs losses of 0 or more"
             )
-        self._move(*_mean_by_id(all_ids[finite], all_losses[finite]))
-        return own_ids[~np.isfinite(own_losses)]
+        distinct, (mean_losses, *means) = _means_by_id(all_ids[finite], everyone[1:, finite])
+        self._move(distinct, mean_losses, dict(zip(used, means, strict=True)))
+        return own_ids[~np.isfinite(sent[1:]).all(axis=0)]
 
     def end_epoch(self) -> Status:
-        """Close the epoch; where the next one has another α, one pass over the logits, O(N)."""
+        """Close the epoch; where the next one has another α, one pass over the logits, O(N).
+
+        Besides, the objective's pass over its own columns, while they still change.
+        """
         status = self.status()
+        self.objective.end_epoch(self.mask)
         self.epoch += 1
         alpha = self.schedule.alpha(self.epoch)
         if alpha != status.alpha:
@@ -255,24 +291,33 @@ class AdaPruner:
         mean_loss = self.mask.full_column("mean_loss")
         if count < self.num_samples:
             self._warn(mean_loss, count)
-        return self._cut(*self._ranking(), count)
+        return self._cut(*self.ranking(), count)
 
     def ranks(self) -> np.ndarray:
         """Each sample's place in the order in which samples are kept, from 0: (N,) int64.
 
         Whatever a balance adds is not in it. Costs O(N log N), on every process.
         """
-        return ranks(*self._ranking())
+        return ranks(*self.ranking())
 
-    def _ranking(self) -> tuple[np.ndarray, np.ndarray]:
-        """(logit, score), as :func:`cut.cut` takes them. A collective call."""
-        return ranking(
-            self.mask.full_column("logit"),
-            self.mask.full_column("mean_loss"),
-            self.typical_losses(),
-            self.mask.full_column("times_seen"),
-            self._pressure_terms(),
-        )
+    def ranking(self) -> tuple[np.ndarray, np.ndarray]:
+        """(logit, score), (N,) each, by which :func:`.cut.cut` keeps any number of samples.
+
+        A collective call; O(N).
+        """
+        return self.objective.order(self.mask.full_column, self.typical_losses())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """What is known of the samples, (N,) each, for :mod:`.ends` and to be saved.
+
+        The mask's columns; ``typical_loss``, which is () if one is for all; and the objective's
+        own, among them ``score`` (lower is kept first) where logits and losses do not rank the
+        samples. A collective call; O(N).
+        """
+        typical = self.typical_losses()
+        found = {name: self.mask.full_column(name).copy() for name in COLUMNS}
+        found["typical_loss"] = typical
+        return found | self.objective.columns(self.mask.full_column, typical)
 
     def _warn(self, mean_loss: np.ndarray, count: int) -> None:
         ratio = self.status().ratio
@@ -287,7 +332,7 @@ class AdaPruner:
                 count,
                 self.num_samples,
             )
-        if mean_loss.min() == mean_loss.max():
+        if isinstance(self.objective, Paper) and mean_loss.min() == mean_loss.max():
             logger.warning(
                 "Every sample has the loss %g: nothing ranks them, so which %d of %d are kept "
                 "follows from their indices alone.",
@@ -318,14 +363,19 @@ class AdaPruner:
         return np.maximum(self._scale(level), np.finfo(np.float32).tiny).astype(np.float32)
 
     def ranking_parameters(self) -> dict[str, Any]:
-        """What, beside the typical losses, turns a mean loss into what orders equal logits."""
-        return {"pressure_terms": self._pressure_terms()}
+        """What, beside the typical losses, turns a mean loss into what orders equal logits.
+
+        Empty for an objective whose columns hold the score itself.
+        """
+        paper = self.objective
+        return {"pressure_terms": dict(paper.switches)} if isinstance(paper, Paper) else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes while training; tensors and plain Python."""
         return {
             "epoch": self.epoch,
             "nonfinite": self.nonfinite,
+            "objective": {"name": self.objective.name, "state": self.objective.state_dict()},
             "mask": self.mask.state_dict(),
             "controller": self._controller.state_dict(),
             "typical": None if self._typical is None else self._typical.state_dict(),
@@ -333,7 +383,18 @@ class AdaPruner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
+        """Take over what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: a state of other samples or of another objective.
+        """
+        saved = state.get("objective", {"name": Paper.name, "state": {}})
+        if saved["name"] != self.objective.name:
+            raise ValueError(
+                f"the saved mask has the objective {saved['name']!r}, this run "
+                f"{self.objective.name!r}: resume with the objective the run was started with"
+            )
+        self.objective.load_state_dict(saved["state"])
         self.epoch = int(state["epoch"])
         self.nonfinite = int(state["nonfinite"])
         self.mask.load_state_dict(state["mask"])
@@ -343,7 +404,7 @@ class AdaPruner:
         if self._duals is not None:
             self._duals.load_state_dict(state["duals"])
 
-    def _move(self, ids: np.ndarray, losses: np.ndarray) -> None:
+    def _move(self, ids: np.ndarray, losses: np.ndarray, signals: dict[str, np.ndarray]) -> None:
         """The losses (B,) of distinct ``ids`` (B,) enter their means; after warm-up logits move."""
         if not len(ids):
             return
@@ -353,7 +414,11 @@ class AdaPruner:
         mean = rows.mean_loss + (losses - rows.mean_loss) * newest
         if self._typical is not None:
             self._typical.add(mean, rows.size_level)
-        f = pressure(mean / self._scale(rows.size_level), **self._pressure_terms())
+        scale = self._scale(rows.size_level)
+        if "confidence" not in signals:
+            signals = {"confidence": np.exp(-losses / scale), **signals}
+        state = self.objective.observe(rows.times_seen, rows.state, signals)
+        f = self.objective.pressure(mean / scale, {**rows.state, **state})
         logit = rows.logit
         if self.schedule.is_warmup(self.epoch):
             self._controller.watch(ids, f)
@@ -372,17 +437,11 @@ class AdaPruner:
             self.mask.account(rows.logit, logit, alpha)
             if self._duals is not None:
                 self._duals.update(ids, rows.logit, logit)
-        self.mask.write(ids, logit, losses, mean, seen)
+        self.mask.write(ids, logit, losses, mean, seen, state)
 
     def _scale(self, size_level: np.ndarray) -> np.ndarray:
         """What the losses of samples of these levels are divided by, (B,)."""
         return np.ones(size_level.shape) if self._typical is None else self._typical.of(size_level)
-
-    def _pressure_terms(self) -> dict[str, bool]:
-        return {
-            "use_classification": self.terms.classification,
-            "use_selection": self.terms.selection,
-        }
 
     def _why_off(self) -> str:
         if isinstance(self._controller, PaperRatio):
@@ -392,6 +451,28 @@ class AdaPruner:
         if self.epoch <= self.schedule.warmup_epochs:
             return "no pruning epoch was completed"
         return "the run was too short, or samples were not visited every epoch"
+
+    def _checked_signals(
+        self, signals: Mapping[str, Tensor | np.ndarray], ids: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Those that the objective uses, (B,) float64 each, in the order of their names."""
+        found = {}
+        for name in sorted(signals):
+            if name not in SIGNALS:
+                known = ", ".join(SIGNALS)
+                raise ValueError(f"there is no signal {name!r}; there are {known}")
+            values = _as_float64(signals[name])
+            if values.shape != ids.shape:
+                raise ValueError(
+                    f"{len(ids)} ids came with {name} of shape {values.shape}; "
+                    "there must be one value per id"
+                )
+            # Sums of float16 and float32 probabilities may end a little outside.
+            if np.any((values < -1e-3) | (values > 1.0 + 1e-3)):
+                raise ValueError(f"{name} runs beyond [0, 1]: {values.min():g} to {values.max():g}")
+            if name in self.signals:
+                found[name] = np.clip(values, 0.0, 1.0)
+        return found
 
     def _checked(self, ids: Tensor | np.ndarray) -> np.ndarray:
         array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
@@ -431,7 +512,8 @@ def _as_float64(losses: Tensor | np.ndarray) -> np.ndarray:
     return np.where(losses > np.finfo(np.float32).max, np.inf, losses)
 
 
-def _mean_by_id(ids: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct ids in rising order, and the mean loss of each."""
+def _means_by_id(ids: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Distinct ids in rising order, and of each row of (n, B) values the mean for each of them."""
     distinct, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    return distinct, np.bincount(inverse, losses, len(distinct)) / np.maximum(counts, 1)
+    times = np.maximum(counts, 1)
+    return distinct, [np.bincount(inverse, row, len(distinct)) / times for row in rows]

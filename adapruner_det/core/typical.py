@@ -6,6 +6,10 @@ L − log L has its minimum at L = 1, so the scale of L decides who is pushed ou
 over the objects of an image measures how many there are before it measures how hard they are: by
 it alone the images with most objects go first, and an image whose boxes are missing looks easy.
 With ``sizes`` a loss is therefore compared with the median loss of samples that have about as many.
+Between the groups that give a median it is interpolated. Beyond the last one it goes on rising: a
+group is at least 32 samples, so where few images are crowded the last group's size lies far below
+the largest, and with one value from there on the most crowded images would look hard for their
+objects alone.
 """
 
 from __future__ import annotations
@@ -58,7 +62,8 @@ class TypicalLoss:
         if not self.by_size:
             return np.array([overall])
         knots = _medians(self._sizes.recent(), self._losses.recent(), self.GROUP)
-        typical = np.interp(self._levels, *knots)
+        beyond = np.maximum(self._levels - knots[0, -1], 0.0)
+        typical = np.interp(self._levels, *knots) + _last_slope(*knots) * beyond
         return np.where(typical > 0, typical, overall)
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,7 +98,10 @@ def size_levels(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _medians(sizes: np.ndarray, losses: np.ndarray, fewest: int) -> np.ndarray:
-    """(2, G): the mean size and the median loss of groups of neighbouring sizes, sizes rising.
+    """(2, G): the median size and loss of groups of neighbouring sizes, sizes rising.
+
+    The size is the median as well: with a mean, a few crowded images among many that are not would
+    move the size of their group but not its loss.
 
     Samples of one size are in one group; a group has at least ``fewest`` members, or all there are.
     """
@@ -104,4 +112,22 @@ def _medians(sizes: np.ndarray, losses: np.ndarray, fewest: int) -> np.ndarray:
         if edge - starts[-1] >= fewest and len(sizes) - edge >= fewest:
             starts.append(int(edge))
     groups = zip(np.split(sizes, starts[1:]), np.split(losses, starts[1:]), strict=True)
-    return np.array([(own.mean(), np.median(loss)) for own, loss in groups]).T
+    return np.array([(np.median(own), np.median(loss)) for own, loss in groups]).T
+
+
+def _last_slope(sizes: np.ndarray, losses: np.ndarray) -> float:
+    """By how much the typical loss rises with the size beyond the last of the knots (G,) each.
+
+    A loss summed over objects is a constant and a share for each object, so it is a straight line
+    in the size. The slope is taken over a factor of two in the size, for two neighbouring medians
+    may differ by their noise alone. It is never negative, and never steeper than in proportion to
+    the size; with one knot nothing is known of it and it is 0.
+    """
+    last = len(sizes) - 1
+    if last == 0:
+        return 0.0
+    first = max(int(np.searchsorted(sizes, sizes[last] / 2.0, side="right")) - 1, 0)
+    first = min(first, last - 1)
+    slope = (losses[last] - losses[first]) / (sizes[last] - sizes[first])
+    steepest = losses[last] / sizes[last] if sizes[last] > 0 else np.inf
+    return float(min(max(slope, 0.0), steepest))

@@ -26,12 +26,8 @@ def choice_of(pruner: AdaPruner) -> Choice:
     The score is a sample's place in the order in which the mask keeps samples.
     """
     kept = pruner.select()
-    names = ("logit", "last_loss", "mean_loss", "times_seen")
-    columns = {name: pruner.mask.full_column(name) for name in names}
+    columns = {name: column for name, column in pruner.columns().items() if name != "score"}
     parameters = pruner.ranking_parameters()
-    typical = pruner.typical_losses()
-    if typical.ndim:
-        columns["typical_loss"] = typical
-    else:
-        parameters["typical_loss"] = float(typical)
+    if not columns["typical_loss"].ndim:
+        parameters["typical_loss"] = float(columns.pop("typical_loss"))
     return Choice(pruner.ranks(), kept, columns, pruner.status().ratio, parameters)

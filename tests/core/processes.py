@@ -8,7 +8,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from adapruner_det.core import AdaPruner, Balance, ClassSets, Exchange, Schedule
+from adapruner_det.core import (
+    AdaPruner,
+    Balance,
+    ClassSets,
+    Exchange,
+    Inclusion,
+    Neighbours,
+    Schedule,
+)
 from adapruner_det.core.mask import COLUMNS
 
 N, BATCH, EPOCHS, KEEP_RATIO = 101, 20, 9, 0.8
@@ -38,6 +46,26 @@ def new_pruner():
     )
 
 
+def new_inclusion():
+    """With all terms on: twins are 2i and 2i + 1 below 20; see signals() for the faults."""
+    points = np.random.default_rng(3).normal(size=(N, 6))
+    points[1:20:2] = points[0:20:2]
+    distance = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
+    np.fill_diagonal(distance, np.inf)
+    index = np.argsort(distance, axis=1, kind="stable")[:, :15]
+    near = Neighbours(index, np.take_along_axis(distance, index, axis=1))
+    objective = Inclusion(np.arange(N), 5, KEEP_RATIO, EPOCHS, neighbours=near)
+    schedule = Schedule(1, EPOCHS - 1)
+    return AdaPruner(N, KEEP_RATIO, schedule, objective=objective, exchange=Exchange.default())
+
+
+def signals(pruner, ids, losses):
+    if not pruner.signals:
+        return {}
+    q = np.exp(-np.nan_to_num(losses, nan=1.0))
+    return {"confidence": q, "fault": np.where(ids % 9 == 0, 0.9, 0.5 * (1 - q))}
+
+
 def train(pruner, first, last):
     """Each process takes its consecutive part of every batch; the last batch may leave it none."""
     rank, world = pruner.mask.rank, pruner.mask.world
@@ -47,7 +75,8 @@ def train(pruner, first, last):
             share = -(-len(ids) // world)
             mine = slice(rank * share, (rank + 1) * share)
             weights.append(pruner.weights(ids[mine]).double().sum().item())
-            pruner.observe(ids[mine], torch.from_numpy(losses[mine]))
+            told = signals(pruner, ids[mine], losses[mine])
+            pruner.observe(ids[mine], torch.from_numpy(losses[mine]), **told)
         pruner.end_epoch()
     return float(np.sum(weights))
 
@@ -83,6 +112,22 @@ def finished(output_dir, rank, world):
     np.savez(Path(output_dir) / f"{world}-{rank}.npz", **result)
 
 
+def finished_inclusion(output_dir, rank, world):
+    """The same with the objective that draws."""
+    pruner = new_inclusion()
+    train(pruner, 0, 6)
+    state = pruner.state_dict()
+    pruner = new_inclusion()
+    pruner.load_state_dict(state)
+    train(pruner, 6, EPOCHS)
+    result = {name: pruner.mask.full_column(name) for name in (*pruner.mask.saved, "draw")}
+    result |= pruner.columns() | {
+        "cut": pruner.select(),
+        "known": list(state["objective"]["state"].values()),
+    }
+    np.savez(Path(output_dir) / f"inclusion-{world}-{rank}.npz", **result)
+
+
 def run(rank, world, output_dir):
     """One of ``world`` processes."""
     torch.set_num_threads(1)
@@ -90,6 +135,7 @@ def run(rank, world, output_dir):
         store = f"file://{Path(output_dir).resolve()}/store-{world}"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
     finished(output_dir, rank, world)
+    finished_inclusion(output_dir, rank, world)
     if world > 1:
         dist.destroy_process_group()
 

@@ -14,8 +14,8 @@ SCRIPT = Path(__file__).with_name("processes.py")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The result of every rank, by (number of processes, rank)."""
+def folder(tmp_path_factory):
+    """Where every rank has put its results."""
     folder = tmp_path_factory.mktemp("processes")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
     done = subprocess.run(
@@ -26,7 +26,18 @@ def results(tmp_path_factory):
         timeout=180,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {(w, r): dict(np.load(folder / f"{w}-{r}.npz")) for w in (1, 2, 4) for r in range(w)}
+    return folder
+
+
+def of_ranks(folder, prefix=""):
+    """The result of every rank, by (number of processes, rank)."""
+    ranks = [(w, r) for w in (1, 2, 4) for r in range(w)]
+    return {(w, r): dict(np.load(folder / f"{prefix}{w}-{r}.npz")) for w, r in ranks}
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return of_ranks(folder)
 
 
 def test_same_kept_set_and_same_state(results):
@@ -56,3 +67,15 @@ def test_what_each_process_tells_reaches_all_in_the_order_of_their_ranks(results
         np.testing.assert_array_equal(found["mine"], expected[:, first : first + rank + 1])
         ranks = world * (world - 1) // 2
         np.testing.assert_array_equal(found["summed"], [[ranks, world], [10 * ranks, 2 * world]])
+
+
+def test_the_objective_that_draws_is_the_same_to_the_bit(folder):
+    results = of_ranks(folder, "inclusion-")
+    alone = results[1, 0]
+    assert np.count_nonzero(alone["cut"]) == 81 and alone["flagged"].sum() == 12
+    middle, mean_informed, _, gate_open = alone["known"]
+    assert alone["spare"].sum() == 10 and middle > 0 and mean_informed > 0 and gate_open
+    for found in results.values():
+        assert found.keys() == alone.keys()
+        for name, column in alone.items():
+            np.testing.assert_array_equal(found[name], column, name)

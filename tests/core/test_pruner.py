@@ -438,4 +438,4 @@ def test_the_scalars_are_those_of_the_status():
         "multiplier": status.multiplier,
         "binary_share": status.binary_share,
     }
-    assert AdaPruner.signals == frozenset()
+    assert pruner.signals == frozenset()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core import AdaPruner, Schedule
-from adapruner_det.core.typical import LEVELS, TypicalLoss, size_levels
+from adapruner_det.core.typical import LEVELS, TypicalLoss, _last_slope, size_levels
 
 
 def typical_of(sizes, losses):
@@ -53,6 +53,63 @@ def test_sizes_without_a_group_of_their_own_lie_between_their_neighbours():
     sizes = np.concatenate([np.repeat([1, 5], 100), [3]])
     typical = typical_of(sizes, np.concatenate([np.repeat([2.0, 6.0], 100), [100.0]]))
     assert 2.0 < typical[200] < 6.5  # its own loss of 100 is one of a group of 101
+
+
+def crowded(seed, noise):
+    """Sizes of 300 images of which few are crowded, and losses in line with them."""
+    rng = np.random.default_rng(seed)
+    sizes = np.concatenate([rng.integers(1, 7, 290), rng.integers(30, 61, 10)])
+    return sizes, (4.0 + 2.0 * sizes) * rng.lognormal(0, noise, 300)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_crowded_image_whose_loss_is_in_line_with_its_objects_is_not_hard(seed):
+    sizes, losses = crowded(seed, noise=0.15)
+    ratio = (losses / typical_of(sizes, losses))[sizes >= 30]
+    assert np.all((0.4 < ratio) & (ratio < 1.7))
+
+
+def test_crowded_images_do_not_all_go():
+    kept = 0
+    for seed in range(4):
+        sizes, losses = crowded(seed, noise=0.4)
+        pruner = AdaPruner(300, 0.8, Schedule(1, 10), sizes=sizes)
+        rng = np.random.default_rng(seed)
+        for _ in range(11):
+            for ids in np.split(rng.permutation(300), 10):
+                pruner.observe(ids, losses[ids])
+            pruner.end_epoch()
+        kept += pruner.select()[sizes >= 30].sum()
+    assert kept >= 24  # of forty, where 80% stay; none if the typical loss is flat there
+
+
+@pytest.mark.parametrize(
+    ("knots", "expected"),
+    [
+        ([(1, 1.0), (2, 2.0)], 1.0),  # in proportion
+        ([(1, 5.0), (2, 6.0)], 1.0),  # a constant and a share for each
+        ([(1, 1.0), (2, 5.0)], 2.5),  # steeper than in proportion: no steeper than that
+        ([(1, 5.0), (2, 2.0)], 0.0),  # never falling
+        ([(3, 7.0)], 0.0),  # nothing is known of a slope
+        ([(0, 1.0), (1, 1.5)], 0.5),  # images without objects
+        ([(-2, 1.0), (-1, 1.5)], 0.5),  # sizes may be any numbers
+        ([(1, 2.0), (4, 5.0), (7, 8.0), (8, 3.0)], 0.0),  # from 4 to 8: by half, not 7 to 8
+        ([(1, 2.0), (4, 5.0), (7, 3.0), (8, 7.0)], 0.5),
+        ([(6, 2.0), (8, 4.0)], 0.5),  # no knot as far down as half the last
+    ],
+)
+def test_the_slope_beyond_the_last_knot(knots, expected):
+    assert _last_slope(*np.array(knots, dtype=float).T) == pytest.approx(expected)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 400))
+def test_a_larger_size_never_has_a_smaller_typical_loss_beyond_the_last_knot(seed, count):
+    rng = np.random.default_rng(seed)
+    sizes = np.round(rng.lognormal(1, 1, count))
+    typical = typical_of(sizes, rng.lognormal(0, 1, count) * (1 + sizes))
+    last = np.median(np.sort(sizes)[-min(32, count) :])  # the last knot is no larger than this
+    beyond = np.argsort(sizes)[np.sort(sizes) > last]
+    assert np.all(np.diff(typical[beyond]) >= 0) and np.all(typical > 0)
 
 
 def test_few_observations_or_one_size_are_one_group():

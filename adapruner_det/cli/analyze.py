@@ -39,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words, overrides = split_overrides(list(sys.argv[1:] if argv is None else argv))
     args = _parser().parse_args(words)
     args.opts += overrides
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
-    logging.getLogger("adapruner_det").setLevel(logging.INFO)
+    _log_to_terminal()
     with reported():
         start = time.perf_counter()
         selection = Selection.load(args.selection)
@@ -143,6 +142,20 @@ def _read(path: Path) -> np.ndarray:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is no .npy file of numbers: {error}") from error
+
+
+def _log_to_terminal() -> None:
+    """Progress as it is, since t-SNE of many samples takes its time; warnings as such."""
+
+    class Lines(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            start = "warning: " if record.levelno >= logging.WARNING else ""
+            return start + record.getMessage()
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("adapruner_det").setLevel(logging.INFO)
 
 
 def _require_writable(output: Path) -> None:

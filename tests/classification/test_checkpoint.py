@@ -144,12 +144,13 @@ def enter(folder, resume=None, inputs=()):
 
 
 def test_a_new_run_sets_the_files_of_an_old_one_aside(folder):
-    for name in ("model.pt", "selection.json", "selection.npz", "result.json", "selection-2.json"):
+    selections = ("selection.json", "selection.npz", "selection-2.json")
+    for name in ("model.pt", "model.json", "result.json", *selections):
         (folder / name).write_bytes(b"old")
     (folder / "notes.txt").write_bytes(b"mine")
     (folder / ".checkpoint.pt.x.part~").write_bytes(b"torn")
     assert enter(folder) == [".lock", "notes.txt", "old-1"]
-    assert len(names(folder / "old-1")) == 7
+    assert len(names(folder / "old-1")) == 8
     save_checkpoint(state(1), folder)
     assert enter(folder) == [".lock", "notes.txt", "old-1", "old-2"]
 

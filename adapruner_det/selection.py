@@ -34,9 +34,10 @@ class Selection:
         columns: per-sample arrays of shape (N,): ``key`` (str, sorted), ``digest`` (uint64, of the
             sample's image and annotations), ``kept`` (bool), ``score`` (lower is kept first, and
             of equal ones the smaller key), and what the method knows besides, such as
-            ``mean_loss``, ``times_seen`` and ``logit``. ``classes`` (str), where it is there, has
-            the ids of the classes in each sample, ascending, with one space between them; crowd
-            boxes are not counted.
+            ``mean_loss``, ``times_seen`` and ``logit``. ``why`` (str), where it is there, says why
+            a sample was dropped; a cut at another ratio leaves it out. ``classes`` (str), where it
+            is there, has the ids of the classes in each sample, ascending, with one space between
+            them; crowd boxes are not counted.
         soft_ratio: r before the final cut, for methods that have one.
         config_digest: SHA-256 of the configuration that made it.
         parameters: plain values that describe the method's run.
@@ -145,7 +146,7 @@ class Selection:
         return replace(
             self,
             keep_ratio=keep_ratio,
-            columns={**self.columns, "kept": kept},
+            columns={**{n: c for n, c in self.columns.items() if n != "why"}, "kept": kept},
             cut_from=self.keep_ratio if self.cut_from is None else self.cut_from,
         )
 

@@ -53,6 +53,7 @@ _KINDS = {
     "times_seen": "iu",
     "score": "fiu",
     "classes": "U",
+    "why": "U",
 }
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60

@@ -7,16 +7,28 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 from fvcore.common.config import BASE_KEY, CfgNode
 
-from .core import AdaPruner, Balance, ClassSets, Exchange, Schedule, Terms
+from .core import (
+    AdaPruner,
+    Balance,
+    ClassSets,
+    Exchange,
+    Inclusion,
+    Neighbours,
+    Schedule,
+    Terms,
+)
+from .core.neighbours import SCALE_RANK
 from .errors import DataError, one_line
-from .samples import Samples
+from .neighbours import neighbours, thumbnails
+from .samples import Samples, digest
 
 #: Keys that say where a run reads and writes, or how fast, and change nothing of what comes out:
 #: what is read is told by the fingerprint of the data.
@@ -29,6 +41,9 @@ WITHOUT_EFFECT = (
     "ADAPRUNER.VOC_FOLDERS",
     "ADAPRUNER.COCO_SETS",
 )
+
+#: What may decide which samples go.
+OBJECTIVES = ("paper", "inclusion")
 
 #: What yacs, fvcore and yaml raise for files, keys and values that do not fit.
 INVALID = (
@@ -127,6 +142,9 @@ def build_pruner(
     epochs: int,
     keep_ratio: float | None = None,
     *,
+    seed: int = 0,
+    offered: Collection[str] = (),
+    look: bool = True,
     exchange: Exchange | None = None,
     length: str = "the number of epochs",
 ) -> AdaPruner:
@@ -137,6 +155,10 @@ def build_pruner(
         samples: the N samples.
         epochs: of the run, the warm-up among them.
         keep_ratio: c_r; None takes KEEP_RATIO.
+        seed: of the run, for an objective that draws.
+        offered: the signals that the training gives besides the loss.
+        look: whether near-copies are looked for where the objective knows them, which reads every
+            image; a mask that is made as a check needs none.
         exchange: the processes that share the mask.
         length: what to raise for a longer run, for the message that asks for it.
 
@@ -154,12 +176,14 @@ def build_pruner(
         num_classes = 1 + max(max(own, default=0) for own in samples.classes)
         sets = ClassSets.from_sets(samples.classes, num_classes)
         balance = Balance(sets, options["CLASS_BAND"])
+    ratio = options["KEEP_RATIO"] if keep_ratio is None else keep_ratio
     terms = (options[f"{name}_LOSS"] for name in ("CLASSIFICATION", "SELECTION", "COMPRESSION"))
     try:
         return AdaPruner(
             len(samples),
-            options["KEEP_RATIO"] if keep_ratio is None else keep_ratio,
+            ratio,
             Schedule(warmup, epochs - warmup, options["ALPHA_START"], options["ALPHA_END"]),
+            objective=_objective(options, samples, ratio, epochs, seed, offered, look),
             controller=options["CONTROLLER"],
             normalize=options["NORMALIZE"],
             sizes=samples.sizes if options.get("NORMALIZE_BY_OBJECTS") else None,
@@ -170,6 +194,28 @@ def build_pruner(
         )
     except ValueError as error:
         raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
+
+
+def _objective(
+    options: Mapping[str, Any],
+    samples: Samples,
+    keep_ratio: float,
+    epochs: int,
+    seed: int,
+    offered: Collection[str],
+    look: bool,
+) -> Inclusion | None:
+    """What OBJECTIVE names; None is the paper's."""
+    if options["OBJECTIVE"] == "paper":
+        return None
+    near = None
+    if look and samples.read_image is not None and len(samples) > 1:
+        near = Neighbours(*neighbours(thumbnails(samples), SCALE_RANK))
+    keys = np.array([digest(key) for key in samples.keys], dtype=np.uint64)
+    gate = "fault" in offered
+    found = Inclusion(keys, seed, keep_ratio, epochs, neighbours=near, gate=gate)
+    found.signals &= frozenset(offered)
+    return found
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import torch
 from fvcore.common.config import CfgNode
 
+from ..core import ENDS
 from ..errors import DataError
 from ..selection import check_keep_ratio
-from ..settings import INVALID, Range, check_settings, check_yaml, leaves
+from ..settings import INVALID, OBJECTIVES, Range, check_settings, check_yaml, leaves
 from .data import SOURCES
 from .models import NAMES as MODELS
 from .models import short
@@ -64,6 +65,8 @@ CHOICES = {
     "MODEL.STEM": ("cifar", "imagenet"),
     "ADAPRUNER.CONTROLLER": ("dual", "paper"),
     "ADAPRUNER.NORMALIZE": ("median", "none"),
+    "ADAPRUNER.OBJECTIVE": OBJECTIVES,
+    "ADAPRUNER.DROP": ("", *ENDS),
     "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
 }
 
@@ -144,6 +147,12 @@ def get_config() -> CfgNode:
     pruner.CLASS_BAND = 0.0
     # "none": a cross-entropy has a scale of its own, and 1 is a meaningful loss.
     pruner.NORMALIZE = "none"
+    # What decides who goes: "paper" is the published objective; "inclusion" gives each image a
+    # chance and draws by it, knows near-copies and wrong labels (docs/core.md).
+    pruner.OBJECTIVE = "paper"
+    # The end to drop in place of the objective's own order: "easy", "hard", "both", "faults" or
+    # "twins"; tools/cut.py --drop does it afterwards.
+    pruner.DROP = ""
     pruner.CLASSIFICATION_LOSS = True
     pruner.SELECTION_LOSS = True
     pruner.COMPRESSION_LOSS = True

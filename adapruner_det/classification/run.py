@@ -27,6 +27,7 @@ from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, require_elsewhe
 from .data import Data
 from .image_set import ImageSet
 from .models import build_model
+from .signals import SIGNALS
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,14 @@ def build_pruner(cfg: CfgNode, train: ImageSet) -> AdaPruner:
         DataError: a run too short for its warm-up, or values of α that do not rise from above 0.
     """
     epochs = cfg.SOLVER.EPOCHS
-    return settings.build_pruner(cfg.ADAPRUNER, train.samples, epochs, length="SOLVER.EPOCHS")
+    return settings.build_pruner(
+        cfg.ADAPRUNER,
+        train.samples,
+        epochs,
+        seed=cfg.SEED,
+        offered=SIGNALS,
+        length="SOLVER.EPOCHS",
+    )
 
 
 def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = True) -> Selection:
@@ -94,7 +102,7 @@ def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = T
 
 def _selection(cfg: CfgNode, train: ImageSet, pruner: AdaPruner) -> Selection:
     return make_selection(
-        choice_of(pruner),
+        choice_of(pruner, cfg.ADAPRUNER.DROP),
         train.samples,
         method="adapruner",
         keep_ratio=pruner.keep_ratio,

@@ -19,7 +19,7 @@ from ..errors import DataError
 Signal = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
-def probability(logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
+def confidence(logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
     """p_y, of the given label, in [0, 1]: (B,). Low where the sample is hard or its label wrong.
 
     Swayamdipta et al. 2020, *Dataset Cartography*: its mean over epochs is the confidence, its
@@ -66,6 +66,17 @@ def gradient_norm(logits: Tensor, labels: Tensor, features: Tensor | None = None
     return error_norm(logits, labels) * (1.0 + features.square().sum(1)).sqrt()
 
 
+def fault(logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
+    """(1 − p_y + max over c ≠ y of p_c) / 2, in [0, 1]: (B,). High where the label may be wrong.
+
+    At 1/2 another class is as likely as the given one. Northcutt et al. 2021, *Confident Learning*,
+    compare the same two; here its mean over visits is looked at.
+    """
+    p = logits.softmax(1)
+    own = _of_label(p, labels)
+    return (1.0 - own + p.scatter(1, labels[:, None], 0.0).amax(1)) / 2.0
+
+
 def probabilities(logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
     """p, of every class: (B, C)."""
     return logits.softmax(1)
@@ -74,7 +85,7 @@ def probabilities(logits: Tensor, labels: Tensor, features: Tensor | None = None
 #: What a guide may ask for.
 SIGNALS: dict[str, Signal] = {
     own.__name__: own
-    for own in (probability, margin, correct, error_norm, gradient_norm, probabilities)
+    for own in (confidence, fault, margin, correct, error_norm, gradient_norm, probabilities)
 }
 
 #: Those that are computed from the input of the model's last layer too.

@@ -3,7 +3,9 @@
     adapruner cut --selection output/selection.json --keep-ratio 0.95 0.9 0.8 0.7
 
 Writes one selection a ratio, selection-keep95.json and so on, beside the run's own or into
---output-dir. The sets are nested, and each file says which keep ratio it was cut from.
+--output-dir. The sets are nested, and each file says which keep ratio it was cut from. With --drop
+another end of the samples goes: easy or hard ones, both, those with faults, or twins; the file is
+then selection-easy-keep95.json.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from collections.abc import Sequence
 from os.path import realpath
 from pathlib import Path
 
+from ..core import ENDS
 from ..errors import DataError, reported
 from ..files import require_writable
+from ..methods.adapruner import drop_end
 from ..selection import Selection, check_keep_ratio, lost_classes_line
 from .arguments import plain_parser
 
@@ -25,16 +29,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--selection", type=Path, required=True, help="the .json of a run")
     parser.add_argument("--keep-ratio", type=float, nargs="+", required=True, metavar="RATIO")
     parser.add_argument("--output-dir", type=Path, help="by default where the selection is")
+    parser.add_argument(
+        "--drop",
+        choices=ENDS,
+        default="",
+        help="the end that goes, in place of what the run's objective would drop",
+    )
     args = parser.parse_args(argv)
     with reported():
-        write_cuts(args.selection, args.keep_ratio, args.output_dir or args.selection.parent)
+        folder = args.output_dir or args.selection.parent
+        write_cuts(args.selection, args.keep_ratio, folder, args.drop)
 
 
-def write_cuts(path: Path, keep_ratios: list[float], output_dir: Path) -> None:
+def write_cuts(path: Path, keep_ratios: list[float], output_dir: Path, drop: str = "") -> None:
     """Write the cuts of the run at ``path``, and say so."""
     run = Selection.load(path)
-    places = output_files(path, keep_ratios, output_dir)
-    cuts = {place: run.cut(keep_ratio) for place, keep_ratio in places.items()}
+    places = output_files(path, keep_ratios, output_dir, drop)
+    cuts = {place: drop_end(run, drop, keep_ratio) for place, keep_ratio in places.items()}
     try:
         require_writable(output_dir)
     except DataError as error:
@@ -48,7 +59,9 @@ def write_cuts(path: Path, keep_ratios: list[float], output_dir: Path) -> None:
             sys.stderr.write(f"warning: {place}: {line}\n")
 
 
-def output_files(path: Path, keep_ratios: list[float], output_dir: Path) -> dict[Path, float]:
+def output_files(
+    path: Path, keep_ratios: list[float], output_dir: Path, drop: str = ""
+) -> dict[Path, float]:
     """File → keep ratio, of the cuts of the run at ``path``.
 
     Raises:
@@ -57,7 +70,8 @@ def output_files(path: Path, keep_ratios: list[float], output_dir: Path) -> dict
     places: dict[Path, float] = {}
     for keep_ratio in keep_ratios:
         check_keep_ratio(keep_ratio)
-        place = output_dir / f"{path.stem}-keep{100 * keep_ratio:g}.json"
+        end = f"-{drop}" if drop else ""
+        place = output_dir / f"{path.stem}{end}-keep{100 * keep_ratio:g}.json"
         if places.setdefault(place, keep_ratio) != keep_ratio:
             raise DataError(
                 f"the keep ratios {places[place]} and {keep_ratio} would both be written to "

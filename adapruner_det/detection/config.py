@@ -41,6 +41,12 @@ def add_adapruner_config(cfg: CN) -> None:
     node.NORMALIZE = "median"
     # Take that median over images with about as many objects: a detector's loss grows with them.
     node.NORMALIZE_BY_OBJECTS = True
+    # What decides who goes: "paper" is the published objective; "inclusion" gives each image a
+    # chance and draws by it, and knows near-copies (docs/core.md).
+    node.OBJECTIVE = "paper"
+    # The end to drop in place of the objective's own order: "easy", "hard", "both", "faults" or
+    # "twins"; tools/cut.py --drop does it afterwards.
+    node.DROP = ""
     # Keep the kept share of every class within this band of KEEP_RATIO, 0.05 being 5 points; 0
     # leaves the classes to the losses.
     node.CLASS_BAND = 0.0

@@ -106,7 +106,7 @@ def check_pruning_inputs(
     """
     check_sampler(cfg)
     index = check_training_inputs(cfg, trust_pickle=trust_pickle, processes=processes, say=say)
-    build_pruner(cfg, index)
+    build_pruner(cfg, index, look=False)
     return index
 
 

@@ -17,7 +17,7 @@ WINDOW, FIRST = 10, 30
 EPOCHS = 2
 
 
-@register("dual", needs=("probability",))
+@register("dual", needs=("confidence",))
 def dual(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: w = the mean, over windows of 10 successive epochs, of std(p)·(1 − mean p).
 
@@ -25,7 +25,7 @@ def dual(evidence: Evidence, keep_ratio: float) -> Choice:
     epochs counts whole, one of fewer than 10 is one window, and one of one epoch is refused.
     Costs O(10·30·N).
     """
-    return Choice(kept_last(-dual_weight(visits(evidence, "probability", "dual", EPOCHS))))
+    return Choice(kept_last(-dual_weight(visits(evidence, "confidence", "dual", EPOCHS))))
 
 
 def dual_weight(probability: np.ndarray) -> np.ndarray:

@@ -17,13 +17,13 @@ WINDOW = 10
 EPOCHS = 2
 
 
-@register("dyn-unc", needs=("probability",))
+@register("dyn-unc", needs=("confidence",))
 def dyn_unc(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: the mean, over all windows of 10 successive epochs, of std(p).
 
     p is the probability of the given label. A training of fewer than 10 epochs is one window; one
     of one epoch is refused. Costs O(10·E·N).
     """
-    seen = visits(evidence, "probability", "dyn-unc", EPOCHS)
+    seen = visits(evidence, "confidence", "dyn-unc", EPOCHS)
     spread = np.stack([mean_and_spread(window)[1] for window in windows(seen, WINDOW)])
     return Choice(kept_last(-mean_of_visits(spread)))

@@ -27,7 +27,8 @@ def by_hand(name, z, y, h):
     p = [value / sum(exps) for value in exps]
     error = math.sqrt(sum((own - (c == y)) ** 2 for c, own in enumerate(p)))
     return {
-        "probability": p[y],
+        "confidence": p[y],
+        "fault": (1 - p[y] + max(value for c, value in enumerate(p) if c != y)) / 2,
         "margin": z[y] - max(value for c, value in enumerate(z) if c != y),
         "correct": float(max(range(len(z)), key=z.__getitem__) == y),
         "error_norm": error,
@@ -63,7 +64,14 @@ def test_the_gradient_norm_is_that_of_the_last_layer_s_own_gradient():
 
 @pytest.mark.parametrize(
     ("name", "harder"),
-    [("probability", -1), ("margin", -1), ("correct", -1), ("error_norm", 1), ("gradient_norm", 1)],
+    [
+        ("confidence", -1),
+        ("fault", 1),
+        ("margin", -1),
+        ("correct", -1),
+        ("error_norm", 1),
+        ("gradient_norm", 1),
+    ],
 )
 def test_which_way_is_harder(name, harder):
     """The same image, once with the label that the model is sure of and once with another."""

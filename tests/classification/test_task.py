@@ -238,7 +238,7 @@ def test_one_recorded_run_serves_every_method(tmp_path):
     p = evidence.signal("probabilities")
     assert p.shape == (4, 36, 3)
     given = p[:, np.arange(36), tiny_set().labels.numpy()]
-    np.testing.assert_allclose(given, evidence.signal("probability"), rtol=1e-6)
+    np.testing.assert_allclose(given, evidence.signal("confidence"), rtol=1e-6)
     np.testing.assert_allclose(given, np.exp(-evidence.signal("loss")), rtol=1e-4)
     assert np.array_equal(evidence.features(), task.features(tmp_path / "run"))
     assert np.array_equal(evidence.predictions(), task.predictions(tmp_path / "run"))

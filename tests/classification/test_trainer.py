@@ -130,7 +130,7 @@ def told_by_hand(model, x, labels):
     truth = functional.one_hot(labels, 3)
     return {
         "loss": losses.detach(),
-        "probability": p[truth.bool()],
+        "confidence": p[truth.bool()],
         "margin": (z - z.masked_fill(truth.bool(), -1e9).amax(1, True)).detach()[truth.bool()],
         "correct": (p.argmax(1) == labels).float(),
         "error_norm": ((p - truth) ** 2).sum(1).sqrt(),

@@ -16,6 +16,8 @@ OPTIONS = {
     "PAPER_SCALE": 100.0,
     "NORMALIZE": "median",
     "CLASS_BAND": 0.0,
+    "OBJECTIVE": "paper",
+    "DROP": "",
     "CLASSIFICATION_LOSS": True,
     "SELECTION_LOSS": True,
     "COMPRESSION_LOSS": True,
@@ -26,7 +28,8 @@ CLASSES, WIDTH = 3, 5
 #: Every signal that a method of this package may ask for, and all else that evidence can hold.
 SIGNALS = {
     "loss",
-    "probability",
+    "confidence",
+    "fault",
     "margin",
     "correct",
     "error_norm",
@@ -104,7 +107,8 @@ class ToyEvidence:
         others = np.where(onehot == 1, -np.inf, logits)
         found = {
             "loss": -np.log((p * onehot).sum(-1)),
-            "probability": (p * onehot).sum(-1),
+            "confidence": (p * onehot).sum(-1),
+            "fault": (1.0 - (p * onehot).sum(-1) + np.where(onehot == 1, 0.0, p).max(-1)) / 2.0,
             "margin": (logits * onehot).sum(-1) - others.max(-1),
             "correct": logits.argmax(-1) == label,
             "error_norm": error,

@@ -1,9 +1,13 @@
 import numpy as np
+import pytest
 
-from adapruner_det.core import AdaPruner, Schedule
-from adapruner_det.methods.adapruner import adapruner, choice_of
+from adapruner_det.core import ENDS, AdaPruner, Schedule, end_score
+from adapruner_det.errors import DataError
+from adapruner_det.methods.adapruner import adapruner, choice_of, drop_end
+from adapruner_det.methods.base import select
+from adapruner_det.methods.random import random_selection
 
-from .evidence import ToyEvidence
+from .evidence import ToyEvidence, samples
 
 
 def trained(count=20, sizes=None, keep_ratio=0.7, losses=None):
@@ -33,7 +37,7 @@ def test_samples_without_a_finite_loss_are_kept_last_of_all():
 
 def test_it_tells_what_the_mask_knows():
     by_size, alike = choice_of(trained(sizes=np.arange(20) % 3)), choice_of(trained())
-    known = {"logit", "last_loss", "mean_loss", "times_seen"}
+    known = {"logit", "last_loss", "mean_loss", "times_seen", "why"}
     assert set(by_size.columns) == {*known, "typical_loss"} and set(alike.columns) == known
     assert alike.parameters["typical_loss"] > 0 and "typical_loss" not in by_size.parameters
     assert alike.columns["times_seen"].tolist() == [9] * 20
@@ -51,3 +55,106 @@ def test_the_method_trains_with_the_mask_that_its_options_describe():
     schedule = evidence.guide.schedule
     assert (schedule.warmup_epochs, schedule.epochs, schedule.alpha_end) == (3, 10, 7.0)
     assert evidence.guide.keep_ratio == 0.25 and choice.kept.sum() == 15
+
+
+# --- the objective that draws ----------------------------------------------------------------------
+
+
+class Twins(ToyEvidence):
+    """The samples 0 and 1, 2 and 3, up to 18 and 19, look alike; it keeps what guides asked for."""
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        picture = self.samples.read_image
+        object.__setattr__(
+            self.samples, "read_image", lambda i: picture(i - i % 2 if i < 20 else i)
+        )
+        self.asked = []
+
+    def train(self, guide):
+        self.asked.append(guide.signals)
+        super().train(guide)
+
+
+def test_inclusion_takes_what_the_training_gives_and_says_why_each_went():
+    evidence = Twins(epochs=30, OBJECTIVE="inclusion", seed=4)
+    found = select("adapruner", evidence, 0.5)
+    assert evidence.asked == [{"confidence", "fault"}]
+    assert found.parameters["objective"] == "inclusion"
+    columns = found.columns
+    assert {"confidence", "fault", "flagged", "draw", "twin_group", "spare"} <= set(columns)
+    kept = columns["kept"]
+    np.testing.assert_array_equal(columns["why"] == "", kept)
+    twins = kept[:20].reshape(10, 2)
+    assert twins.sum(axis=1).tolist() == [1] * 10  # of each two one goes before any other sample
+    assert np.count_nonzero(columns["why"][:20] == "twin") == 10
+
+
+def test_without_signals_it_goes_by_the_losses_and_gates_nothing():
+    evidence = Twins(epochs=30, OBJECTIVE="inclusion", offers=["loss"])
+    found = select("adapruner", evidence, 0.5)
+    assert evidence.asked == [frozenset()] and "fault" not in found.columns
+    assert found.num_kept == 30
+
+
+def test_another_seed_draws_other_samples_for_the_same_losses():
+    class SameLosses(Twins):
+        def _drawn(self, name):
+            seed, self.seed = self.seed, 0
+            found = super()._drawn(name)
+            self.seed = seed
+            return found
+
+    kept = [
+        select("adapruner", SameLosses(epochs=30, OBJECTIVE="inclusion", seed=s), 0.5).kept_keys
+        for s in (0, 1)
+    ]
+    assert kept[0] != kept[1]
+
+
+# --- the end to drop -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_end_can_be_dropped_at_once_or_afterwards(end):
+    at_once = select("adapruner", Twins(epochs=30, OBJECTIVE="inclusion", DROP=end), 0.6)
+    afterwards = drop_end(
+        select("adapruner", Twins(epochs=30, OBJECTIVE="inclusion"), 0.6), end, 0.6
+    )
+    assert at_once.kept_keys == afterwards.kept_keys and at_once.num_kept == 36
+    typical = np.array(afterwards.parameters["typical_loss"])
+    score = end_score(end, {"typical_loss": typical, **afterwards.columns})
+    kept = afterwards.columns["kept"]
+    assert score[kept].max() <= score[~kept].min()
+    np.testing.assert_array_equal(at_once.columns["why"], afterwards.columns["why"])
+    assert at_once.parameters["drop"] == afterwards.parameters["drop"] == end
+    np.testing.assert_array_equal(afterwards.columns["why"] == "", kept)
+    assert afterwards.cut(0.3).kept_keys < afterwards.kept_keys
+
+
+def test_easy_and_hard_are_opposite_ends_of_the_paper_s_run_too():
+    run = select("adapruner", ToyEvidence(), 0.5)
+    easy, hard = (drop_end(run, end, 0.5) for end in ("easy", "hard"))
+    assert easy.kept_keys.isdisjoint(hard.kept_keys)
+    loss = run.columns["mean_loss"]
+    assert loss[easy.columns["kept"]].min() >= loss[hard.columns["kept"]].max()
+    assert set(easy.columns["why"]) == {"", "easy"} and set(hard.columns["why"]) == {"", "hard"}
+
+
+def test_a_cut_at_another_ratio_says_anew_why_each_went():
+    run = select("adapruner", ToyEvidence(), 0.5)
+    assert "why" not in run.cut(0.25).columns
+    found = drop_end(run, "", 0.25)
+    assert found.kept_keys == run.cut(0.25).kept_keys
+    assert set(found.columns["why"][~found.columns["kept"]]) <= {"easy", "hard"}
+    hard = drop_end(run, "hard", 0.5)
+    assert set(drop_end(hard, "", 0.25).columns["why"]) == {"", "hard"}
+
+
+def test_an_end_that_nothing_is_known_of_is_refused():
+    with pytest.raises(DataError, match="nothing is known of twins"):
+        drop_end(select("adapruner", ToyEvidence(), 0.5), "twins", 0.5)
+    drawn = random_selection(samples(10), 0.5, 0)
+    with pytest.raises(DataError, match="'random' has no losses .* takes the selection of a"):
+        drop_end(drawn, "easy", 0.5)
+    assert drop_end(drawn, "", 0.3).kept_keys == drawn.cut(0.3).kept_keys

@@ -22,7 +22,7 @@ def slow(column):
 @pytest.mark.parametrize("epochs", [2, 9, 10, 13, 30, 45])
 def test_it_is_deviation_times_difficulty_in_windows_of_10(epochs):
     evidence = ToyEvidence(epochs=epochs)
-    columns = evidence.signal("probability").astype(float).T.tolist()
+    columns = evidence.signal("confidence").astype(float).T.tolist()
     expected = [-slow(column) for column in columns]
     np.testing.assert_allclose(dual(evidence, 0.5).score, expected, rtol=1e-5)
 
@@ -30,10 +30,10 @@ def test_it_is_deviation_times_difficulty_in_windows_of_10(epochs):
 def test_the_uncertain_and_hard_stay():
     """Hard and restless, easy and restless, hard and still."""
     swing = 0.1 * (-1.0) ** np.arange(20)
-    evidence = Given(probability=np.stack([0.8 + swing, 0.2 + 0 * swing, 0.2 + swing], axis=1))
+    evidence = Given(confidence=np.stack([0.8 + swing, 0.2 + 0 * swing, 0.2 + swing], axis=1))
     assert order_of(dual(evidence, 0.5)) == [2, 0, 1]
 
 
 def test_one_epoch_has_no_deviation():
     with pytest.raises(DataError, match="'dual' needs .* at least 2 epochs"):
-        dual(Given(probability=[[0.5, 0.6]]), 0.5)
+        dual(Given(confidence=[[0.5, 0.6]]), 0.5)

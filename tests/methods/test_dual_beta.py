@@ -22,7 +22,7 @@ def slow_parameters(probability, dropped):
 @pytest.mark.parametrize("epochs", [8, 40])
 def test_the_order_is_of_the_chances_and_a_draw(epochs, keep_ratio):
     evidence = ToyEvidence(epochs=epochs, seed=2)
-    probability = evidence.signal("probability").astype(float)
+    probability = evidence.signal("confidence").astype(float)
     weight, mean, a, b = slow_parameters(probability, 1 - keep_ratio)
     choice = dual_beta(evidence, keep_ratio)
     assert choice.parameters == pytest.approx({"beta_a": a, "beta_b": b}, rel=1e-5)
@@ -39,7 +39,7 @@ def test_the_first_is_drawn_in_proportion_and_the_second_among_the_others():
     chance /= chance.sum()
     first, second = np.zeros(4), np.zeros((4, 4))
     for seed in range(4000):
-        order = np.argsort(dual_beta(Given(probability=p, seed=seed), 0.5).score)
+        order = np.argsort(dual_beta(Given(confidence=p, seed=seed), 0.5).score)
         first[order[0]] += 1
         second[order[0], order[1]] += 1
     np.testing.assert_allclose(first / 4000, chance, atol=0.03)
@@ -50,7 +50,7 @@ def test_the_first_is_drawn_in_proportion_and_the_second_among_the_others():
 
 def test_the_deeper_the_cut_the_easier_what_stays():
     evidence = ToyEvidence(count=600, epochs=20)
-    mean = evidence.signal("probability").mean(0)
+    mean = evidence.signal("confidence").mean(0)
     easy = []
     for keep_ratio in (0.9, 0.5, 0.2, 0.05):
         order = np.argsort(dual_beta(evidence, keep_ratio).score)
@@ -62,7 +62,7 @@ def test_the_deeper_the_cut_the_easier_what_stays():
 def test_what_never_moved_is_kept_last(keep_ratio, recwarn):
     p = np.random.default_rng(0).uniform(0.2, 0.8, (12, 20))
     p[:, 5] = 0.5
-    assert np.argmax(dual_beta(Given(probability=p), keep_ratio).score) == 5
+    assert np.argmax(dual_beta(Given(confidence=p), keep_ratio).score) == 5
     p[:, 6], p[:, 7] = 1.0, 0.0  # sure from the start
-    score = dual_beta(Given(probability=p), keep_ratio).score
+    score = dual_beta(Given(confidence=p), keep_ratio).score
     assert set(np.flatnonzero(score == np.inf)) == {5, 6, 7} and not recwarn.list

@@ -237,7 +237,7 @@ class PruningMixin(RunMixin):
             )
         model = _unwrapped(self._trainer.model)
         given = self._given
-        self.guide = build_pruner(self.cfg, loader.index) if given is None else given
+        self.guide = build_pruner(self.cfg, loader.index, loader.seed) if given is None else given
         model.guide = self.guide
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
         self.guiding = GuideHook(self.guide, model, loader, periods, self._select)
@@ -280,10 +280,18 @@ STOCK_LOADERS = (
 )
 
 
-def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
+def build_pruner(
+    cfg: CfgNode, index: SampleIndex, seed: int = 0, *, look: bool = True
+) -> AdaPruner:
     """The mask over the samples of ``index`` that ``cfg.ADAPRUNER`` and ``cfg.SOLVER`` describe.
 
     A collective call where several processes train.
+
+    Args:
+        cfg: the configuration.
+        index: of the samples.
+        seed: of the run.
+        look: as :func:`settings.build_pruner` has it.
 
     Raises:
         DataError: a run too short for its warm-up, or settings that make no mask.
@@ -293,6 +301,8 @@ def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
         cfg.ADAPRUNER,
         index.samples,
         epochs,
+        seed=seed,
+        look=look,
         exchange=Exchange.default(),
         length="SOLVER.MAX_ITER",
     )
@@ -301,7 +311,7 @@ def build_pruner(cfg: CfgNode, index: SampleIndex) -> AdaPruner:
 def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> Selection:
     """What a finished run hands back. A collective call where several processes train."""
     return make_selection(
-        choice_of(pruner),
+        choice_of(pruner, cfg.ADAPRUNER.DROP),
         loader.index.samples,
         method="adapruner",
         keep_ratio=pruner.keep_ratio,

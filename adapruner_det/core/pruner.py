@@ -178,12 +178,15 @@ class AdaPruner:
         alpha = self.schedule.alpha(self.epoch)
         return torch.sigmoid(torch.from_numpy(alpha * logit)).float()
 
-    def observe(self, ids: Tensor | np.ndarray, losses: Tensor | np.ndarray) -> np.ndarray:
+    def observe(
+        self, ids: Tensor | np.ndarray, losses: Tensor | np.ndarray, **signals: Any
+    ) -> np.ndarray:
         """Move the mask by the losses of a batch.
 
         Args:
             ids: (B,) indices; repeated ones count as one visit with their mean loss each.
             losses: (B,) task losses before any weighting, L >= 0; detached here.
+            signals: what other guides ask for; not looked at.
 
         Returns:
             The ids of this process whose loss was NaN or infinite, or beyond what float32 holds.

@@ -59,12 +59,9 @@ def thumbnails(samples: Samples) -> np.ndarray:
             desc="thumbnails", total=len(samples), unit=" images", leave=False, disable=None
         ) as bar,
     ):
-        try:
-            for done in pool.map(fill, range(0, len(samples), _IMAGES)):
-                bar.update(done)
-        except BaseException:  # Ctrl-C or a bad image: what has not begun is not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        # After Ctrl-C or a bad image, map cancels what has not begun.
+        for done in pool.map(fill, range(0, len(samples), _IMAGES)):
+            bar.update(done)
     return rows
 
 

@@ -12,17 +12,24 @@ import platform
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from adapruner_det.detection.compare import compare, log_to_file, table, verdict
-from adapruner_det.detection.setup import check_pruning_inputs, load_config
+from adapruner_det.cli.compare import log_to
+from adapruner_det.detection.setup import load_config
+from adapruner_det.detection.task import make_task
 from adapruner_det.errors import reported
+from adapruner_det.experiment.grid import Grid, cells
+from adapruner_det.experiment.running import Board, rows_of, run, selection_of
+from adapruner_det.experiment.tables import Setting, main_table, verdict
+from adapruner_det.experiment.task import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/real_data.md"
+METHOD = "adapruner"
 
 # Small inputs and small backbones, so that two CPU cores do it in minutes.
 DETECTORS = {
@@ -59,8 +66,8 @@ def thinned(folder: Path, every: int, out: Path) -> Path:
     return out
 
 
-def configuration(args: argparse.Namespace):
-    """The configuration of one set with one detector."""
+def configuration(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """The configuration of one set with one detector, and its overrides."""
     config, own = DETECTORS[args.detector]
     name = args.set
     side, width, epochs, every = SETTINGS[name, args.detector]
@@ -73,7 +80,8 @@ def configuration(args: argparse.Namespace):
         yolo = ["MODEL.YOLO.INPUT_SIZE", side, "MODEL.DARKNET.WIDTH", width]
         own = [*own, *yolo, "MODEL.YOLO.ANCHORS", str(anchors)]
     fixed = [
-        "ADAPRUNER.VOC_FOLDERS", str(folders), "ADAPRUNER.KEEP_RATIO", args.keep_ratio,
+        "MODEL.DEVICE", "cpu",
+        "ADAPRUNER.VOC_FOLDERS", str(folders),
         "ADAPRUNER.WARMUP_EPOCHS", epochs // 2,
         "DATASETS.TRAIN", str((f"{name}_trainval",)), "DATASETS.TEST", str((f"{name}_test",)),
         "SOLVER.MAX_ITER", -(-epochs * images // 8), "SOLVER.IMS_PER_BATCH", 8,
@@ -81,29 +89,33 @@ def configuration(args: argparse.Namespace):
         "INPUT.RANDOM_FLIP", "horizontal", "INPUT.CROP.ENABLED", False,
         "OUTPUT_DIR", str(output),
     ]  # fmt: skip
-    return load_config(str(ROOT / config), [*own, *fixed, *args.opts])
+    return str(ROOT / config), [*own, *fixed, *args.opts]
 
 
-def report(cfg, runs, selections, seconds: float) -> str:
-    """A section of the results file."""
-    ratios = " ".join(f"{s.soft_ratio:.4f}" for s in selections)
+def section(board: Board, task: Task, ratio: float, seconds: float) -> str:
+    """A section of the results file, of a grid that is done."""
+    rows, metric = rows_of(board), task.metric
+    selections = [
+        selection_of(cell, board.root, ratio)
+        for cell in board.cells
+        if cell.kind == "select" and cell.method == METHOD
+    ]
     kept = " ".join(f"{s.num_kept}/{s.num_samples}" for s in selections)
-    pruning = np.mean([run.seconds for run in runs if run.part == "prune"])
+    ratios = " ".join(f"{s.soft_ratio:.4f}" for s in selections)
     return "\n".join(
         [
-            f"## {cfg.DATASETS.TRAIN[0]}, {cfg.MODEL.META_ARCHITECTURE}",
+            f"## {task.title}",
             "",
             f"    {shlex.join(['python', *sys.argv])}",
             "",
             f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s), "
-            f"torch {torch.__version__}; {time.strftime('%Y-%m-%d')}; {cfg.SOLVER.MAX_ITER} steps "
-            f"of {cfg.SOLVER.IMS_PER_BATCH} images; {seconds:.0f} s together.",
-            f"Kept {kept}, soft ratio before the cut {ratios}, pruning run {pruning:.0f} s.",
+            f"torch {torch.__version__}; {time.strftime('%Y-%m-%d')}; {task.epochs} epochs; "
+            f"{seconds:.0f} s together.",
+            f"Kept {kept}, soft ratio before the cut {ratios}.",
             "",
-            "```",
-            table(runs),
-            verdict(runs),
-            "```",
+            main_table(rows, metric),
+            "",
+            verdict(rows, METHOD, Setting(ratio, "epochs"), metric),
             "",
             "",
         ]
@@ -119,21 +131,25 @@ def main() -> None:
     parser.add_argument("--detector", choices=DETECTORS, required=True)
     parser.add_argument("--keep-ratio", type=float, default=0.8)
     parser.add_argument("--num-seeds", type=int, default=2)
-    parser.add_argument("--processes", type=int, default=1, help="seeds side by side")
+    parser.add_argument("--processes", type=int, default=1, help="cells side by side")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides")
     args = parser.parse_args()
     start = time.perf_counter()
     with reported():
-        cfg = configuration(args)
-        cfg.MODEL.DEVICE = "cpu"
-        check_pruning_inputs(cfg)
-        log_to_file(cfg.OUTPUT_DIR)
-        runs, selections = compare(cfg, list(range(args.num_seeds)), args.processes)
-    section = report(cfg, runs, selections, time.perf_counter() - start)
-    print(section)
+        config, overrides = configuration(args)
+        folder = Path(load_config(config, overrides).OUTPUT_DIR)
+        make = partial(make_task, config, overrides)
+        task = make()
+        grid = Grid(("random", METHOD), (args.keep_ratio,), tuple(range(args.num_seeds)))
+        folder.mkdir(parents=True, exist_ok=True)
+        log_to(folder / "log.txt")
+        run(grid, make, folder, processes=args.processes, task=task)
+        board = Board(cells(grid, task), folder)
+    text = section(board, task, args.keep_ratio, time.perf_counter() - start)
+    print(text)
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as file:
-        file.write(section)
+        file.write(text)
 
 
 if __name__ == "__main__":

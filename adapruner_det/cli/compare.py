@@ -142,7 +142,8 @@ def log_to(path: Path) -> None:
     Detectron2 sets up logs of its own, which would drown the progress bar, unless they are at INFO.
     """
     terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING)
+    # Not its level: a progress bar's handler that stands in for it takes over filters alone.
+    terminal.addFilter(lambda record: record.levelno >= logging.WARNING)
     form = "[%(asctime)s %(name)s] %(levelname)s: %(message)s"
     logging.basicConfig(
         level=logging.INFO, handlers=[logging.FileHandler(path), terminal], format=form

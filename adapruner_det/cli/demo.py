@@ -9,15 +9,23 @@ from __future__ import annotations
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ..detection import compare
-from ..detection.setup import check_pruning_inputs, load_config, run_folder
+import numpy as np
+
+from ..detection.setup import load_config
+from ..detection.task import make_task
 from ..errors import reported
+from ..experiment.grid import Grid, cells
+from ..experiment.running import SELECTION, Board, rows_of, run, selection_of
+from ..experiment.tables import Row, Setting, main_table, verdict
+from ..experiment.task import Task
+from ..files import locked, require_writable, set_aside
 from ..report.faults import dropped_faults
+from .compare import log_to
 
-SEEDS = [0, 1]
+METHOD, SEEDS = "adapruner", (0, 1)
 
 
 def main(tool: str) -> None:
@@ -26,29 +34,66 @@ def main(tool: str) -> None:
     os.environ.setdefault("DETECTRON2_DATASETS", str(root / "datasets"))
     start = time.perf_counter()
     with reported():
-        cfg = load_config(str(root / "configs/demo_yolov3tiny.yaml"))
-        check_pruning_inputs(cfg)
-        with run_folder(cfg):
-            compare.log_to_file(cfg.OUTPUT_DIR)
-            show(cfg, root, start)
+        config = str(root / "configs/demo_yolov3tiny.yaml")
+        cfg = load_config(config)
+        grid = Grid(("random", METHOD), (cfg.ADAPRUNER.KEEP_RATIO,), SEEDS)
+        make = partial(make_task, config)
+        task, folder = make(), Path(cfg.OUTPUT_DIR)
+        require_writable(folder)
+        with locked(folder):
+            set_aside(folder, ("cells",))
+            log_to(folder / "log.txt")
+            print(
+                f"YOLOv3-Tiny on the demo data, {len(SEEDS)} seeds: each prunes to "
+                f"{grid.keep_ratios[0]:.0%}, then trains on all, a random part and the selected "
+                "part.",
+                flush=True,
+            )
+            processes = min(len(SEEDS), os.cpu_count() or 1)
+            run(grid, make, folder, processes=processes, task=task)
+            truth = json.loads((root / "datasets/demo/truth.json").read_text())["images"]
+            print(summary(grid, task, folder, {k: v["kind"] for k, v in truth.items()}))
+            print(
+                f"Everything together: {time.perf_counter() - start:.0f} s.\n"
+                f"Selections: {folder}/cells/select-{METHOD}-*/{SELECTION}"
+            )
 
 
-def show(cfg: Any, root: Path, start: float) -> None:
-    """Run the comparison and print what came of it; ``start`` is when the clock began."""
-    print(
-        f"YOLOv3-Tiny on the demo data, {len(SEEDS)} seeds: each prunes to "
-        f"{cfg.ADAPRUNER.KEEP_RATIO:.0%}, then trains on all, a random part and the selected part.",
-        flush=True,
+def summary(grid: Grid, task: Task, folder: Path, kinds: dict[str, str]) -> str:
+    """What came of the finished ``grid`` in ``folder``.
+
+    Args:
+        grid: of one keep ratio.
+        task: it was run on.
+        folder: of the grid.
+        kinds: image id → kind of the image as planted.
+    """
+    board, (ratio,) = Board(cells(grid, task), folder), grid.keep_ratios
+    rows = rows_of(board)
+    selections = [
+        selection_of(cell, folder, ratio)
+        for cell in board.cells
+        if cell.kind == "select" and cell.method == METHOD
+    ]
+    return "\n".join(
+        [
+            "",
+            main_table(rows, task.metric),
+            "",
+            verdict(rows, METHOD, Setting(ratio, "epochs"), task.metric),
+            "",
+            dropped_faults(selections, kinds),
+            "",
+            _seconds(rows),
+        ]
     )
-    runs, selections = compare.compare(cfg, SEEDS, processes=min(len(SEEDS), os.cpu_count() or 1))
-    print(f"\n{compare.table(runs)}\n{compare.verdict(runs)}\n")
-    truth = json.loads((root / "datasets/demo/truth.json").read_text())["images"]
-    print(dropped_faults(selections, {k: v["kind"] for k, v in truth.items()}))
-    parts = ("prune", "all", "random", "selected")
-    mean = {p: sum(r.seconds for r in runs if r.part == p) / len(SEEDS) for p in parts}
-    print(
-        "\nSeconds of a run, mean over the seeds, which run side by side: "
-        + ", ".join(f"{part} {seconds:.0f}" for part, seconds in mean.items())
-        + f". Everything together: {time.perf_counter() - start:.0f}."
-        f"\nSelections: {cfg.OUTPUT_DIR}/seed*/prune/selection.json"
-    )
+
+
+def _seconds(rows: list[Row]) -> str:
+    """The mean over the seeds of what each kind of run took."""
+    selected = [row for row in rows if row.method == METHOD]
+    mean = {"prune": np.mean([row.select_seconds for row in selected])}
+    for part, method in (("all", "full"), ("random", "random"), ("selected", METHOD)):
+        mean[part] = np.mean([row.train_seconds for row in rows if row.method == method])
+    times = ", ".join(f"{part} {seconds:.0f}" for part, seconds in mean.items())
+    return f"Seconds of a run, mean over the seeds, which run side by side: {times}."

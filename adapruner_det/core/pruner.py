@@ -198,10 +198,7 @@ class AdaPruner:
         return torch.sigmoid(torch.from_numpy(alpha * logit)).float()
 
     def observe(
-        self,
-        ids: Tensor | np.ndarray,
-        losses: Tensor | np.ndarray,
-        **signals: Tensor | np.ndarray,
+        self, ids: Tensor | np.ndarray, losses: Tensor | np.ndarray, **signals: Any
     ) -> np.ndarray:
         """Move the mask by the losses of a batch.
 

@@ -90,9 +90,13 @@ class Board:
         for cell in self.cells:
             (cell.folder(self.root) / FAILED).unlink(missing_ok=True)
 
+    def left(self) -> list[Cell]:
+        """The cells that are not done."""
+        return [cell for cell in self.cells if self.result(cell) is None]
+
     def require_done(self) -> None:
         """Warn of each cell that failed, and raise a DataError unless all are done."""
-        left = [cell for cell in self.cells if self.result(cell) is None]
+        left = self.left()
         errors = {cell.name: error for cell in left if (error := self.error(cell)) is not None}
         for name, error in errors.items():
             logger.warning("%s failed: %s", name, error)
@@ -267,10 +271,14 @@ def run(
         logging_redirect_tqdm(),
         Progress(board, grid, processes) as progress,
     ):
-        if processes == 1:
-            work(board, task, stop, progress.update)
-        else:
-            _run_side_by_side(processes, (grid, make_task, root), stop, progress.update)
+        try:
+            if processes == 1 or not board.left():
+                work(board, task, stop, progress.update)
+            else:
+                _run_side_by_side(processes, (grid, make_task, root), stop, progress.update)
+        except Stopped:
+            logger.warning("Stopped; the same command goes on with what is in %s.", root)
+            raise
     board.require_done()
 
 
@@ -332,7 +340,8 @@ class Progress:
 
     def __init__(self, board: Board, grid: Grid, workers: int) -> None:
         self._board, self._grid, self._workers = board, grid, workers
-        self._told = {cell.name for cell in board.cells if board.result(cell) is not None}
+        board.left()  # looks at them all
+        self._told = {*board.results}
         self._end: float | None = None
 
     def __enter__(self) -> Progress:
@@ -347,7 +356,9 @@ class Progress:
 
     def update(self) -> None:
         """Look for cells that have been done since."""
-        found = [c for c in self._board.cells if self._board.result(c) and c.name not in self._told]
+        left = self._board.left()
+        known = self._told | {cell.name for cell in left}
+        found = [cell for cell in self._board.cells if cell.name not in known]
         for cell in found:
             self._told.add(cell.name)
             self._warn_of_lost_classes(cell)
@@ -357,16 +368,15 @@ class Progress:
         self._bar.set_postfix_str(self._text())
 
     def _refresh(self) -> None:
-        board = self._board
-        done = [cell for cell in board.cells if cell.name in board.results]
-        visits = sum(cell.visits for cell in done)
-        seconds = sum(board.results[cell.name].get("seconds", 0.0) for cell in done)
-        left = [cell for cell in board.cells if cell.name not in board.results]
+        board, left = self._board, self._board.left()
+        seconds = sum(result.get("seconds", 0.0) for result in board.results.values())
+        rest = sum(cell.visits for cell in left)
+        visits = self._bar.total - rest
         held = sum(holder(cell.folder(board.root)) is not None for cell in left)
         if visits:
-            rest = sum(cell.visits for cell in left) * seconds / visits
-            self._end = time.monotonic() + rest / max(held, self._workers)
-        self._bar.set_description_str(f"{len(done)} of {len(board.cells)} cells", refresh=False)
+            self._end = time.monotonic() + rest * seconds / visits / max(held, self._workers)
+        done = len(board.cells) - len(left)
+        self._bar.set_description_str(f"{done} of {len(board.cells)} cells", refresh=False)
         self._bar.update(visits - self._bar.n)
 
     def _text(self) -> str:

@@ -30,7 +30,7 @@ class Run:
         images: how many were trained on.
         steps: of training.
         epochs: how often an image was seen.
-        seconds: of training, without the evaluation.
+        seconds: of training, without the evaluation; those before a resume count.
         seed: of the run.
     """
 
@@ -57,7 +57,7 @@ class Task(Protocol):
             :meth:`train`. Another seed or another keep ratio is no other task.
         config_digest: of the configuration alone.
         libraries: those whose versions decide the outcome, besides torch and numpy.
-        options: the node ADAPRUNER of the configuration.
+        options: the node ADAPRUNER of the configuration; KEEP_RATIO in it has no effect.
         epochs: that a training on all samples has.
         signals: what a guide may ask for besides the loss.
         offers: of ``features``, ``predictions`` and ``thumbnails`` those that can be had.
@@ -93,7 +93,8 @@ class Task(Protocol):
             kept: the samples to train on; None trains on all.
             guide: weights the losses and hears of them; None trains as usual.
             budget: how long a part is trained on.
-            resume: go on from the checkpoint in ``folder``, where there is one.
+            resume: go on from the checkpoint in ``folder``, where there is one; a training that
+                had ended is evaluated, and ``guide`` has the state that it ended with.
 
         Raises:
             DataError: a guide that asks for a signal that is not among :attr:`signals`, or what

@@ -1,10 +1,12 @@
 import json
 import logging
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from adapruner_det.cli import compare as module
 from adapruner_det.cli.compare import guess_task, main, split_overrides
@@ -193,13 +195,18 @@ def test_options_of_several_words_leave_the_overrides(text, own, overrides):
     assert split_overrides(text.split()) == (own.split(), overrides.split())
 
 
-def test_logs_go_to_a_file_and_warnings_to_the_terminal_too(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("beside_a_bar", [False, True])
+def test_logs_go_to_a_file_and_warnings_to_the_terminal_too(
+    beside_a_bar, tmp_path, monkeypatch, capsys
+):
     root = logging.Logger("of this test")
     monkeypatch.setattr(logging, "root", root)
     monkeypatch.setattr(logging, "captureWarnings", lambda on: None)
     module.log_to(tmp_path / "log.txt")
-    root.info("one")
-    root.warning("two")
-    assert "two" in capsys.readouterr().err
+    with logging_redirect_tqdm() if beside_a_bar else nullcontext():
+        root.info("one")
+        root.warning("two")
+    err = capsys.readouterr().err
+    assert "two" in err and "one" not in err
     text = (tmp_path / "log.txt").read_text()
     assert "INFO: one" in text and "WARNING: two" in text

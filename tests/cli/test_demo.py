@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,30 +8,40 @@ import pytest
 import yaml
 
 from adapruner_det import Selection
-from adapruner_det.detection import compare as module
-from adapruner_det.detection.compare import Run, table, verdict
-from adapruner_det.report.faults import dropped_faults
+from adapruner_det.cli import demo as module
+from adapruner_det.experiment.cells import write_done
+from adapruner_det.experiment.grid import cells
+from adapruner_det.experiment.running import SELECTION
+from adapruner_det.experiment.task import Run
 from tests.detection.toy import options_of, write_voc_folder
 from tests.tools.running import ROOT, assert_one_error_line, run_here
 
-SECONDS = {"prune": 30.0, "all": 20.0, "random": 14.0, "selected": 16.0}
-RUNS = [
-    Run(part, seed, 10, 40.0 + seed * len(part), seconds + 2 * seed)
-    for seed in (0, 1)
-    for part, seconds in SECONDS.items()
-]
+AP50 = {"full": (60.0, 64.0), "random": (50.0, 52.0), "adapruner": (54.0, 53.0)}
+SECONDS = {"full": 20.0, "random": 14.0, "adapruner": 16.0, "select": 30.0}
+#: Of the ten images what each seed's selection drops; im0 and im1 are planted faults.
+DROPPED = ((0, 1, 9), (0, 5, 9))
 
 
-def selection(seed, dropped):
-    """Of ten images, without ``dropped``."""
-    kept = ~np.isin(np.arange(10), dropped)
-    keys = np.array([f"demo_trainval/im{i}" for i in range(10)])
-    columns = {"key": keys, "digest": np.zeros(10, np.uint64), "kept": kept}
+def selection(task, seed):
+    """By AdaPruner, as a file would have it."""
+    kept = ~np.isin(np.arange(10), DROPPED[seed])
+    columns = {"key": np.array(task.samples.keys), "digest": task.samples.digests, "kept": kept}
     columns["score"] = np.where(kept, 0.0, 1.0)
-    return Selection("by hand", 0.7, seed, {"demo_trainval": "f"}, columns)
+    return Selection("adapruner", 0.7, seed, task.samples.datasets, columns)
 
 
-SELECTIONS = [selection(0, [0, 1, 9]), selection(1, [0, 5, 9])]
+def fill(grid, root, task):
+    """Leave in ``root`` what a finished grid would, with results known beforehand."""
+    for cell in cells(grid, task):
+        seconds = SECONDS["select" if cell.kind == "select" else cell.method] + 2 * cell.seed
+        cell.folder(root).mkdir(parents=True)
+        result = {"seconds": seconds}
+        if cell.kind == "train":
+            value = AP50[cell.method][cell.seed]
+            result = asdict(Run("AP50", value, 7, 10, 6.0, seconds, cell.seed))
+        elif cell.method == "adapruner":
+            selection(task, cell.seed).save(cell.folder(root) / SELECTION)
+        write_done(cell, root, result)
 
 
 @pytest.fixture
@@ -62,41 +73,55 @@ def demo(tmp_path, monkeypatch):
     return SimpleNamespace(root=root, run=lambda: run_here(monkeypatch, tool))
 
 
-def test_it_prints_what_its_comparison_found_and_nothing_else(demo, monkeypatch, capsys, tmp_path):
-    calls, logs = [], []
+def stubbed(monkeypatch, cpus):
+    """What the grid is run with, in place of running it."""
+    calls = []
 
-    def stub(cfg, seeds, processes):
-        calls.append((cfg, seeds, processes))
-        return RUNS, SELECTIONS
+    def stub(grid, make_task, root, *, processes, task):
+        assert make_task().identity == task.identity
+        calls.append((grid, root, processes))
+        fill(grid, root, task)
 
-    monkeypatch.setattr(module, "compare", stub)
-    monkeypatch.setattr(module, "log_to_file", logs.append)
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr(module, "run", stub)
+    monkeypatch.setattr(module, "log_to", lambda path: None)
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    return calls
+
+
+def test_it_prints_what_its_grid_found(demo, monkeypatch, capsys, tmp_path):
+    calls = stubbed(monkeypatch, 16)
     assert demo.run() == 0
-    ((cfg, seeds, processes),) = calls
-    assert (seeds, processes) == ([0, 1], 2)
-    assert cfg.DATASETS.TRAIN == ("demo_trainval",) and logs == [cfg.OUTPUT_DIR]
+    ((grid, root, processes),) = calls
+    assert (grid.methods, grid.keep_ratios, grid.seeds) == (("random", "adapruner"), (0.7,), (0, 1))
+    assert (str(root), processes) == (f"{tmp_path}/out", 2)
     out = capsys.readouterr().out
     assert out.startswith("YOLOv3-Tiny on the demo data, 2 seeds: each prunes to 70%, then trains")
-    kinds = {f"im{i}": "wrong_label" if i < 2 else "clean" for i in range(14)}
-    parts = f"\n{table(RUNS)}\n{verdict(RUNS)}\n\n{dropped_faults(SELECTIONS, kinds)}\n\n"
-    assert parts in out
+    table = {line.split("|")[1].strip(): line for line in out.splitlines() if line[:2] == "| "}
+    # sd of 60 and 64 over n - 1: sqrt(8).
+    assert "| 62.00 ± 2.83 " in table["full"]
+    assert "| 51.00 ± 1.41 " in table["random"]
+    assert "| 53.50 ± 0.71 " in table["adapruner"]
+    assert "adapruner cannot be told from random at 70% kept, equal epochs: +2.50" in out
     wrong = next(line.split() for line in out.splitlines() if line.startswith("wrong label"))
     # Of the two faults two and one are dropped, and by chance 0.6 would be.
     assert wrong == ["wrong", "label", "2", "1.5", "2", "1", "0.6", "2.50"]
-    assert ": prune 31, all 21, random 15, selected 17. Everything together: " in out
-    assert out.endswith(f"\nSelections: {tmp_path}/out/seed*/prune/selection.json\n")
+    assert ": prune 31, all 21, random 15, selected 17.\nEverything together: " in out
+    assert out.endswith(f"\nSelections: {tmp_path}/out/cells/select-adapruner-*/selection.json\n")
+
+
+def test_what_an_earlier_run_left_is_not_shown_again(demo, monkeypatch, tmp_path):
+    calls = stubbed(monkeypatch, 16)
+    assert demo.run() == 0
+    old = sorted(path.name for path in (tmp_path / "out/cells").iterdir())
+    assert demo.run() == 0
+    assert len(calls) == 2
+    assert sorted(path.name for path in (tmp_path / "out/old-1/cells").iterdir()) == old
 
 
 def test_with_one_core_its_seeds_run_one_after_the_other(demo, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        module, "compare", lambda *_, processes: calls.append(processes) or (RUNS, SELECTIONS)
-    )
-    monkeypatch.setattr(module, "log_to_file", lambda folder: None)
-    monkeypatch.setattr("os.cpu_count", lambda: None)
+    calls = stubbed(monkeypatch, None)
     assert demo.run() == 0
-    assert calls == [1]
+    assert [processes for *_, processes in calls] == [1]
 
 
 def test_without_its_data_it_ends_with_one_line(demo, capsys):
@@ -108,12 +133,14 @@ def test_without_its_data_it_ends_with_one_line(demo, capsys):
 @pytest.mark.slow
 def test_it_runs_from_its_data_to_its_last_line(demo, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    monkeypatch.setattr(module, "log_to_file", lambda folder: None)
+    monkeypatch.setattr(module, "log_to", lambda path: None)
     assert demo.run() == 0
     lines = capsys.readouterr().out.splitlines()
-    images = {words[0]: words[1] for line in lines if len(words := line.split()) > 1}
-    assert [images[part] for part in ("all", "random", "selected")] == ["10", "7", "7"]
-    found = [Selection.load(tmp_path / f"out/seed{seed}/prune/selection.json") for seed in (0, 1)]
+    rows = [[word.strip() for word in line.split("|")] for line in lines if line[:2] == "| "]
+    images = {row[1]: row[4] for row in rows}
+    assert [images[name] for name in ("full", "random", "adapruner")] == ["10", "7", "7"]
+    found = sorted(tmp_path.glob("out/cells/select-adapruner-*/selection.json"))
+    selections = sorted(map(Selection.load, found), key=lambda own: own.seed)
     wrong = next(line.split() for line in lines if line.startswith("wrong label"))
-    gone = [sum(f"demo_trainval/im{i}" not in f.kept_keys for i in (0, 1)) for f in found]
+    gone = [sum(f"demo_trainval/im{i}" not in s.kept_keys for i in (0, 1)) for s in selections]
     assert wrong[4:6] == [str(count) for count in gone]

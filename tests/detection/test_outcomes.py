@@ -13,7 +13,6 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, Instances
 
 from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, Terms
-from adapruner_det.detection.compare import Run, table
 from adapruner_det.detection.data.evaluators import build_evaluator
 from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.data.voc_folder import register_voc_folder
@@ -157,17 +156,6 @@ def test_an_evaluation_knows_nothing_of_the_one_before_it(known):
     ]
     assert (found[0], found[1], found[3]) == pytest.approx((100, 0, 100))
     assert 0 < found[2] < 100
-
-
-def test_the_table_shows_an_ap50_of_100_as_such():
-    runs = [Run(part, 0, 4, value, 1.0) for part, value in (
-        ("all", 100.0), ("random", 25.0), ("selected", 50.0),
-    )]  # fmt: skip
-    assert [line.split()[2] for line in table(runs).splitlines()[2:]] == [
-        "100.00",
-        "25.00",
-        "50.00",
-    ]
 
 
 # --- a run that a signal ends ---------------------------------------------------------------------

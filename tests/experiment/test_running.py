@@ -33,6 +33,12 @@ def root(tmp_path):
     return tmp_path / "grid"
 
 
+@pytest.fixture(autouse=True)
+def no_endless_loop(monkeypatch):
+    """What is tried for ever fails here; after so many cells nothing is left."""
+    monkeypatch.setattr(module, "_run_next", limited(module._run_next, 60))
+
+
 def board_of(grid, make, root):
     return Board(cells(grid, make()), root)
 
@@ -58,7 +64,13 @@ def test_a_grid_gives_what_the_same_calls_by_hand_give(make, root, tmp_path):
     run(grid, make, root)
     task = make()
     run_recorded = record(task, 3, tmp_path / "by hand", ["loss"])
-    evidence = TaskEvidence(task, 3, tmp_path / "own", places={"loss": tmp_path / "by hand"})
+    evidence = TaskEvidence(
+        task,
+        3,
+        tmp_path / "own",
+        options={"ALPHA_END": 2.0},
+        places={"loss": tmp_path / "by hand"},
+    )
     expected = {("full", 1.0, 3): run_recorded.value}
     for name in ("random", "toy_loss", "toy_guided"):
         for ratio in (0.7, 0.4):
@@ -89,6 +101,12 @@ def test_what_is_done_is_not_done_again(make, root, tmp_path):
     assert calls(tmp_path) == before
     run(Grid(("random",), (0.7, 0.4, 0.2)), make, root)
     assert [call["cell"][:16] for call in calls(tmp_path)[3:]] == ["train-random-0.2"]
+
+
+def test_where_nothing_is_left_no_process_is_started(make, root, monkeypatch):
+    run(SMALL, make, root)
+    monkeypatch.setattr(module, "get_context", None)
+    run(SMALL, make, root, processes=2)
 
 
 def test_one_recorded_training_serves_all_methods_and_ratios_of_a_seed(make, root, tmp_path):
@@ -194,6 +212,20 @@ def test_what_another_process_holds_is_waited_for_and_not_run(make, root, tmp_pa
     with held:
         run(SMALL, make, root)
     assert waited == [2]
+    assert cell.name not in {call["cell"] for call in calls(tmp_path)}
+    assert values_of(SMALL, make, root)["random", 0.7, 0] == 1.0
+
+
+def test_what_another_process_did_since_the_look_is_not_run(make, root, tmp_path, monkeypatch):
+    cell = cell_of(SMALL, make, "train", "random", 0.7)
+
+    def late(folder):
+        if folder == cell.folder(root):
+            write_done(cell, root, {"value": 1.0, "images": 42, "seconds": 9.0})
+        return claim(folder)
+
+    monkeypatch.setattr(module, "claim", late)
+    run(SMALL, make, root)
     assert cell.name not in {call["cell"] for call in calls(tmp_path)}
     assert values_of(SMALL, make, root)["random", 0.7, 0] == 1.0
 
@@ -340,18 +372,20 @@ def test_a_signal_stops_all_workers_once_they_have_saved(make, root, tmp_path):
     assert 3 in [call["from"] for call in calls(tmp_path)]  # the third epoch was finished
 
 
-def test_a_signal_between_cells_stops_too(make, root, monkeypatch, tmp_path):
+def test_a_signal_between_cells_stops_too(make, root, monkeypatch, tmp_path, caplog):
     once = limited(module._run_next, 1)
 
     def then_a_signal(*arguments):
         found = once(*arguments)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if found[0]:
+            os.kill(os.getpid(), signal.SIGTERM)
         return found
 
     monkeypatch.setattr(module, "_run_next", then_a_signal)
     with pytest.raises(Stopped) as caught:
         run(SMALL, make, root)
     assert caught.value.code == 128 + signal.SIGTERM and len(calls(tmp_path)) == 1
+    assert f"Stopped; the same command goes on with what is in {root}." in caplog.text
 
 
 @pytest.mark.slow

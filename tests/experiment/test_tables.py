@@ -82,6 +82,8 @@ def test_the_worst_cells_by_hand():
         ["better", "-0.67 (-2.10 to +0.77) at 20% kept, equal steps", "1 of 2", "0"],
         ["worse", "-10.00 (-10.00 to -10.00) at 50% kept, equal epochs", "1 of 1", "1"],
     ]
+    mixed = rows_of("random", [5.0, 5.0, 5.0]) + rows_of("mixed", [6.0, 2.0, 2.0])
+    assert cells_of(worst_table(mixed))[0][2:] == ["1 of 1", "0"]
     assert worst_table(rows_of("better", [1.0])) == worst_table([]) == ""
 
 
@@ -134,6 +136,7 @@ def test_settings_come_by_budget_and_the_largest_ratio_first():
          "ahead in 3 of 3 seeds."),
         ([1.0, 2.0, 3.0], "cannot be told from random"),
         ([9.0, 9.1, -0.1], "cannot be told from random"),
+        ([3.0] * 9 + [-0.1], "cannot be told from random"),  # though the interval leaves 0 out
         ([5.0], "x cannot be told from random at 50% kept, equal epochs: +5.00 AP50, "
          "ahead in 1 of 1 seed."),
         ([0.0, 0.0, 0.0], "does NOT beat random"),

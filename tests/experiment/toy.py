@@ -6,6 +6,7 @@ Every call of ``train`` is a line in ``calls.txt``; a training that is to be kil
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,8 +129,12 @@ class Toy:
             guide.end_epoch()
 
     def wait_for_a_signal(self, stop):
-        if self.pause and not Path(self.pause).exists():
-            write_whole(self.pause, lambda file: file.write(str(os.getpid()).encode()))
+        if not self.pause:
+            return
+        own = Path(f"{self.pause}-{os.getpid()}")
+        own.write_text(str(os.getpid()))
+        with suppress(FileExistsError):  # another training was there first
+            os.link(own, self.pause)
             until(lambda: stop.signum)
 
     def note(self, folder, seed, start):
@@ -214,7 +219,7 @@ def forget_methods():
 def toy_guided(evidence, keep_ratio):
     guide = Half()
     evidence.train(guide)
-    return Choice(-guide.total * evidence.options["ALPHA_END"])
+    return Choice(abs(guide.total - evidence.options["ALPHA_END"]))
 
 
 def toy_loss(evidence, keep_ratio):

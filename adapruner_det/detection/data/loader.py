@@ -132,7 +132,7 @@ class _RankBatches(torchdata.Sampler[list[int]]):
             yield batch[rank::world]
 
 
-class _Positions(torchdata.Dataset[dict[str, Any]]):
+class _Positions(torchdata.Dataset[Any]):
     """Stream position → mapped sample."""
 
     def __init__(self, index: SampleIndex, mapper: Mapper, seed: int) -> None:
@@ -201,7 +201,7 @@ def seeded(seed: int, position: int) -> Iterator[None]:
     value = int(np.random.SeedSequence((seed, position)).generate_state(1)[0])
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002
-    torch.random.default_generator.manual_seed(value)
+    torch.default_generator.manual_seed(value)
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ ADAPRUNER.AUTO_ANCHORS computes from the boxes.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,7 @@ class YOLOv3TinyHead(nn.Module):
     """
 
     def __init__(
-        self, channels: tuple[int, int], outputs: tuple[int, int], width: float, norm: str
+        self, channels: tuple[int, ...], outputs: tuple[int, ...], width: float, norm: str
     ) -> None:
         super().__init__()
         c128, c256, c512 = (scale_channels(c, width) for c in (128, 256, 512))
@@ -157,7 +158,7 @@ class YOLOv3Tiny(DenseDetector):
         self._init_outputs(prior_prob)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         yolo = cfg.MODEL.YOLO
         require_known_anchors(cfg)
         backbone = build_backbone(cfg)
@@ -191,7 +192,9 @@ class YOLOv3Tiny(DenseDetector):
                     prior_prob / (1 - prior_prob)
                 )
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
         """Detectron2's convention: in training the means over the batch of
         :meth:`losses_per_image`, otherwise one {"instances": Instances} per image, in the frame of
         its "height" and "width", or of its "image" where it has none."""
@@ -203,7 +206,7 @@ class YOLOv3Tiny(DenseDetector):
         ]
         return super().forward(given)
 
-    def losses_per_image(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+    def losses_per_image(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """ "loss_yolo_box", "loss_yolo_obj" and "loss_yolo_cls", (B,) each and at least float32, in
         the order of `batched_inputs`.
 
@@ -226,7 +229,7 @@ class YOLOv3Tiny(DenseDetector):
         )
         return {f"loss_yolo_{k}": self.loss_weights[k] * v for k, v in losses.items()}
 
-    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Normalised images (B, channels, S, S) in the upper left corner of their square;
         `image_sizes` says how much of it (height, width) each one covers."""
         size = self._draw_size()
@@ -285,7 +288,7 @@ class YOLOv3Tiny(DenseDetector):
         pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
         return pred, make_layout(self.anchors, self.anchor_masks, size)
 
-    def _ground_truth(self, batched_inputs: list[dict]) -> tuple[Tensor, Tensor, Tensor]:
+    def _ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (G, 4) in pixels of the given images, classes (G,) and images' places (G,)."""
         if any("instances" not in x for x in batched_inputs):
             raise ValueError(
@@ -324,7 +327,7 @@ def require_known_anchors(cfg: CfgNode) -> None:
         )
 
 
-def _scale_factors(batched_inputs: list[dict], images: ImageList) -> Tensor:
+def _scale_factors(batched_inputs: list[dict[str, Any]], images: ImageList) -> Tensor:
     """(B, 4) from given x0, y0, x1, y1 to those of the network input."""
     factors = []
     for x, (height, width) in zip(batched_inputs, images.image_sizes, strict=True):

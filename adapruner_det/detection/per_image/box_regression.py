@@ -3,6 +3,8 @@
 B images, R anchors or proposals, P of them foreground, D box dimensions (4, or 5 when rotated).
 """
 
+from typing import Any
+
 import torch
 from detectron2.layers import cat, ciou_loss, diou_loss
 from detectron2.structures import Boxes
@@ -15,7 +17,7 @@ _IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
 
 def box_losses(
-    box2box_transform,
+    box2box_transform: Any,
     sources: Tensor,
     deltas: Tensor,
     gt_boxes: Tensor,
@@ -51,7 +53,7 @@ def box_losses(
 
 
 def dense_box_losses(
-    box2box_transform,
+    box2box_transform: Any,
     anchors: list[Boxes],
     pred_anchor_deltas: list[Tensor],
     gt_boxes: list[Tensor],

@@ -3,6 +3,8 @@
 B images, R sampled proposals of all images, K classes (label K is background), D box dimensions.
 """
 
+from typing import Any
+
 from detectron2.layers import cat, nonzero_tuple
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, _log_classification_stats
 from torch import Tensor
@@ -49,7 +51,7 @@ class PerImageFastRCNNOutputLayers(FastRCNNOutputLayers):
     loss depends on how many proposals its batch-mates brought along.
     """
 
-    def losses(self, predictions, proposals) -> dict[str, Tensor]:
+    def losses(self, predictions: Any, proposals: Any) -> dict[str, Tensor]:
         """`FastRCNNOutputLayers.losses`, by image."""
         scores, deltas = predictions
         num_images = len(proposals)
@@ -82,7 +84,7 @@ class PerImageFastRCNNOutputLayers(FastRCNNOutputLayers):
         return sigmoid_losses(scores, gt_classes, counted)
 
     def _foreground_box_losses(
-        self, deltas: Tensor, proposals, gt_classes: Tensor, image: Tensor
+        self, deltas: Tensor, proposals: Any, gt_classes: Tensor, image: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Losses and images of the P foreground proposals, (P,) each."""
         sources = cat([p.proposal_boxes.tensor for p in proposals], dim=0)

@@ -1,5 +1,7 @@
 """FCOS. B images, R anchor points of all levels, K classes."""
 
+from typing import Any
+
 import torch
 from detectron2.layers import cat, nonzero_tuple
 from detectron2.modeling.meta_arch.fcos import FCOS
@@ -34,7 +36,13 @@ class PerImageFCOS(FCOS):
     """FCOS whose losses are (B,) vectors; their means are Detectron2's scalars."""
 
     def losses(
-        self, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes, pred_centerness
+        self,
+        anchors: Any,
+        pred_logits: Any,
+        gt_labels: Any,
+        pred_anchor_deltas: Any,
+        gt_boxes: Any,
+        pred_centerness: Any,
     ) -> dict[str, Tensor]:
         """`FCOS.losses` with l_i = B * sum_i / normalizer, a moving average as in RetinaNet."""
         num_images = len(gt_labels)

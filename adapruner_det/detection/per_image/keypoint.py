@@ -1,5 +1,7 @@
 """Keypoint head. B images, P foreground proposals, K keypoints, S heatmap side."""
 
+from typing import Any
+
 import torch
 from detectron2.layers import cat
 from detectron2.modeling.roi_heads.keypoint_head import BaseKeypointRCNNHead, keypoint_rcnn_loss
@@ -53,7 +55,7 @@ def keypoint_sums(logits: Tensor, places: Tensor, valid: Tensor, counts: list[in
 class PerImageKeypointRCNNHead(BaseKeypointRCNNHead):
     """Keypoint head whose loss is a (B,) vector; its mean is Detectron2's scalar."""
 
-    def forward(self, x, instances: list[Instances]):
+    def forward(self, x: Any, instances: list[Instances]) -> Any:
         """`BaseKeypointRCNNHead.forward` with the loss by image, in training.
 
         l_i = B * sum_i / (visible keypoints of the batch), or with a fixed normalizer

@@ -1,5 +1,7 @@
 """Mask head of Mask R-CNN. B images, P foreground proposals, K classes, M mask side."""
 
+from typing import Any
+
 import torch
 from detectron2.layers import cat
 from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead
@@ -70,7 +72,7 @@ def draw_masks(logits: Tensor, targets: Tensor) -> None:
 class PerImageMaskRCNNHead(BaseMaskRCNNHead):
     """Mask head whose loss is a (B,) vector; its mean is Detectron2's scalar."""
 
-    def forward(self, x, instances: list[Instances]):
+    def forward(self, x: Any, instances: list[Instances]) -> Any:
         """`BaseMaskRCNNHead.forward` with the loss by image, in training; unchanged otherwise."""
         if not self.training:
             return super().forward(x, instances)

@@ -1,5 +1,7 @@
 """RetinaNet. B images, R anchors of all levels, K classes."""
 
+from typing import Any
+
 import torch
 from detectron2.layers import cat, nonzero_tuple
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
@@ -16,7 +18,12 @@ class PerImageRetinaNet(RetinaNet):
     """RetinaNet whose losses are (B,) vectors; their means are Detectron2's scalars."""
 
     def losses(
-        self, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
+        self,
+        anchors: Any,
+        pred_logits: Any,
+        gt_labels: Any,
+        pred_anchor_deltas: Any,
+        gt_boxes: Any,
     ) -> dict[str, Tensor]:
         """`RetinaNet.losses` with l_i = B * sum_i / normalizer.
 

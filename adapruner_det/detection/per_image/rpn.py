@@ -1,5 +1,7 @@
 """Region proposal network. B images, R anchors of all levels."""
 
+from typing import Any
+
 import torch
 from detectron2.layers import cat, nonzero_tuple
 from detectron2.modeling.proposal_generator.rpn import RPN
@@ -34,7 +36,12 @@ class PerImageRPN(RPN):
     """RPN whose losses are (B,) vectors; their means are Detectron2's scalars."""
 
     def losses(
-        self, anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes
+        self,
+        anchors: Any,
+        pred_objectness_logits: Any,
+        gt_labels: Any,
+        pred_anchor_deltas: Any,
+        gt_boxes: Any,
     ) -> dict[str, Tensor]:
         """`RPN.losses` with l_i = sum over image i / BATCH_SIZE_PER_IMAGE.
 

@@ -38,6 +38,8 @@ class WholeCheckpointer(DetectionCheckpointer):
         checkpointables: as for Detectron2.
     """
 
+    model: nn.Module
+
     def __init__(
         self,
         model: nn.Module,

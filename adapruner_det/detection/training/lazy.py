@@ -79,6 +79,11 @@ def pruning_mapper(cfg: CfgNode) -> Mapper:
     return instantiate(_read(cfg).dataloader.train.mapper)
 
 
+def evaluation_mapper(cfg: CfgNode) -> Mapper:
+    """The mapper of ``dataloader.test``."""
+    return instantiate(_read(cfg).dataloader.test.mapper)
+
+
 class LazyMixin:
     """A DefaultTrainer that builds what a LazyConfig file says where ``cfg`` stands for one."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ...errors import DISK_ERRORS, DataError
+from ...methods.base import Guide
 from ...settings import config_digest
 from ...stopping import Stopped, StopRequest
 from ..data.samples import SampleIndex
@@ -24,11 +26,16 @@ logger = logging.getLogger(__name__)
 PRUNE, TRAIN = "prune", "train"
 
 
+def kind_of(guide: Guide | None) -> str:
+    """What a run that prunes is called: with another guide than its own mask it is another."""
+    return PRUNE if guide is None else f"{PRUNE} {type(guide).__name__}"
+
+
 def run_identity(kind: str, cfg: CfgNode, index: SampleIndex) -> dict[str, Any]:
     """What a resumed run has in common with the one it goes on from; ``threads`` should be.
 
     Args:
-        kind: ``prune``, with the name of a guide that was given, or ``train``.
+        kind: ``train``, or what :func:`kind_of` says.
         cfg: the configuration that the trainer gets.
         index: the samples it trains on.
     """
@@ -55,6 +62,31 @@ class RunState(HookBase):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         compare_runs("the checkpoint", state, self.identity)
+
+
+class RunClock(HookBase):
+    """Counts the seconds of training; a run that goes on counts those before as well."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    def before_train(self) -> None:
+        self._since = time.perf_counter()
+
+    def after_train(self) -> None:
+        self._before, self._since = self.seconds, None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._before = float(state["seconds"])
 
 
 class StopHook(HookBase):

@@ -39,7 +39,7 @@ from .checkpoints import WholeCheckpointer, require_same_run
 from .fit import fit_to_data
 from .hooks import GuideHook, renamed_hooks
 from .lazy import LazyMixin, is_lazy, pruning_mapper
-from .run_state import PRUNE, TRAIN, RunState, StopHook, run_identity, without_tracebacks
+from .run_state import TRAIN, RunState, StopHook, kind_of, run_identity, without_tracebacks
 from .weighting import LossWeighting
 
 logger = logging.getLogger(__name__)
@@ -183,14 +183,11 @@ class PruningMixin(RunMixin):
     """
 
     selection: Selection | None = None
-    _kind = PRUNE
 
     def __init__(
         self, cfg: CfgNode, index: SampleIndex | None = None, guide: Guide | None = None
     ) -> None:
-        self._given = guide
-        if guide is not None:
-            self._kind = f"{PRUNE} {type(guide).__name__}"
+        self._given, self._kind = guide, kind_of(guide)
         if index is not None:  # DefaultTrainer asks for the loader with cfg alone
             self.build_train_loader = partial(type(self).build_train_loader, index=index)
             coco_set.forget()  # a large data set takes gigabytes, of which the index is a part

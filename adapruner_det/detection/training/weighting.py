@@ -84,7 +84,7 @@ class LossWeighting(nn.Module):
         return torch.stack([(p * 0).sum() for p in self.parameters() if p.requires_grad]).sum()
 
     # Transparent to checkpoints: no prefix.
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         return self.detector.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:

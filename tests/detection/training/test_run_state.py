@@ -1,6 +1,7 @@
 """What tells runs apart, and how a signal ends one without loss."""
 
 import errno
+import hashlib
 import logging
 import os
 import signal
@@ -14,12 +15,15 @@ from adapruner_det.detection.training import run_state
 from adapruner_det.detection.training.run_state import (
     PRUNE,
     TRAIN,
+    RunClock,
     RunState,
     StopHook,
+    kind_of,
     run_identity,
     without_tracebacks,
 )
 from adapruner_det.errors import DataError
+from adapruner_det.methods.recorder import Recorder
 from adapruner_det.stopping import Stopped, StopRequest
 from tests.detection.toy import squares, toy_cfg
 
@@ -54,6 +58,36 @@ def test_a_run_is_the_same_wherever_it_writes_and_however_it_loads(index):
 )
 def test_another_configuration_is_another_run(index, options):
     assert identity(index, *options)["config"] != identity(index)["config"]
+
+
+def test_the_data_are_called_as_in_version_0_1(index):
+    """Or its checkpoints could not be gone on from."""
+    listed = repr(sorted(index.samples.datasets.items()))
+    assert identity(index)["data"] == hashlib.sha256(listed.encode()).hexdigest()[:16]
+
+
+def test_a_run_with_a_guide_is_called_by_its_kind():
+    assert kind_of(None) == PRUNE
+    assert kind_of(Recorder(3)) == "prune Recorder"
+
+
+def test_the_clock_counts_the_time_in_training_and_that_before_a_resume(monkeypatch):
+    now = SimpleNamespace(time=100.0)
+    monkeypatch.setattr(run_state.time, "perf_counter", lambda: now.time)
+    first, second = RunClock(), RunClock()
+    now.time = 500.0  # before training
+    first.before_train()
+    now.time = 507.0
+    state = first.state_dict()
+    assert state == {"seconds": 7.0}
+    now.time = 509.0
+    first.after_train()
+    now.time = 900.0  # behind it
+    assert first.seconds == 9.0
+    second.load_state_dict(state)
+    second.before_train()
+    now.time = 903.0
+    assert second.seconds == second.state_dict()["seconds"] == 10.0
 
 
 def test_other_data_and_another_kind_are_another_run(index, tmp_path):

@@ -1,0 +1,105 @@
+"""What a trained detector makes of images, one at a time. D features, M detections of an image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.evaluation import inference_context
+from torch import Tensor, nn
+
+from ..errors import DataError
+
+logger = logging.getLogger(__name__)
+
+Batch = list[dict[str, Any]]
+
+
+def backbone_features(model: nn.Module, batches: Iterable[Batch]) -> np.ndarray:
+    """(N, D) float32: the global average of the backbone's last feature map, of each image.
+
+    The last is the coarsest, and of equally coarse ones the one that is given last. What stands
+    behind the backbone is not computed.
+
+    Args:
+        model: a detector; it is in evaluation mode meanwhile.
+        batches: N of one image each, as the detector takes them.
+
+    Raises:
+        DataError: a detector without ``backbone``, or one that does not call it.
+    """
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise DataError(f"{type(model).__name__} has no backbone to take features from")
+    hook = backbone.register_forward_hook(_raise_output)
+    try:
+        return np.stack([_features(model, batch) for batch in _looked_at(model, batches)])
+    finally:
+        hook.remove()
+
+
+def detections(model: nn.Module, batches: Iterable[Batch]) -> list[dict[str, np.ndarray]]:
+    """What is detected in each image: ``boxes`` (M, 4) float32, as (x0, y0, x1, y1) in pixels of
+    the image as it is annotated; ``scores`` (M,) float32; ``classes`` (M,) int64.
+
+    Args:
+        model: a detector; it is in evaluation mode meanwhile.
+        batches: of one image each, as the detector takes them.
+
+    Raises:
+        DataError: a detector that gives no boxes.
+    """
+    return [_detections(model(batch)[0], model) for batch in _looked_at(model, batches)]
+
+
+class _Reached(Exception):
+    """Carries the backbone's output out of a forward that goes no further."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _raise_output(module: nn.Module, inputs: Any, output: Any) -> None:
+    raise _Reached(output)
+
+
+def _features(model: nn.Module, batch: Batch) -> np.ndarray:
+    try:
+        model(batch)
+    except _Reached as reached:
+        last = _last_map(reached.output)
+        return last.float().mean(dim=(2, 3))[0].cpu().numpy()
+    raise DataError(f"{type(model).__name__} does not call its backbone in evaluation mode")
+
+
+def _last_map(output: Any) -> Tensor:
+    """(1, D, H, W), of a dict or a list of such, or of one alone."""
+    if isinstance(output, Tensor):
+        return output
+    maps: Sequence[Tensor] = list(output.values() if isinstance(output, Mapping) else output)
+    return min(reversed(maps), key=lambda found: found.shape[-2] * found.shape[-1])
+
+
+def _detections(output: Any, model: nn.Module) -> dict[str, np.ndarray]:
+    found = output.get("instances") if isinstance(output, Mapping) else None
+    if found is None or not found.has("pred_boxes"):
+        raise DataError(f"{type(model).__name__} gives no boxes, so there are no detections of it")
+    found = found.to("cpu")
+    return {
+        "boxes": found.pred_boxes.tensor.float().numpy(),
+        "scores": found.scores.float().numpy(),
+        "classes": found.pred_classes.long().numpy(),
+    }
+
+
+def _looked_at(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches, while ``model`` is in evaluation mode; a log line after each thousand."""
+    with inference_context(model), torch.no_grad():
+        for count, batch in enumerate(batches):
+            if count and count % 1000 == 0:
+                logger.info("%s has looked at %d images", type(model).__name__, count)
+            yield batch

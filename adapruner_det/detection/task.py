@@ -1,0 +1,260 @@
+"""Detection as a grid sees it: one configuration, its data sets, and trainings of its detector.
+
+Shape letters: N samples, M detections of an image, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from ..errors import DataError, one_line
+from ..experiment.task import Budget, Run
+from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
+from ..random_states import random_states, restore_random_states
+from ..samples import Samples
+from ..selection import Selection
+from ..settings import config_digest
+from .data.kept_splits import register_kept
+from .data.loader import NamingMapper
+from .data.samples import SampleIndex
+from .inference import backbone_features, detections
+from .per_image import LossSource
+from .setup import check_datasets, check_training_inputs, load_config, run_folder
+from .training.checkpoints import load_weights, newest_whole
+from .training.hooks import require_signals
+from .training.lazy import evaluation_mapper, is_lazy, pruning_mapper
+from .training.run_state import TRAIN, RunClock, kind_of, run_identity
+from .training.trainer import EvaluatingTrainer, PruningTrainer, scale_schedule
+
+logger = logging.getLogger(__name__)
+
+#: What Detectron2 calls the checkpoint after the last step.
+MODEL_FILE = "model_final.pth"
+
+
+class DetectionTask:
+    """A :class:`~adapruner_det.experiment.task.Task`; the data are looked at once, when it is made.
+
+    Without a guide Detectron2 trains as it always does; under one the training reads its samples by
+    this project's loader, so that it can be resumed bit for bit.
+
+    Args:
+        cfg: the configuration; SEED, ADAPRUNER.KEEP_RATIO and OUTPUT_DIR have no effect.
+
+    Raises:
+        DataError: what cannot be trained on, or other than one test set.
+    """
+
+    name = "detection"
+    metric = "AP50"
+    libraries = ("detectron2",)
+
+    def __init__(self, cfg: CfgNode) -> None:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SEED, cfg.ADAPRUNER.KEEP_RATIO, cfg.OUTPUT_DIR = 0, 1.0, ""
+        if len(cfg.DATASETS.TEST) != 1:
+            raise DataError(
+                f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} data sets "
+                f"({', '.join(cfg.DATASETS.TEST) or 'none'}); a comparison evaluates on one"
+            )
+        self._index = check_training_inputs(cfg)
+        test = {name: own.dicts for name, own in check_datasets(cfg, train=False).items()}
+        self._cfg = cfg
+        self.samples: Samples = self._index.samples
+        self.options: Mapping[str, Any] = cfg.ADAPRUNER
+        self.epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // len(self.samples)
+        self.config_digest = config_digest(cfg)
+        known = (self.samples.fingerprint, SampleIndex.from_dicts(test).samples.fingerprint)
+        self.identity = hashlib.sha256("\n".join((self.config_digest, *known)).encode()).hexdigest()
+        model = cfg.MODEL.META_ARCHITECTURE
+        if is_lazy(cfg):
+            model = Path(cfg.ADAPRUNER.LAZY_CONFIG).stem
+        self.title = f"{', '.join(cfg.DATASETS.TRAIN)} ({len(self.samples)} images), {model}"
+
+    @property
+    def signals(self) -> frozenset[str]:
+        """The detector's loss keys, which a forward of a new one on two images tells."""
+        return self._looked_up[0]
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """All that there is; without a ``backbone`` no features."""
+        return frozenset((PREDICTIONS, THUMBNAILS, *([FEATURES] if self._looked_up[1] else [])))
+
+    @cached_property
+    def _looked_up(self) -> tuple[frozenset[str], bool]:
+        states = random_states()
+        try:
+            model = EvaluatingTrainer.build_model(self._cfg)
+            return loss_keys(model, self._cfg, self._index), hasattr(model, "backbone")
+        finally:
+            restore_random_states(states)
+
+    def train(
+        self,
+        seed: int,
+        folder: Path,
+        *,
+        kept: Selection | None = None,
+        guide: Guide | None = None,
+        budget: Budget = "epochs",
+        resume: bool = True,
+    ) -> Run:
+        """See :class:`~adapruner_det.experiment.task.Task`. What is logged goes to
+        ``folder/log.txt`` too."""
+        if guide is not None and guide.signals:
+            require_signals(guide, self.signals)
+        cfg = self._settings(seed, Path(folder), kept, budget)
+        index = self._index if kept is None else SampleIndex.from_config(cfg)
+        kind = TRAIN if guide is None else kind_of(guide)
+        resume = resume and newest_whole(folder) is not None
+        with run_folder(cfg, run_identity(kind, cfg, index), resume), logged_to(Path(folder)):
+            seed_all_rng(seed)
+            trainer = (
+                EvaluatingTrainer(cfg, index)
+                if guide is None
+                else PruningTrainer(cfg, index, guide)
+            )
+            clock = RunClock()
+            trainer.register_hooks([clock])
+            trainer.resume_or_load(resume)
+            if trainer.start_iter < trainer.max_iter:
+                trainer.train()
+            value = self._evaluate(cfg, trainer.model)
+        steps = cfg.SOLVER.MAX_ITER
+        epochs = steps * cfg.SOLVER.IMS_PER_BATCH / len(index)
+        return Run(self.metric, value, len(index), steps, epochs, clock.seconds, seed)
+
+    def features(self, folder: Path) -> np.ndarray:
+        """(N, D) float32: see :func:`.inference.backbone_features`, of the model in ``folder``.
+
+        Raises:
+            DataError: a folder without a finished model of this task.
+        """
+        return backbone_features(self._trained(folder), self._images())
+
+    def predictions(self, folder: Path) -> list[dict[str, np.ndarray]]:
+        """N of what :func:`.inference.detections` gives, of the model in ``folder``.
+
+        Raises:
+            DataError: a folder without a finished model of this task.
+        """
+        return detections(self._trained(folder), self._images())
+
+    def _settings(self, seed: int, folder: Path, kept: Selection | None, budget: Budget) -> CfgNode:
+        """The configuration of one training."""
+        cfg = self._cfg.clone()
+        cfg.SEED, cfg.OUTPUT_DIR = seed, str(folder)
+        cfg.DATASETS.TEST = ()  # Detectron2 would test within the time that is measured
+        if kept is None:
+            return cfg
+        if kept.datasets.keys() != set(cfg.DATASETS.TRAIN):
+            raise DataError(
+                f"the selection is of {', '.join(kept.datasets)}, but the training set is "
+                f"{', '.join(cfg.DATASETS.TRAIN)}; select from that"
+            )
+        cfg.DATASETS.TRAIN = tuple(register_kept(kept))
+        if budget == "epochs":
+            logger.info(scale_schedule(cfg, kept))
+        return cfg
+
+    def _evaluate(self, cfg: CfgNode, model: nn.Module) -> float:
+        """AP50 on the test set, in percent."""
+        cfg = cfg.clone()
+        cfg.DATASETS.TEST = self._cfg.DATASETS.TEST
+        return float(EvaluatingTrainer.test(cfg, model)["bbox"]["AP50"])
+
+    def _trained(self, folder: Path) -> nn.Module:
+        path = Path(folder) / MODEL_FILE
+        if not path.is_file():
+            raise DataError(f"there is no trained model at {path}; train there first")
+        model = EvaluatingTrainer.build_model(self._cfg)
+        try:
+            model.load_state_dict(load_weights(path)["model"])
+        except RuntimeError as error:  # of other names or shapes
+            raise DataError(f"{path} is of another detector: {one_line(error)[:200]}") from error
+        return model
+
+    def _images(self) -> Iterable[list[dict[str, Any]]]:
+        """The samples in the order of their index, as an evaluation reads them."""
+        mapper = (
+            evaluation_mapper(self._cfg) if is_lazy(self._cfg) else DatasetMapper(self._cfg, False)
+        )
+        loader: Iterable[list[dict[str, Any]]] = build_detection_test_loader(
+            self._index.dicts,
+            mapper=NamingMapper(mapper),
+            num_workers=self._cfg.DATALOADER.NUM_WORKERS,
+        )
+        return loader
+
+
+def make_task(config_file: str, overrides: Sequence[str] = ()) -> DetectionTask:
+    """The task that a configuration makes; it can be called in any process.
+
+    Args:
+        config_file: a yaml, or a LazyConfig.
+        overrides: KEY VALUE pairs, or KEY=VALUE for a LazyConfig.
+
+    Raises:
+        DataError: a configuration or data that cannot be used.
+    """
+    return DetectionTask(load_config(config_file, overrides))
+
+
+def loss_keys(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[str]:
+    """The keys of the losses of a detector, from one forward on two images with objects.
+
+    Where that fails there are none, with a warning: a training will say more of why.
+    """
+    mapper = pruning_mapper(cfg) if is_lazy(cfg) else DatasetMapper(cfg, True)
+    places = np.argsort(index.samples.sizes == 0, kind="stable")[:2]
+    try:
+        batch = [mapper(index.dicts[int(place)]) for place in places]
+        with EventStorage(0), torch.no_grad():
+            return frozenset(LossSource(model.train()).losses(batch, lambda: None))
+    except Exception as error:  # of a detector that may be anybody's
+        logger.warning(
+            "What losses %s has could not be found out (%s: %s), so no method can ask for them.",
+            type(model).__name__,
+            type(error).__name__,
+            one_line(error),
+        )
+        return frozenset()
+
+
+@contextmanager
+def logged_to(folder: Path) -> Iterator[None]:
+    """Send what the run logs to ``folder/log.txt``, which is there, from the level INFO on.
+
+    A trainer of Detectron2's that finds its logger at that level leaves the terminal alone.
+    """
+    handler = logging.FileHandler(folder / "log.txt")
+    handler.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(levelname)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("adapruner_det", "detectron2", "fvcore")]
+    levels = [own.level for own in loggers]
+    for own in loggers:
+        own.addHandler(handler)
+        if not own.isEnabledFor(logging.INFO):
+            own.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for own, level in zip(loggers, levels, strict=True):
+            own.removeHandler(handler)
+            own.setLevel(level)
+        handler.close()

@@ -1,0 +1,484 @@
+"""Detection behind experiment.task.Task: with trainings whose outcome is known, and small ones."""
+
+import logging
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.engine import HookBase
+from detectron2.modeling import build_model
+
+from adapruner_det import PruningTrainer
+from adapruner_det.detection import task as module
+from adapruner_det.detection.setup import load_config
+from adapruner_det.detection.task import MODEL_FILE, logged_to, make_task
+from adapruner_det.errors import DataError
+from adapruner_det.experiment.grid import Grid, cells
+from adapruner_det.experiment.running import Board, rows_of, run, selection_of
+from adapruner_det.experiment.task import Run
+from adapruner_det.methods.base import FEATURES, PREDICTIONS, THUMBNAILS
+from adapruner_det.methods.random import random_selection
+from adapruner_det.methods.recorder import Recorder
+from adapruner_det.settings import build_pruner
+from tests.detection.test_any_detector import RegisteredCentreNet  # noqa: F401
+from tests.detection.toy import options_of, write_voc_folder
+
+FCOS = str(Path(__file__).parent / "fcos_toy.py")
+YOLO_KEYS = {"loss_yolo_box", "loss_yolo_obj", "loss_yolo_cls"}
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return write_voc_folder(tmp_path / "voc", train=10, test=4)
+
+
+def options(voc, *more, detector="yolo_darknet", output="unused"):
+    found = [*options_of(detector, output), "SOLVER.STEPS", (9,)]
+    folders = [f"task_{split}={voc}:{split}" for split in ("train", "test")]
+    found += ["ADAPRUNER.VOC_FOLDERS", folders, "DATASETS.TRAIN", ("task_train",)]
+    return [*found, "DATASETS.TEST", ("task_test",), *more]
+
+
+@pytest.fixture
+def task(voc):
+    return make_task("", options(voc))
+
+
+def part(task, keep_ratio=0.7, seed=0):
+    return random_selection(task.samples, keep_ratio, seed)
+
+
+def logits(guide):
+    return guide.mask.column("logit").copy()
+
+
+def model(folder):
+    return torch.load(folder / MODEL_FILE, weights_only=True)["model"]
+
+
+class Halt(Exception):
+    pass
+
+
+class HaltAfter(HookBase):
+    def __init__(self, step):
+        self.step = step
+
+    def after_step(self):
+        if self.trainer.iter == self.step:
+            raise Halt
+
+
+def halting(trainer_class, step):
+    """The same trainer, which breaks off behind ``step``."""
+
+    class Halting(trainer_class):
+        def build_hooks(self):
+            return [*super().build_hooks(), HaltAfter(step)]
+
+    return Halting
+
+
+# --- what a task says of itself -------------------------------------------------------------------
+
+
+def test_a_task_says_what_it_is(task):
+    assert (task.name, task.metric, task.libraries) == ("detection", "AP50", ("detectron2",))
+    assert task.title == "task_train (10 images), YOLOv3Tiny"
+    assert task.epochs == 6  # 15 steps of 4 images
+    assert len(task.samples) == 10 and task.samples.class_names == ("blue", "green")
+    assert task.samples.image(0).dtype == np.uint8
+    assert task.options["WARMUP_EPOCHS"] == 2
+
+
+@pytest.mark.parametrize("same", [("SEED", 7), ("ADAPRUNER.KEEP_RATIO", 0.2), ("OUTPUT_DIR", "o")])
+def test_another_seed_ratio_or_folder_is_no_other_task(task, voc, same):
+    other = make_task("", options(voc, *same))
+    assert (other.identity, other.config_digest) == (task.identity, task.config_digest)
+
+
+@pytest.mark.parametrize("other", [("SOLVER.BASE_LR", 0.5), ("ADAPRUNER.ALPHA_END", 3.0)])
+def test_another_configuration_is_another_task(task, voc, other):
+    assert make_task("", options(voc, *other)).identity != task.identity
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_another_box_in_either_set_is_another_task(task, voc, split):
+    image = (voc / f"ImageSets/Main/{split}.txt").read_text().split()[0]
+    file = voc / "Annotations" / f"{image}.xml"
+    text = file.read_text()
+    other = text.replace("blue", "green") if "blue" in text else text.replace("green", "blue")
+    file.write_text(other)
+    again = make_task("", options(voc))
+    assert again.config_digest == task.config_digest
+    assert again.identity != task.identity
+
+
+@pytest.mark.parametrize(("names", "said"), [((), "0 data sets .none."), (("a", "b"), "2 data")])
+def test_one_set_is_tested_on(voc, names, said):
+    with pytest.raises(DataError, match=f"DATASETS.TEST names {said}"):
+        make_task("", options(voc, "DATASETS.TEST", names))
+
+
+def test_its_signals_are_the_loss_keys_of_the_detector_which_no_random_number_tells(task):
+    torch.manual_seed(3), np.random.seed(3)  # noqa: B018, NPY002
+    expected = torch.rand(()), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(3), np.random.seed(3)  # noqa: B018, NPY002
+    assert task.signals == YOLO_KEYS
+    assert task.offers == {FEATURES, PREDICTIONS, THUMBNAILS}
+    assert (torch.rand(()), np.random.rand()) == expected  # noqa: NPY002
+
+
+def test_signals_of_other_detectors(voc):
+    rcnn = make_task("", options(voc, detector="faster_rcnn_c4"))
+    assert rcnn.signals == {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
+    own = ("MODEL.META_ARCHITECTURE", "RegisteredCentreNet", "INPUT.MIN_SIZE_TRAIN", (48,))
+    serial = make_task("", options(voc, *own))
+    assert serial.signals == {"loss_centre", "loss_class"}
+    assert serial.offers == {PREDICTIONS, THUMBNAILS}  # it has no backbone
+
+
+def test_a_lazy_config_is_a_task_too(voc):
+    load_config("", options(voc))  # registers its data sets
+    names = (
+        'dataloader.train.dataset.names="task_train"',
+        'dataloader.test.dataset.names="task_test"',
+    )
+    task = make_task(FCOS, [*names, "dataloader.evaluator=null"])
+    assert task.title == "task_train (10 images), fcos_toy"
+    assert task.signals == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"}
+
+
+def test_a_detector_whose_losses_fail_has_no_signals_and_says_so(task, monkeypatch, caplog):
+    def broken(*_):
+        raise FloatingPointError("not a number")
+
+    monkeypatch.setattr(module.LossSource, "losses", broken)
+    assert task.signals == frozenset()
+    assert "could not be found out (FloatingPointError: not a number)" in caplog.text
+
+
+# --- with trainings whose outcome is known --------------------------------------------------------
+
+
+def worth(images):
+    """The AP50 of a stubbed training on these images (im0 to im9): no two sets have the same."""
+    return 100 * sum(2 ** int(image[2:]) for image in images) / 1023
+
+
+class Training:
+    """Stands for a trainer; its model is the ids of the images that it was given."""
+
+    log: list = []
+
+    def __init__(self, cfg, index, guide=None):
+        self.cfg, self.guide, self.drawn = cfg, guide, np.random.random()  # noqa: NPY002
+        dicts = [d for name in cfg.DATASETS.TRAIN for d in DatasetCatalog.get(name)]
+        self.model = sorted(d["image_id"] for d in dicts)
+        assert self.model == [key.split("/")[1] for key in index.keys]
+        self.start_iter, self.max_iter, self.trained = 0, cfg.SOLVER.MAX_ITER, False
+        Training.log.append(self)
+
+    def register_hooks(self, hooks):
+        self.hooks = hooks
+
+    def resume_or_load(self, resume):
+        self.resume = resume
+
+    def train(self):
+        self.trained = True
+
+    @classmethod
+    def test(cls, cfg, model):
+        assert cfg.DATASETS.TEST == ("task_test",)
+        return {"bbox": {"AP": -1.0, "AP50": worth(model), "AP75": -2.0}}
+
+
+@pytest.fixture
+def stubbed(task, monkeypatch):
+    monkeypatch.setattr(module, "EvaluatingTrainer", Training)
+    monkeypatch.setattr(module, "PruningTrainer", Training)
+    monkeypatch.setattr(Training, "log", [])
+    return task
+
+
+def test_a_run_is_of_the_images_it_was_given_and_of_the_test_set(stubbed, tmp_path):
+    kept = part(stubbed)
+    images = [key.split("/")[1] for key in kept.kept_keys]
+    runs = [
+        stubbed.train(3, tmp_path / "all"),
+        stubbed.train(3, tmp_path / "kept", kept=kept),
+        stubbed.train(4, tmp_path / "steps", kept=kept, budget="steps"),
+    ]
+    everything = [f"im{i}" for i in range(10)]
+    assert [r.value for r in runs] == pytest.approx([worth(everything), *[worth(images)] * 2])
+    assert [(r.metric, r.images, r.seed) for r in runs] == [
+        ("AP50", 10, 3),
+        ("AP50", 7, 3),
+        ("AP50", 7, 4),
+    ]
+    # 15 steps of 4 images; of seven images as many epochs, or as many steps.
+    assert [r.steps for r in runs] == [15, 10, 15]
+    assert [r.epochs for r in runs] == pytest.approx([6.0, 40 / 7, 60 / 7])
+    assert [t.cfg.SOLVER.STEPS for t in Training.log] == [(9,), (6,), (9,)]
+    assert [t.cfg.SEED for t in Training.log] == [3, 3, 4]
+    assert [t.cfg.OUTPUT_DIR for t in Training.log] == [
+        str(tmp_path / name) for name in ("all", "kept", "steps")
+    ]
+    assert all(t.cfg.DATASETS.TEST == () for t in Training.log), "it would test within the time"
+    assert all(t.trained and t.resume is False for t in Training.log)
+    drawn = [t.drawn for t in Training.log]
+    assert drawn[0] == drawn[1] != drawn[2], "the generators start from the seed"
+
+
+def test_a_guide_stands_in_the_training_that_it_is_given_to(stubbed, tmp_path):
+    guide = Recorder(10)
+    stubbed.train(0, tmp_path / "guided", guide=guide)
+    stubbed.train(0, tmp_path / "plain")
+    assert [t.guide for t in Training.log] == [guide, None]
+
+
+def test_a_selection_of_another_data_set_is_refused(stubbed, tmp_path):
+    other = part(stubbed).with_dataset_name("elsewhere")
+    with pytest.raises(DataError, match="the selection is of elsewhere, but the training set is"):
+        stubbed.train(0, tmp_path / "run", kept=other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_selection_of_other_annotations_is_refused(stubbed, voc, tmp_path):
+    kept = part(stubbed)
+    image = (voc / "ImageSets/Main/train.txt").read_text().split()[0]
+    file = voc / "Annotations" / f"{image}.xml"
+    file.write_text(file.read_text().replace("<xmin>", "<xmin>1"))
+    with pytest.raises(DataError, match=f"task_train/{image}"):
+        stubbed.train(0, tmp_path / "run", kept=kept)
+
+
+# --- with trainings that are small ----------------------------------------------------------------
+
+
+def test_a_training_leaves_its_model_and_its_log_in_its_folder(task, tmp_path, capsys):
+    run = task.train(0, tmp_path / "run", kept=part(task))
+    assert isinstance(run, Run)
+    assert 0 <= run.value <= 100
+    assert run.seconds > 0
+    state = torch.load(tmp_path / "run" / MODEL_FILE, weights_only=True)
+    assert state["iteration"] + 1 == run.steps == 10
+    text = (tmp_path / "run" / "log.txt").read_text()
+    assert "Starting training from iteration 0" in text
+    assert "detectron2" in text
+    shown = capsys.readouterr()
+    assert "iteration" not in shown.out + shown.err
+
+
+def test_the_value_is_that_of_the_model_on_the_test_set(task, tmp_path, monkeypatch):
+    """Whatever its detector gives: here it finds all in the test images alone."""
+    from tests.detection.test_outcomes import Finds
+
+    everything = {d["image_id"] for d in DatasetCatalog.get("task_test")}
+    finds = Finds("task_test", everything)
+    test = module.EvaluatingTrainer.test
+    monkeypatch.setattr(
+        module.EvaluatingTrainer, "test", classmethod(lambda cls, cfg, model: test(cfg, finds))
+    )
+    assert task.train(0, tmp_path / "run").value == pytest.approx(100.0)
+    finds.ids = sorted(everything)[:1]
+    assert 0 < task.train(0, tmp_path / "other").value < 100
+
+
+def test_adapruner_through_the_door_selects_what_the_trainer_selects(voc, task, tmp_path):
+    task_folder, own = tmp_path / "grid", tmp_path / "own"
+    grid = Grid(("adapruner",), (0.7,), (1,))
+    run(grid, partial(make_task, "", options(voc)), task_folder, task=task)
+    board = Board(cells(grid, task), task_folder)
+    (cell,) = [cell for cell in board.cells if cell.kind == "select"]
+    chosen = selection_of(cell, task_folder, 0.7)
+
+    os.makedirs(own)
+    module.seed_all_rng(1)
+    cfg = load_config("", options(voc, "SEED", 1, "DATASETS.TEST", (), output=own))
+    trainer = PruningTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    for name, column in trainer.selection.columns.items():
+        np.testing.assert_array_equal(chosen.columns[name], column, err_msg=name)
+    assert chosen.soft_ratio == trainer.selection.soft_ratio
+    assert chosen.versions.keys() == trainer.selection.versions.keys()
+    assert not (cell.folder(task_folder) / "run" / "selection.json").exists()
+    rows = {row.method: row for row in rows_of(board)}
+    assert (rows["full"].images, rows["adapruner"].images) == (10, 7)
+    assert rows["adapruner"].select_seconds > 0
+
+
+def test_a_recorder_hears_of_each_key_and_changes_nothing(task, tmp_path):
+    recorder = Recorder(10, YOLO_KEYS)
+    task.train(2, tmp_path / "a", guide=recorder)
+    total = sum(recorder.signal(key) for key in YOLO_KEYS)
+    np.testing.assert_allclose(total, recorder.signal("loss"), rtol=1e-5)
+    assert recorder.signal("loss").shape == (6, 10)
+    task.train(2, tmp_path / "b", guide=Recorder(10))
+    for name, value in model(tmp_path / "a").items():
+        assert torch.equal(model(tmp_path / "b")[name], value), name
+
+
+def test_a_guide_that_asks_for_what_there_is_not_is_refused_before_anything_is_written(
+    task, tmp_path
+):
+    with pytest.raises(DataError, match="Recorder asks for margin, which the detector does not"):
+        task.train(0, tmp_path / "run", guide=Recorder(10, ["margin", "loss_yolo_obj"]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_guided_training_goes_on_bit_for_bit_and_counts_its_time(
+    task, tmp_path, monkeypatch
+):
+    def pruner():
+        return build_pruner(task.options, task.samples, task.epochs, 0.7)
+
+    whole, cut = pruner(), pruner()
+    expected = task.train(1, tmp_path / "whole", guide=whole)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "PruningTrainer", halting(PruningTrainer, 9))
+        with pytest.raises(Halt):
+            task.train(1, tmp_path / "cut", guide=cut)
+    path = tmp_path / "cut" / "model_0000007.pth"
+    saved = torch.load(path, weights_only=True)
+    assert saved["trainer"]["hooks"]["RunClock"]["seconds"] > 0
+    saved["trainer"]["hooks"]["RunClock"]["seconds"] = 1000.0
+    torch.save(saved, path)
+
+    again = pruner()
+    found = task.train(1, tmp_path / "cut", guide=again)
+    np.testing.assert_array_equal(logits(again), logits(whole))
+    assert found.value == expected.value
+    assert 1000 < found.seconds < 1000 + expected.seconds + 60
+    for name, value in model(tmp_path / "whole").items():
+        assert torch.equal(model(tmp_path / "cut")[name], value), name
+
+
+def test_a_training_that_had_ended_is_evaluated_and_its_guide_is_as_it_was(
+    task, tmp_path, monkeypatch
+):
+    first = Recorder(10, ["loss_yolo_box"])
+    before = task.train(1, tmp_path / "run", guide=first)
+    written = (tmp_path / "run" / MODEL_FILE).stat().st_mtime_ns
+    monkeypatch.setattr(PruningTrainer, "train", None)  # is not called
+    second = Recorder(10, ["loss_yolo_box"])
+    after = task.train(1, tmp_path / "run", guide=second)
+    assert replace(after, seconds=0.0) == replace(before, seconds=0.0)
+    assert 0 < after.seconds <= before.seconds  # that of the final checkpoint is not in it
+    np.testing.assert_array_equal(second.signal("loss_yolo_box"), first.signal("loss_yolo_box"))
+    assert (tmp_path / "run" / MODEL_FILE).stat().st_mtime_ns == written
+
+
+def test_without_resume_it_begins_anew(task, tmp_path):
+    task.train(1, tmp_path / "run")
+    before = (tmp_path / "run" / MODEL_FILE).stat().st_mtime_ns
+    task.train(1, tmp_path / "run", resume=False)
+    assert (tmp_path / "run" / MODEL_FILE).stat().st_mtime_ns != before
+
+
+def test_a_folder_of_another_run_is_refused(task, tmp_path):
+    task.train(1, tmp_path / "run")
+    with pytest.raises(DataError, match="is of a run with another configuration"):
+        task.train(2, tmp_path / "run")
+    with pytest.raises(DataError, match="is of a run with another kind of run"):
+        task.train(1, tmp_path / "run", guide=Recorder(10))
+
+
+# --- what a trained model makes of the samples ----------------------------------------------------
+
+
+def trained(task, folder, voc, detector):
+    """A model in ``folder`` whose weights are those it began with, and the same by itself."""
+    cfg = load_config("", options(voc, detector=detector))
+    torch.manual_seed(5)
+    own = build_model(cfg).eval()
+    folder.mkdir()
+    torch.save({"model": own.state_dict()}, folder / MODEL_FILE)
+    return own, cfg
+
+
+@pytest.mark.parametrize("detector", ["yolo_darknet", "faster_rcnn_fpn"])
+def test_features_are_those_of_the_backbones_last_map_in_the_order_of_the_index(
+    voc, tmp_path, detector
+):
+    task = make_task("", options(voc, detector=detector))
+    own, cfg = trained(task, tmp_path / "run", voc, detector)
+    found = task.features(tmp_path / "run")
+    mapper = DatasetMapper(cfg, is_train=False)
+    by_id = {d["image_id"]: d for d in DatasetCatalog.get("task_train")}
+    expected = []
+    for key in task.samples.keys:
+        with torch.no_grad():
+            images = own.preprocess_image([mapper(by_id[key.split("/")[1]])])
+            maps = own.backbone(images.tensor)
+        smallest = min(maps.values(), key=lambda m: m.shape[-1] * m.shape[-2])
+        assert smallest is list(maps.values())[-1]
+        expected.append(smallest[0].mean(dim=(1, 2)).numpy())
+    np.testing.assert_allclose(found, np.stack(expected), rtol=1e-5)
+    assert found.dtype == np.float32
+    assert len(np.unique(found.round(6), axis=0)) == 10
+
+
+def test_predictions_are_the_detections_in_pixels_of_the_image(voc, tmp_path):
+    more = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    task = make_task("", options(voc, *more, detector="faster_rcnn_fpn"))
+    trained(task, tmp_path / "run", voc, "faster_rcnn_fpn")
+    cfg = load_config("", options(voc, *more, detector="faster_rcnn_fpn"))
+    own = build_model(cfg).eval()
+    own.load_state_dict(model(tmp_path / "run"))
+    found = task.predictions(tmp_path / "run")
+    assert len(found) == 10
+    mapper = DatasetMapper(cfg, is_train=False)
+    by_id = {d["image_id"]: d for d in DatasetCatalog.get("task_train")}
+    total = 0
+    for key, mine in zip(task.samples.keys, found, strict=True):
+        sample = by_id[key.split("/")[1]]
+        with torch.no_grad():
+            (output,) = own([mapper(sample)])
+        boxes = output["instances"].pred_boxes.tensor.numpy()
+        np.testing.assert_array_equal(mine["boxes"], boxes)
+        np.testing.assert_array_equal(mine["scores"], output["instances"].scores.numpy())
+        np.testing.assert_array_equal(mine["classes"], output["instances"].pred_classes.numpy())
+        assert [mine[name].dtype for name in ("boxes", "scores", "classes")] == [
+            np.float32,
+            np.float32,
+            np.int64,
+        ]
+        assert mine["boxes"].shape == (len(boxes), 4)
+        total += len(boxes)
+        if len(boxes):  # the network sees it larger
+            assert boxes[:, 2].max() <= sample["width"] and boxes[:, 3].max() <= sample["height"]
+    assert total > 0
+
+
+def test_without_a_trained_model_there_are_no_features(task, tmp_path):
+    with pytest.raises(DataError, match=f"no trained model at {tmp_path}/model_final.pth; train"):
+        task.features(tmp_path)
+
+
+def test_a_model_of_another_detector_is_refused(task, voc, tmp_path):
+    trained(task, tmp_path / "run", voc, "faster_rcnn_c4")
+    with pytest.raises(DataError, match="model_final.pth is of another detector"):
+        task.predictions(tmp_path / "run")
+
+
+def test_logs_go_to_the_file_alone_and_the_loggers_are_as_they_were(tmp_path, capsys):
+    loggers = [logging.getLogger(name) for name in ("adapruner_det", "detectron2", "fvcore")]
+    before = [(own.level, own.handlers[:]) for own in loggers]
+    with logged_to(tmp_path):
+        logging.getLogger("detectron2.engine").info("a step")
+        logging.getLogger("adapruner_det.x").warning("beware")
+    logging.getLogger("detectron2.engine").info("afterwards")
+    text = (tmp_path / "log.txt").read_text()
+    assert "detectron2.engine] INFO: a step" in text
+    assert "adapruner_det.x] WARNING: beware" in text
+    assert "afterwards" not in text
+    assert [(own.level, own.handlers[:]) for own in loggers] == before
+    assert "a step" not in capsys.readouterr().err

@@ -396,9 +396,14 @@ class Inclusion:
         self._gate = FaultGate(self._uncertainty.visits) if gate else None
         self._redundancy = None if neighbours is None else Redundancy(neighbours, self._draw)
         self._terms = [t for t in (self._uncertainty, self._gate) if t is not None]
-        self.learnt = {name: kind for t in self._terms for name, kind in t.learnt.items()}
-        self.given = {**self._draw.given, **(Redundancy.given if self._redundancy else {})}
-        self.signals = frozenset().union(*(t.signals for t in self._terms))
+        self.learnt: Mapping[str, Any] = {
+            name: kind for t in self._terms for name, kind in t.learnt.items()
+        }
+        self.given: Mapping[str, Any] = {
+            **self._draw.given,
+            **(Redundancy.given if self._redundancy else {}),
+        }
+        self.signals: frozenset[str] = frozenset().union(*(t.signals for t in self._terms))
         self._moved = False
 
     def start(self, mask: SampleMask) -> None:

@@ -57,7 +57,7 @@ def test_the_method_trains_with_the_mask_that_its_options_describe():
     assert evidence.guide.keep_ratio == 0.25 and choice.kept.sum() == 15
 
 
-# --- the objective that draws ----------------------------------------------------------------------
+# --- the objective that draws --------------------------------------------------------------------
 
 
 class Twins(ToyEvidence):
@@ -112,7 +112,7 @@ def test_another_seed_draws_other_samples_for_the_same_losses():
     assert kept[0] != kept[1]
 
 
-# --- the end to drop -------------------------------------------------------------------------------
+# --- the end to drop -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ENDS)

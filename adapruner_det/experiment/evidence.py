@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import DataError
 from ..files import write_whole
 from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
 from ..methods.recorder import LOSS, Recorder
+from ..neighbours import thumbnails
 from ..samples import Samples
 from .task import Run, Task
 
-#: Where the task works in a cell's folder, and the side of a thumbnail.
-RUN_FOLDER, SIDE = "run", 8
+#: Where the task works in a cell's folder.
+RUN_FOLDER = "run"
 
 
 class TaskEvidence:
@@ -67,7 +67,7 @@ class TaskEvidence:
         return _load(self._path(name))
 
     def features(self, source: str = "model") -> np.ndarray:
-        """(N, D) float32: of the recorded model, or :func:`thumbnails`."""
+        """(N, D) float32: of the recorded model, or :func:`.neighbours.thumbnails`."""
         if source == THUMBNAILS:
             return _load(self._path(THUMBNAILS))
         if source != "model":
@@ -116,39 +116,8 @@ def record(task: Task, seed: int, folder: Path, wanted: Iterable[str]) -> Run:
 
 
 def save_thumbnails(samples: Samples, folder: Path) -> None:
-    """Keep the :func:`thumbnails` in ``folder``, with a progress bar on the way."""
+    """Keep the :func:`.neighbours.thumbnails` in ``folder``, behind a progress bar."""
     _save(folder, THUMBNAILS, thumbnails(samples))
-
-
-def thumbnails(samples: Samples) -> np.ndarray:
-    """(N, 192) float32: each image as 8x8 means of RGB, without their mean, of unit length.
-
-    An image of one colour is zeros.
-    """
-    rows = np.empty((len(samples), SIDE * SIDE * 3), dtype=np.float32)
-    for index in tqdm(range(len(samples)), "thumbnails", unit="image", leave=False, disable=None):
-        rows[index] = _thumbnail(samples.image(index))
-    return rows
-
-
-def _thumbnail(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 → (192,) float32."""
-    height, width = image.shape[:2]
-    rows = _area_weights(height) @ image.reshape(height, -1).astype(np.float32)  # (8, W·3)
-    means = np.einsum("jw,iwc->ijc", _area_weights(width), rows.reshape(SIDE, width, 3))
-    centred = (means - means.mean()).ravel()
-    length = np.linalg.norm(centred)
-    # Rounding leaves something of an image of one colour, which means nothing.
-    return centred / length if length > 1e-3 else np.zeros_like(centred)
-
-
-def _area_weights(size: int) -> np.ndarray:
-    """(8, size): the share of each pixel in each of 8 equal parts of a side; rows sum to 1."""
-    edges = np.linspace(0, size, SIDE + 1)
-    pixels = np.arange(size)
-    low = np.maximum(edges[:-1, None], pixels)
-    high = np.minimum(edges[1:, None], pixels + 1)
-    return (np.maximum(high - low, 0) * SIDE / size).astype(np.float32)
 
 
 def _save(folder: Path, name: str, values: np.ndarray) -> None:

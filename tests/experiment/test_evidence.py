@@ -1,15 +1,11 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from adapruner_det.errors import DataError
 from adapruner_det.experiment import evidence as module
 from adapruner_det.experiment.evidence import TaskEvidence, offers, record, thumbnails
 from adapruner_det.methods.recorder import Recorder
-from tests.experiment.toy import EPOCHS, Half, N, calls, make_samples, make_toy
+from tests.experiment.toy import EPOCHS, Half, N, calls, make_toy
 
 WANTED = ("features", "loss", "margin", "predictions")
 
@@ -100,36 +96,6 @@ def test_options_are_those_of_the_task_but_for_the_overrides(task, tmp_path):
 def test_it_offers_the_loss_whatever_the_task_gives(task, tmp_path):
     assert offers(task) == {"loss", "margin", "features", "predictions", "thumbnails"}
     assert evidence_of(task, tmp_path).offers == offers(task)
-
-
-def slow_thumbnail(image):
-    """Every pixel as 8 x 8 equal ones, so that each of 8 x 8 parts has whole pixels."""
-    large = np.kron(image.astype(np.float64), np.ones((8, 8, 1)))
-    height, width = image.shape[:2]
-    means = np.zeros((8, 8, 3))
-    for i in range(8):
-        for j in range(8):
-            part = large[i * height : (i + 1) * height, j * width : (j + 1) * width]
-            means[i, j] = part.mean((0, 1))
-    means = (means - means.mean()).ravel()
-    return means / np.linalg.norm(means)
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
-def test_thumbnails_are_means_of_equal_parts(height, width, seed):
-    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    image[0, 0] = (0, 100, 200)  # not of one colour
-    samples = replace(make_samples(), keys=["toy/0"], read_image=lambda index: image)
-    found = thumbnails(samples)
-    assert found.shape == (1, 192) and found.dtype == np.float32
-    np.testing.assert_allclose(found[0], slow_thumbnail(image), atol=2e-5)
-
-
-@pytest.mark.parametrize("value", [0, 7, 255])
-def test_an_image_of_one_colour_is_zeros(value):
-    image = np.full((33, 21, 3), value, dtype=np.uint8)
-    samples = replace(make_samples(), keys=["toy/0"], read_image=lambda index: image)
-    assert not thumbnails(samples).any()
 
 
 def test_thumbnails_are_read_from_where_they_are_kept(task, tmp_path):

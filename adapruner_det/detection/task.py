@@ -61,7 +61,7 @@ class DetectionTask:
 
     name = "detection"
     metric = "AP50"
-    libraries = ("detectron2",)
+    libraries: tuple[str, ...] = ("detectron2",)
 
     def __init__(self, cfg: CfgNode) -> None:
         cfg = cfg.clone()

@@ -70,7 +70,7 @@ setup(
     long_description_content_type="text/markdown",
     packages=[*find_packages(include=["adapruner_det", "adapruner_det.*"]), *CONFIGS],
     package_dir=CONFIGS,
-    package_data={"adapruner_det": ["py.typed"], **{name: ["*.yaml"] for name in CONFIGS}},
+    package_data={name: ["*.yaml"] for name in CONFIGS},  # py.typed goes along by itself
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.14",

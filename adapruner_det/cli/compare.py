@@ -25,6 +25,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from ..command import config_path
 from ..errors import DataError, reported
 from ..experiment.cells import write_json
 from ..experiment.grid import Grid, cells
@@ -154,7 +155,13 @@ def log_to(path: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = plain_parser("compare.py", __doc__)
     add = parser.add_argument
-    add("--config-file", required=True, metavar="FILE", help="of a detector or a classifier")
+    add(
+        "--config-file",
+        type=config_path,
+        required=True,
+        metavar="FILE",
+        help="of a detector or a classifier",
+    )
     add("--task", choices=TASKS, help="by default what the configuration is of")
     add("--methods", nargs="+", default=["random", "adapruner"], metavar="METHOD")
     add("--keep-ratios", type=float, nargs="+", metavar="RATIO", help="default: KEEP_RATIO")

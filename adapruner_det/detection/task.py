@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -61,7 +62,7 @@ class DetectionTask:
 
     name = "detection"
     metric = "AP50"
-    libraries = ("detectron2",)
+    libraries: tuple[str, ...] = ("detectron2",)
 
     def __init__(self, cfg: CfgNode) -> None:
         cfg = cfg.clone()
@@ -225,7 +226,8 @@ def loss_keys(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[s
     places = np.argsort(index.samples.sizes == 0, kind="stable")[:2]
     try:
         batch = [mapper(index.dicts[int(place)]) for place in places]
-        with EventStorage(0), torch.no_grad():
+        with EventStorage(0), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the training says the same
             return frozenset(LossSource(model.train()).losses(batch, lambda: None))
     except Exception as error:  # of a detector that may be anybody's
         logger.warning(

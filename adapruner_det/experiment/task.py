@@ -72,8 +72,12 @@ class Task(Protocol):
     libraries: tuple[str, ...]
     options: Mapping[str, Any]
     epochs: int
-    signals: frozenset[str]
-    offers: frozenset[str]
+
+    @property
+    def signals(self) -> frozenset[str]: ...
+
+    @property
+    def offers(self) -> frozenset[str]: ...
 
     def train(
         self,

@@ -214,6 +214,8 @@ CLASSIFICATION = "configs/classification/digits.yaml"
         ["anchors", "--config-file", DETECTION],
         ["prune-cls", "--config-file", CLASSIFICATION],
         ["train-cls", "--config-file", CLASSIFICATION],
+        ["compare", "--config-file", DETECTION],
+        ["compare", "--config-file", CLASSIFICATION],
         ["transfer-cls", "--config-file", CLASSIFICATION, "--target-config-file", CLASSIFICATION],
     ],
     ids=lambda words: words[0],

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detectron2.config import CfgNode, LazyCall, LazyConfig, instantiate
 from detectron2.solver import LRMultiplier
@@ -84,7 +84,13 @@ def evaluation_mapper(cfg: CfgNode) -> Mapper:
     return instantiate(_read(cfg).dataloader.test.mapper)
 
 
-class LazyMixin:
+if TYPE_CHECKING:
+    from detectron2.engine import DefaultTrainer as Mixed  # what a mixin is mixed into
+else:
+    Mixed = object
+
+
+class LazyMixin(Mixed):
     """A DefaultTrainer that builds what a LazyConfig file says where ``cfg`` stands for one."""
 
     @classmethod

@@ -6,7 +6,7 @@ import logging
 import os
 import weakref
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from detectron2.config import CfgNode
 from detectron2.data import (
@@ -47,7 +47,13 @@ logger = logging.getLogger(__name__)
 SELECTION_FILE = "selection.json"
 
 
-class RunMixin:
+if TYPE_CHECKING:
+    from detectron2.engine import DefaultTrainer as Mixed  # what a mixin is mixed into
+else:
+    Mixed = object
+
+
+class RunMixin(Mixed):
     """What every run of this project has, for a DefaultTrainer.
 
     Checkpoints that are whole or absent, a state that no other run goes on from, and an end without
@@ -189,7 +195,8 @@ class PruningMixin(RunMixin):
     ) -> None:
         self._given, self._kind = guide, kind_of(guide)
         if index is not None:  # DefaultTrainer asks for the loader with cfg alone
-            self.build_train_loader = partial(type(self).build_train_loader, index=index)
+            own = partial(type(self).build_train_loader, index=index)
+            self.build_train_loader = own  # type: ignore[method-assign]
             coco_set.forget()  # a large data set takes gigabytes, of which the index is a part
             voc_folder.forget()
         super().__init__(cfg, index)
@@ -209,7 +216,7 @@ class PruningMixin(RunMixin):
         return LossWeighting(super().build_model(cfg))
 
     @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: LossWeighting) -> Optimizer:
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
         return super().build_optimizer(cfg, model.detector)  # which may go by parameter names
 
     @classmethod
@@ -259,7 +266,8 @@ class PruningMixin(RunMixin):
         """Make the selection and save it. A collective call where several processes train."""
         if self._given is not None:
             return
-        self.selection = build_selection(self.cfg, self.guide, self._trainer.data_loader)
+        pruner = cast(AdaPruner, self.guide)  # as none was given
+        self.selection = build_selection(self.cfg, pruner, self._trainer.data_loader)
         if comm.is_main_process():
             self.selection.save(self.selection_path)
             logger.info("Selection written to %s", self.selection_path)
@@ -272,8 +280,8 @@ class PruningTrainer(PruningMixin, EvaluatingTrainer):
 #: What a pruning run replaces by a loader of its own.
 STOCK_LOADERS = (
     DefaultTrainer.build_train_loader.__func__,
-    LazyMixin.build_train_loader.__func__,
-    EvaluatingTrainer.build_train_loader.__func__,
+    LazyMixin.build_train_loader.__func__,  # type: ignore[attr-defined]
+    EvaluatingTrainer.build_train_loader.__func__,  # type: ignore[attr-defined]
 )
 
 
@@ -335,4 +343,5 @@ def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
 
 
 def _unwrapped(model: nn.Module) -> LossWeighting:
-    return model.module if isinstance(model, DistributedDataParallel) else model
+    own = model.module if isinstance(model, DistributedDataParallel) else model
+    return cast(LossWeighting, own)

@@ -42,6 +42,7 @@ def write_fiftyone(records: Records, folder: Folder, images: Images) -> None:
 def _objects(record: Record, losses: Losses) -> list[dict[str, Any]]:
     """Boxes are (left, top, width, height) as shares of the image's width and height."""
     losses.unusable(record)
+    losses.masks(record)
     width, height = record.width, record.height
     found = []
     for i, (x0, y0, x1, y1) in enumerate(record.boxes.tolist()):

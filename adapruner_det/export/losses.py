@@ -34,9 +34,15 @@ class Losses:
         """Count the boxes of a sample that the record has no more."""
         self.add("with which nothing can be trained are left out", record, record.unusable)
 
+    def masks(self, record: Record) -> None:
+        """Count the objects of a sample that are more than a box."""
+        more = [e.get("segmentation") or e.get("keypoints") for e in record.extras]
+        self.add("lose their mask or their keypoints", record, sum(map(bool, more)))
+
     def without_crowds(self, record: Record) -> list[int]:
-        """The places of a sample's boxes that are around one object; the others are counted."""
+        """The places of a sample's boxes around one object; what else it has is counted."""
         self.unusable(record)
+        self.masks(record)
         self.add("around crowds are left out", record, int(record.crowd.sum()))
         return np.flatnonzero(~record.crowd).tolist()
 

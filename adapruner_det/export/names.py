@@ -108,11 +108,10 @@ def _folded(name: str) -> str:
 
 
 def _taken(name: str) -> set[str]:
-    """What a file of that name takes: itself, its name without suffix, and its labels'."""
+    """What a file of that name takes: itself, and what its labels are called."""
     folded = _folded(name)
     stem = os.path.splitext(folded)[0]
-    # The stem with a character that no folder's name has: it stands against other stems alone.
-    return {folded, f"{stem}\0", *(stem + suffix for suffix in LABELS)}
+    return {folded, *(stem + suffix for suffix in LABELS)}
 
 
 def _above(name: str) -> set[str]:

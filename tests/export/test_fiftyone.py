@@ -74,6 +74,8 @@ def test_fiftyone_reads_the_classes_of_images(tmp_path, images):
     assert found == {r.key: records.class_names[r.label] for r in records.records}
 
 
-def test_unusable_boxes_are_said(tmp_path, caplog):
-    export(tmp_path / "out", Records([record(tmp_path, "toy/a", unusable=2)], CLASSES))
+def test_unusable_boxes_and_masks_are_said(tmp_path, caplog):
+    row = record(tmp_path, "toy/a", unusable=2, extras=[{"keypoints": [1, 2, 2]}])
+    export(tmp_path / "out", Records([row], CLASSES))
+    assert "fiftyone: 1 box(es) lose their mask or their keypoints" in caplog.text
     assert "fiftyone: 2 box(es) with which nothing can be trained" in caplog.text

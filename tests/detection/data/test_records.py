@@ -22,6 +22,7 @@ from adapruner_det.methods.random import random_selection
 from tests.detection.coco_writer import annotation, content, write_coco
 from tests.detection.toy import register, squares, toy_cfg, write_voc_folder
 from tests.export.examples import assert_same_boxes, boxes_of, keys_of
+from tests.export.owners import read
 
 
 def select(*names, keep_ratio=0.5, **options):
@@ -304,3 +305,30 @@ def test_real_boxes_come_back_by_detectron2_and_pycocotools(shared_data, tmp_pat
         key = coco.imgs[a["image_id"]]["key"]
         found[key].append([names[a["category_id"]], x, y, x + w, y + h])
     assert_same_boxes(found, wanted, 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["ultralytics", "supervision", "fiftyone"])
+@pytest.mark.parametrize("shared_data", ["bccd", "neu_det", "foda"], indirect=True)
+def test_real_boxes_come_back_by_the_owners_of_the_other_formats(shared_data, tmp_path, library):
+    register_voc_folder("real", shared_data, "trainval")
+    selection = select("real", keep_ratio=0.1)
+    records = kept_records(selection)
+    name, what = ("fiftyone", "detections") if library == "fiftyone" else ("yolo", "yolo")
+    out = export(selection, records, name, tmp_path / "out", images="link")
+    keys = keys_of(out)
+    found = {keys[os.path.relpath(p, out)]: rows for p, rows in read(library, what, out).items()}
+    wanted = boxes_of(records)
+    if name == "yolo":  # which cuts boxes off at the edges, and whose owner drops one of two alike
+        sizes = {r.key: (r.width, r.height) for r in records.records}
+        wanted = {key: cut_off(rows, *sizes[key]) for key, rows in wanted.items()}
+        found = {key: cut_off(rows, *sizes[key]) for key, rows in found.items()}
+    assert_same_boxes(found, wanted)
+
+
+def cut_off(rows, width, height):
+    """The rows without copies, each box within its image, to a thousandth of a pixel."""
+    boxes = [
+        (n, *np.clip(np.round(b, 3), 0, [width, height, width, height]).tolist()) for n, *b in rows
+    ]
+    return [list(box) for box in sorted({(n, *(round(v, 1) for v in b)) for n, *b in boxes})]

@@ -51,6 +51,7 @@ def summarize(selection: Selection, seconds: float, path: str, next_step: str) -
         *_ratio(selection),
         *_visits(selection),
         *_classes(class_kept_shares(selection)),
+        *_reasons(selection),
         *_dropped(selection),
         *_warnings(selection),
         ("written", f"{path} after {seconds:.0f} s"),
@@ -98,6 +99,15 @@ def _classes(shares: dict[str, float], most: int = 12) -> list[tuple[str, str]]:
         ("kept by class", text + more),
         ("class spread", f"{spread}, {visible(low)} to {visible(high)}"),
     ]
+
+
+def _reasons(selection: Selection) -> list[tuple[str, str]]:
+    """How many went for which reason, the most frequent first."""
+    if "why" not in selection.columns:
+        return []
+    counts = Counter(selection.columns["why"][~selection.columns["kept"]].tolist())
+    text = ", ".join(f"{visible(why or 'unknown')} {n}" for why, n in counts.most_common())
+    return [("dropped as", text or "none")]
 
 
 def _dropped(selection: Selection) -> list[tuple[str, str]]:

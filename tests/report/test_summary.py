@@ -122,6 +122,18 @@ def test_what_a_method_does_not_know_has_no_line():
     assert rows(summarize(with_loss, 1, "s", "c"))["hardest dropped"] == "toy/3"
 
 
+def test_the_reasons_are_counted_of_what_is_dropped():
+    chosen = selection([1, 0, 0, 0, 0])
+    why = np.array(["", "easy", "twin", "easy", ""])
+    text = rows(summarize(replace(chosen, columns={**chosen.columns, "why": why}), 1, "s", "c"))
+    assert text["dropped as"] == "easy 2, twin 1, unknown 1"
+    assert "dropped as" not in rows(summarize(chosen, 1, "s", "c"))
+    everything = selection([1, 1], None, 1.0, 1.0)
+    columns = {**everything.columns, "why": np.array(["", ""])}
+    text = rows(summarize(replace(everything, columns=columns), 1, "s", "c"))
+    assert text["dropped as"] == "none"
+
+
 def test_without_known_classes_no_share_is_claimed():
     columns = {n: c for n, c in selection([1, 0]).columns.items() if n != "classes"}
     assert class_kept_shares(replace(selection([1, 0]), columns=columns)) == {}

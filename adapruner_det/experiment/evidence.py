@@ -127,8 +127,9 @@ def _save(folder: Path, name: str, values: np.ndarray) -> None:
 def _load(path: Path) -> np.ndarray:
     """A file that :func:`_save` wrote; a DataError where it is gone or damaged since."""
     try:
-        return np.load(path, allow_pickle=False)
+        found: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
             f"{path} cannot be read: {error}; remove the folder {path.parent}, which is made again"
         ) from error
+    return found

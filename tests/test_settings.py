@@ -264,7 +264,6 @@ def test_a_mask_is_of_the_nodes_ratio_or_of_the_one_that_is_asked_for():
 
 
 def test_objects_are_counted_only_where_the_node_says_so():
-    assert mask().mask.column("size_level") is None or not mask()._typical.by_size
     many = samples(12)
     object.__setattr__(many, "classes", [[0] * (1 + i % 3) for i in range(12)])
     for counted in (True, False):

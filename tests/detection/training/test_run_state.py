@@ -153,12 +153,17 @@ def test_a_signal_to_one_process_stops_all(monkeypatch):
     run = Run()
     monkeypatch.setattr(run_state.comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(run_state.dist, "get_backend", lambda: "gloo")
-    monkeypatch.setattr(
-        run_state.dist, "all_reduce", lambda numbers, op: numbers.fill_(signal.SIGTERM)
-    )
+    asked = []
+
+    def reduced(numbers, op):
+        asked.append(op)
+        numbers.fill_(signal.SIGTERM)
+
+    monkeypatch.setattr(run_state.dist, "all_reduce", reduced)
     with pytest.raises(Stopped):
         run.step(2)
     assert run.events == ["model_0000002"]
+    assert asked == [run_state.dist.ReduceOp.MAX]  # a sum of two signals would be a third
 
 
 @pytest.mark.parametrize(

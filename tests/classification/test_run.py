@@ -27,7 +27,7 @@ def test_pruning_writes_the_selection_that_detection_writes_too(tmp_path):
     assert (read.method, read.keep_ratio, read.seed, read.num_kept) == ("adapruner", 0.75, 3, 27)
     assert read.kept_keys == made.kept_keys and list(read.datasets) == ["tiny_train"]
     assert set(read.columns) == {
-        *("key", "digest", "kept", "score", "classes"),
+        *("key", "digest", "kept", "score", "why", "classes"),
         *("logit", "last_loss", "mean_loss", "times_seen"),
     }
     assert read.columns["classes"].tolist() == ["0", "1", "2"] * 12

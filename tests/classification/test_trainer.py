@@ -131,6 +131,7 @@ def told_by_hand(model, x, labels):
     return {
         "loss": losses.detach(),
         "confidence": p[truth.bool()],
+        "fault": (1 - p[truth.bool()] + p.masked_fill(truth.bool(), 0).amax(1)) / 2,
         "margin": (z - z.masked_fill(truth.bool(), -1e9).amax(1, True)).detach()[truth.bool()],
         "correct": (p.argmax(1) == labels).float(),
         "error_norm": ((p - truth) ** 2).sum(1).sqrt(),
@@ -211,7 +212,7 @@ def test_a_guide_hears_of_a_step_before_the_one_after_the_next_and_before_the_ep
 
 def test_a_guide_that_asks_for_what_there_is_not_is_refused_before_anything_is_made(tmp_path):
     cfg = tiny_config(OUTPUT_DIR=str(tmp_path / "out"))
-    with pytest.raises(DataError, match=r"iou, scale is asked for.*it gives correct, error_norm"):
+    with pytest.raises(DataError, match=r"iou, scale is asked for.*it gives confidence, correct, error_norm"):
         Trainer(cfg, tiny_set(), Listener(["margin", "scale", "iou"]))
     assert not (tmp_path / "out").exists()
 

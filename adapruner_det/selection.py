@@ -86,6 +86,12 @@ class Selection:
         """K."""
         return int(np.count_nonzero(self.columns["kept"]))
 
+    def _repr_html_(self) -> str:
+        """A small table, which Jupyter shows."""
+        from .report.table import selection_table  # which knows this class
+
+        return selection_table(self)
+
     @cached_property
     def kept_keys(self) -> frozenset[str]:
         """The keys that stay."""

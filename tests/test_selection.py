@@ -76,6 +76,11 @@ def test_the_same_selection_gives_the_same_bytes(tmp_path):
         assert pair[0] == pair[1]
 
 
+def test_a_notebook_shows_it_as_a_table():
+    text = make()._repr_html_()
+    assert text.startswith("<table") and "8 of 10" in text
+
+
 def test_nothing_is_pickled(tmp_path):
     make().save(tmp_path / "run.json")
     with np.load(tmp_path / "run.npz", allow_pickle=False) as archive:

@@ -4,12 +4,13 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def root_logger():
-    """What ``basicConfig`` of a tool sets up ends with its test."""
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    root.handlers[:] = [h for h in before if type(h).__module__.startswith("_pytest")]
+def logging_restored():
+    """What a tool sets up for its messages ends with its test."""
+    root, package = logging.getLogger(), logging.getLogger("adapruner_det")
+    before = [(logger, list(logger.handlers), logger.level) for logger in (root, package)]
+    root.handlers[:] = [h for h in root.handlers if type(h).__module__.startswith("_pytest")]
     yield
-    root.handlers[:] = before
-    root.setLevel(level)
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
     logging.captureWarnings(False)

@@ -38,6 +38,16 @@ def test_pruning_writes_the_selection_that_detection_writes_too(tmp_path):
     assert (tmp_path / "model.pt").is_file()
 
 
+@pytest.mark.parametrize(("end", "largest_stay"), [("easy", True), ("hard", False)])
+def test_the_end_that_the_configuration_names_goes(end, largest_stay):
+    cfg = tiny_config(ADAPRUNER__DROP=end, ADAPRUNER__KEEP_RATIO=0.5)
+    found = prune(cfg, tiny_set(), save=False)
+    kept, loss = found.columns["kept"], found.columns["mean_loss"]
+    stay, go = loss[kept], loss[~kept]
+    assert stay.min() >= go.max() if largest_stay else stay.max() <= go.min()
+    assert set(found.columns["why"]) == {"", end}
+
+
 def test_the_same_seed_selects_the_same_and_another_one_another(tmp_path):
     kept = [
         prune(tiny_config(SEED=seed, ADAPRUNER__KEEP_RATIO=0.6), tiny_set(), save=False).kept_keys

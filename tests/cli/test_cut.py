@@ -68,6 +68,20 @@ def test_a_class_that_a_cut_loses_is_named(cut, run_file):
     assert "no image of 1 class(es): seal;" in line
 
 
+def test_another_end_goes_into_a_file_of_its_own(cut, run_file, tmp_path):
+    run = Selection.load(run_file)
+    columns = {**run.columns, "mean_loss": np.arange(20, dtype=np.float32)}
+    Selection(**{**vars(run), "columns": columns}).save(run_file)
+    for end, kept in (("easy", KEYS[10:]), ("hard", KEYS[:10])):
+        done = cut("--selection", run_file, "--keep-ratio", 0.5, "--drop", end)
+        assert done.returncode == 0, done.stderr
+        found = Selection.load(tmp_path / f"run-{end}-keep50.json")
+        assert found.kept_keys == set(kept) and set(found.columns["why"]) == {"", end}
+    done = cut("--selection", run_file, "--keep-ratio", 0.5, "--drop", "twins")
+    assert_refused(done, "nothing is known of twins")
+    assert not (tmp_path / "run-twins-keep50.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

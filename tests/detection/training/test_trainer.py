@@ -6,6 +6,7 @@ import re
 import signal
 from functools import partial
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from adapruner_det.detection.setup import check_pruning_inputs
 from adapruner_det.detection.training.trainer import (
     EvaluatingTrainer,
     build_pruner,
+    build_selection,
     scale_schedule,
 )
 from adapruner_det.errors import DataError, one_line
@@ -453,6 +455,19 @@ def index_of(classes):
         for i, own in enumerate(classes)
     ]
     return SampleIndex.from_dicts({"toy": dicts})
+
+
+@pytest.mark.parametrize(("end", "stay"), [("easy", range(3, 10)), ("hard", range(7))])
+def test_the_end_that_the_configuration_names_goes(end, stay):
+    index = index_of([[0]] * 10)
+    cfg = toy_cfg("yolo_darknet", "x", "ADAPRUNER.DROP", end)
+    pruner = build_pruner(cfg, index)
+    while pruner.epoch < pruner.schedule.epochs:
+        pruner.observe(np.arange(10), 1.0 + np.arange(10.0))
+        pruner.end_epoch()
+    found = build_selection(cfg, pruner, SimpleNamespace(index=index, seed=0))
+    assert found.kept_keys == {index.keys[i] for i in stay}
+    assert set(found.columns["why"]) == {"", end}
 
 
 def test_losses_are_compared_with_those_of_images_with_as_many_objects():

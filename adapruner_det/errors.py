@@ -63,6 +63,11 @@ def reported() -> Iterator[None]:
     raise SystemExit(2)
 
 
+def shown(text: str) -> str:
+    """``text`` as it can stand in a line: escaped where it has what is no visible letter."""
+    return text if text.isprintable() else repr(text)
+
+
 def one_line(error: BaseException) -> str:
     """The message of ``error`` on one line, all of it printable; the type where it has none.
 

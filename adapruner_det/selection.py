@@ -17,7 +17,7 @@ import numpy as np
 
 from . import selection_file
 from .core.cut import cut, kept_count
-from .errors import DataError
+from .errors import DataError, shown
 from .samples import fingerprint
 from .selection_file import REQUIRED_COLUMNS
 
@@ -237,7 +237,7 @@ def lost_classes_line(selection: Selection) -> str:
     lost = selection.lost_classes()
     if not lost:
         return ""
-    names = ", ".join(name if name.isprintable() else repr(name) for name in lost[:10])
+    names = ", ".join(map(shown, lost[:10]))
     more = f" and {len(lost) - 10} more" if len(lost) > 10 else ""
     return (
         f"the selection keeps no image of {len(lost)} class(es): {names}{more}; "

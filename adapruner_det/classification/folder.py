@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import DataError
+from ..errors import DataError, shown
 from ..images import ImageFacts, check_images, read_upright
 from ..samples import dataset_of, sample_key
 from .image_set import ImageSet
-from .listing import ImageFile, list_images, shown, warn_of_alike_classes
+from .listing import ImageFile, list_images, warn_of_alike_classes
 
 logger = logging.getLogger(__name__)
 

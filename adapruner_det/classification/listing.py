@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DataError
+from ..errors import DataError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -202,11 +202,6 @@ def normal(name: str, where: str | Path) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{where} has a name that is not UTF-8: {name!a}; rename it") from None
     return unicodedata.normalize("NFC", name)
-
-
-def shown(text: str) -> str:
-    """``text`` as it can stand in a line: escaped where it has what is no visible letter."""
-    return text if text.isprintable() else repr(text)
 
 
 def _is_hidden(name: str) -> bool:

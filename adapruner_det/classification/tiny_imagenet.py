@@ -11,10 +11,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, shown
 from .folder import Split, load_splits
 from .image_set import ImageSet
-from .listing import ImageFile, list_images, logger, shown, sorted_by_id
+from .listing import ImageFile, list_images, logger, sorted_by_id
 
 NAME = "tiny-imagenet-200"
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core.pruner import TOLERANCE
+from ..errors import shown
 from ..selection import Selection
 
 SHOWN = 3  # names of samples in a line
@@ -47,7 +48,7 @@ def summarize(selection: Selection, seconds: float, path: str, next_step: str) -
     n, k = selection.num_samples, selection.num_kept
     rows = [
         ("kept", f"{k} of {n} images ({100 * k / n:.2f}%), {n - k} dropped"),
-        ("data sets", ", ".join(map(visible, selection.datasets))),
+        ("data sets", ", ".join(map(shown, selection.datasets))),
         *_ratio(selection),
         *_visits(selection),
         *_classes(class_kept_shares(selection)),
@@ -58,11 +59,6 @@ def summarize(selection: Selection, seconds: float, path: str, next_step: str) -
         ("train on it", next_step),
     ]
     return "\n".join(f"{name:<17} {value}" for name, value in rows)
-
-
-def visible(name: str) -> str:
-    """A name as it can stand in a line: escaped where it has what is no visible letter."""
-    return name if name.isprintable() else repr(name)
 
 
 def _ratio(selection: Selection) -> list[tuple[str, str]]:
@@ -92,12 +88,12 @@ def _classes(shares: dict[str, float], most: int = 12) -> list[tuple[str, str]]:
         return [("kept by class", "no image has an object")]
     order = sorted(shares, key=shares.__getitem__)
     low, high = order[0], max(shares, key=shares.__getitem__)
-    text = ", ".join(f"{visible(name)} {100 * shares[name]:.1f}%" for name in order[:most])
+    text = ", ".join(f"{shown(name)} {100 * shares[name]:.1f}%" for name in order[:most])
     more = f" and {len(order) - most} more" if len(order) > most else ""
     spread = f"{100 * (shares[high] - shares[low]):.1f} points"
     return [
         ("kept by class", text + more),
-        ("class spread", f"{spread}, {visible(low)} to {visible(high)}"),
+        ("class spread", f"{spread}, {shown(low)} to {shown(high)}"),
     ]
 
 
@@ -106,7 +102,7 @@ def _reasons(selection: Selection) -> list[tuple[str, str]]:
     if "why" not in selection.columns:
         return []
     counts = Counter(selection.columns["why"][~selection.columns["kept"]].tolist())
-    text = ", ".join(f"{visible(why or 'unknown')} {n}" for why, n in counts.most_common())
+    text = ", ".join(f"{shown(why or 'unknown')} {n}" for why, n in counts.most_common())
     return [("dropped as", text or "none")]
 
 
@@ -121,7 +117,7 @@ def _dropped(selection: Selection) -> list[tuple[str, str]]:
     ends = {"hardest dropped": np.argsort(-loss, kind="stable")}
     ends["easiest dropped"] = np.argsort(loss, kind="stable")
     return [
-        (name, ", ".join(map(visible, columns["key"][dropped[order[:SHOWN]]].tolist())) or "none")
+        (name, ", ".join(map(shown, columns["key"][dropped[order[:SHOWN]]].tolist())) or "none")
         for name, order in ends.items()
     ]
 
@@ -140,4 +136,4 @@ def _warnings(selection: Selection) -> list[tuple[str, str]]:
 
 def _few(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(visible, names[:SHOWN])) + more
+    return ", ".join(map(shown, names[:SHOWN])) + more

@@ -10,9 +10,10 @@ from html import escape
 
 import numpy as np
 
+from ..errors import shown
 from ..samples import image_id_of
 from ..selection import Selection
-from .summary import class_kept_shares, visible
+from .summary import class_kept_shares
 
 SHOWN_CLASSES = 8
 SHOWN_SAMPLES = 5
@@ -80,7 +81,7 @@ def _few(names: Iterable[str], count: int = 0) -> str:
 
 def _name(text: str) -> str:
     """A name of any length and of any characters, as it can stand in a line."""
-    text = visible(text)
+    text = shown(text)
     return text if len(text) <= 60 else f"{text[:28]}...{text[-28:]}"
 
 

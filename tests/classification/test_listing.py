@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from adapruner_det.classification.listing import (
     alike_name,
     list_images,
-    shown,
     warn_of_alike_classes,
 )
-from adapruner_det.errors import DataError
+from adapruner_det.errors import DataError, shown
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 

@@ -35,6 +35,8 @@ RANGES = {
     "DATA.SIZE": Range(1, 4096),
     "DATA.NUM_TRAIN": Range(0),
     "DATA.WRONG_LABELS": Range(0, 0.99),
+    "DATA.TWINS": Range(0, 0.9),
+    "DATA.SHRINK": Range(1, 64),
     "DATA.HOLDOUT": Range(0, 0.99),
     "DATA.SEED": SEEDS,
     "DATA.MEMORY_MB": Range(0),
@@ -90,6 +92,10 @@ def get_config() -> CfgNode:
     data.NUM_TRAIN = 0
     # The share of training labels that are replaced by a wrong one, drawn by DATA.SEED.
     data.WRONG_LABELS = 0.0
+    # The share of training images that are replaced by near-copies of others, likewise.
+    data.TWINS = 0.0
+    # Images that lie in memory are made smaller by this factor, by the means of blocks.
+    data.SHRINK = 1
     # The share of the training set that is split off and evaluated on in place of the test set:
     # hyper-parameters are chosen there.
     data.HOLDOUT = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from sklearn.datasets import load_digits
 
 from ..errors import DataError
 from .folder import load_folder
-from .image_set import ImageSet, draw, from_arrays, split_off, with_wrong_labels
+from .image_set import ImageSet, draw, from_arrays, shrunk, split_off
 from .packed import load_packed
+from .planted import with_twins, with_wrong_labels
 from .tiny_imagenet import load_tiny_imagenet
 
 TORCHVISION = {
@@ -41,11 +42,13 @@ class Data:
         train: the training set.
         test: what is evaluated on: the test set, or what DATA.HOLDOUT split off from training.
         wrong: (W,) indices of the training samples whose label was made wrong, in rising order.
+        twins: (W,) indices of those that were made near-copies of others, likewise.
     """
 
     train: ImageSet
     test: ImageSet
     wrong: torch.Tensor
+    twins: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def load_data(cfg: CfgNode) -> Data:
@@ -67,8 +70,10 @@ def load_data(cfg: CfgNode) -> Data:
         train = train.subset(draw(len(train), node.NUM_TRAIN, node.SEED)).checked()
     if node.HOLDOUT:
         train, test = split_off(train, node.HOLDOUT, node.SEED)
+    train, test = shrunk(train, node.SHRINK), shrunk(test, node.SHRINK)
+    train, twins = with_twins(train, node.TWINS, node.SEED)
     train, wrong = with_wrong_labels(train, node.WRONG_LABELS, node.SEED)
-    return Data(train.checked(), test, wrong)
+    return Data(train.checked(), test, wrong, twins)
 
 
 def _read(cfg: CfgNode) -> tuple[ImageSet, ImageSet]:

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from ..errors import DataError
 from ..samples import Samples, digest, fingerprints, sample_key
@@ -249,25 +250,6 @@ def draw(num_samples: int, count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(rng.permutation(num_samples)[:count]))
 
 
-def with_wrong_labels(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Tensor]:
-    """Replace round(share·N) labels by another class each, drawn evenly.
-
-    Returns:
-        The set, and the indices of the samples whose label is now wrong, in rising order.
-
-    Raises:
-        DataError: a set of one class, which has no wrong label.
-    """
-    if share and len(images.class_names) < 2:
-        raise DataError("DATA.WRONG_LABELS needs two classes or more; set it to 0")
-    wrong = draw(len(images), round(share * len(images)), seed)
-    rng = np.random.default_rng([seed, 1])
-    shift = torch.from_numpy(rng.integers(1, len(images.class_names), len(wrong)))
-    labels = images.labels.clone()
-    labels[wrong] = (labels[wrong] + shift) % len(images.class_names)
-    return replace(images, labels=labels), wrong
-
-
 def split_off(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """(the rest, round(share·N) samples drawn at random), for choosing hyper-parameters.
 
@@ -283,3 +265,23 @@ def split_off(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Imag
     rest = torch.ones(len(images), dtype=torch.bool)
     rest[held] = False
     return images.subset(torch.nonzero(rest).flatten()), images.subset(held)
+
+
+def shrunk(images: ImageSet, factor: int) -> ImageSet:
+    """The images by the means of blocks of ``factor`` x ``factor`` pixels.
+
+    Raises:
+        DataError: images that are read from files one by one, or whose sides are no multiple.
+    """
+    if factor == 1:
+        return images
+    if not isinstance(images.images, Tensor):
+        raise DataError("DATA.SHRINK is for images that lie in memory; set DATA.SIZE instead")
+    height, width = images.images.shape[2:]
+    if height % factor or width % factor:
+        raise DataError(
+            f"DATA.SHRINK is {factor}, but the images of {images.name} are {height}x{width}: the "
+            "sides must be multiples of it"
+        )
+    means = avg_pool2d(images.images.to(torch.float32), factor)
+    return replace(images, images=means.round().to(torch.uint8), contents=None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adapruner_det.classification.folder import load_folder
-from adapruner_det.classification.image_set import draw, from_arrays, split_off, with_wrong_labels
+from adapruner_det.classification.image_set import draw, from_arrays, shrunk, split_off
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
 from adapruner_det.selection import Selection
@@ -178,16 +178,6 @@ def test_a_selection_learns_the_classes_of_this_set():
     assert found.lost_classes() == ["red"]
 
 
-def test_wrong_labels_are_exactly_so_many_and_all_wrong():
-    images = tiny_set()
-    noisy, wrong = with_wrong_labels(images, 0.25, seed=0)
-    assert torch.equal(torch.nonzero(noisy.labels != images.labels).flatten(), wrong)
-    assert len(wrong) == 9 and noisy.labels.max() <= 2
-    again, _ = with_wrong_labels(images, 0.25, seed=0)
-    other, _ = with_wrong_labels(images, 0.25, seed=1)
-    assert torch.equal(noisy.labels, again.labels) and not torch.equal(noisy.labels, other.labels)
-
-
 def test_a_hold_out_and_the_rest_make_the_whole():
     images = tiny_set()
     rest, held = split_off(images, 0.25, seed=3)
@@ -201,11 +191,24 @@ def test_a_hold_out_that_leaves_nothing_on_one_side_is_refused(share):
         split_off(tiny_set(), share, seed=0)
 
 
-def test_one_class_has_no_wrong_labels():
-    images = replace(tiny_set(), labels=torch.zeros(36, dtype=torch.int64), class_names=["a"])
-    with pytest.raises(DataError, match="needs two classes"):
-        with_wrong_labels(images, 0.1, seed=0)
-    assert not len(with_wrong_labels(images, 0.0, seed=0)[1])
+def test_shrinking_takes_the_means_of_blocks():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
+    images = from_arrays("toy", pixels, np.arange(5) % 2, ["a", "b"])
+    small = shrunk(images, 2)
+    assert small.images.shape == (5, 3, 2, 3) and small.images.dtype == torch.uint8
+    mean = pixels[3, 2:4, 4:6, 1].mean()
+    assert abs(float(small.images[3, 1, 1, 2]) - mean) <= 0.5
+    assert shrunk(images, 1) is images
+    with pytest.raises(DataError, match="4x6: the sides must be multiples"):
+        shrunk(images, 3)
+
+
+def test_images_in_files_are_not_shrunk():
+    class Unread:
+        shape = (36, 3, 8, 8)
+
+    with pytest.raises(DataError, match="set DATA.SIZE"):
+        shrunk(replace(tiny_set(), images=Unread()), 2)
 
 
 def test_draws_are_distinct_and_nested():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adapruner_det.classification.data import Data, load_data
-from adapruner_det.classification.image_set import with_wrong_labels
+from adapruner_det.classification.planted import with_wrong_labels
 from adapruner_det.classification.run import build_pruner, prune, train, transfer
 from adapruner_det.classification.trainer import Trainer
 from adapruner_det.errors import DataError

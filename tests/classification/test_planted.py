@@ -45,7 +45,7 @@ def test_twins_are_near_copies_of_few_others(share, seed):
     for copy in copies.tolist():
         far = (found.images[copy].float() - images.images[rest].float()).abs().flatten(1).mean(1)
         origin = int(torch.nonzero(rest).flatten()[far.argmin()])
-        assert far.min() < 16 and found.labels[copy] == images.labels[origin]
+        assert far.min() < 30 and found.labels[copy] == images.labels[origin]
         origins.add(origin)
     assert len(origins) <= round(SOURCES * 60)
 

@@ -39,7 +39,7 @@ from .training.checkpoints import load_weights, newest_whole
 from .training.hooks import require_signals
 from .training.lazy import evaluation_mapper, is_lazy, pruning_mapper
 from .training.run_state import TRAIN, RunClock, kind_of, run_identity
-from .training.trainer import EvaluatingTrainer, PruningTrainer, scale_schedule
+from .training.trainer import EvaluatingTrainer, PruningTrainer, offered, scale_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,8 @@ class DetectionTask:
 
     @property
     def signals(self) -> frozenset[str]:
-        """The detector's loss keys, which a forward of a new one on two images tells."""
+        """The detector's loss keys, which a forward of a new one on two images tells, and what it
+        shows of the annotated boxes."""
         return self._looked_up[0]
 
     @property
@@ -102,7 +103,7 @@ class DetectionTask:
         states = random_states()
         try:
             model = EvaluatingTrainer.build_model(self._cfg)
-            return loss_keys(model, self._cfg, self._index), hasattr(model, "backbone")
+            return signals_of(model, self._cfg, self._index), hasattr(model, "backbone")
         finally:
             restore_random_states(states)
 
@@ -217,8 +218,8 @@ def make_task(config_file: str, overrides: Sequence[str] = ()) -> DetectionTask:
     return DetectionTask(load_config(config_file, overrides))
 
 
-def loss_keys(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[str]:
-    """The keys of the losses of a detector, from one forward on two images with objects.
+def signals_of(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[str]:
+    """The signals of a detector's training, from one forward on two images with objects.
 
     Where that fails there are none, with a warning: a training will say more of why.
     """
@@ -228,7 +229,8 @@ def loss_keys(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[s
         batch = [mapper(index.dicts[int(place)]) for place in places]
         with EventStorage(0), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the training says the same
-            return frozenset(LossSource(model.train()).losses(batch, lambda: None))
+            source = LossSource(model.train())
+            return frozenset(source.losses(batch, lambda: None)) | offered(source)
     except Exception as error:  # of a detector that may be anybody's
         logger.warning(
             "What losses %s has could not be found out (%s: %s), so no method can ask for them.",

@@ -17,6 +17,7 @@ from adapruner_det import PruningTrainer
 from adapruner_det.detection import task as module
 from adapruner_det.detection.setup import load_config
 from adapruner_det.detection.task import MODEL_FILE, logged_to, make_task
+from adapruner_det.detection.evidence import EVIDENCE
 from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.running import Board, rows_of, run, selection_of
@@ -125,18 +126,19 @@ def test_one_set_is_tested_on(voc, names, said):
         make_task("", options(voc, "DATASETS.TEST", names))
 
 
-def test_its_signals_are_the_loss_keys_of_the_detector_which_no_random_number_tells(task):
+def test_its_signals_are_losses_and_evidence_which_no_random_number_tells(task):
     torch.manual_seed(3), np.random.seed(3)  # noqa: B018, NPY002
     expected = torch.rand(()), np.random.rand()  # noqa: NPY002
     torch.manual_seed(3), np.random.seed(3)  # noqa: B018, NPY002
-    assert task.signals == YOLO_KEYS
+    assert task.signals == YOLO_KEYS | EVIDENCE
     assert task.offers == {FEATURES, PREDICTIONS, THUMBNAILS}
     assert (torch.rand(()), np.random.rand()) == expected  # noqa: NPY002
 
 
 def test_signals_of_other_detectors(voc):
     rcnn = make_task("", options(voc, detector="faster_rcnn_c4"))
-    assert rcnn.signals == {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
+    keys = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
+    assert rcnn.signals == keys | EVIDENCE
     own = ("MODEL.META_ARCHITECTURE", "RegisteredCentreNet", "INPUT.MIN_SIZE_TRAIN", (48,))
     serial = make_task("", options(voc, *own))
     assert serial.signals == {"loss_centre", "loss_class"}
@@ -151,7 +153,7 @@ def test_a_lazy_config_is_a_task_too(voc):
     )
     task = make_task(FCOS, [*names, "dataloader.evaluator=null"])
     assert task.title == "task_train (10 images), fcos_toy"
-    assert task.signals == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"}
+    assert task.signals == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"} | EVIDENCE
 
 
 def test_a_detector_whose_losses_fail_has_no_signals_and_says_so(task, monkeypatch, caplog):

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from ...errors import DataError
+from ..evidence import Predictions, show
 from .darknet import conv_norm_leaky, scale_channels
 from .yolo_loss import STRIDES, Layout, decode, make_layout, yolo_losses
 
@@ -103,6 +104,8 @@ class YOLOv3Tiny(DenseDetector):
 
     Any backbone with one feature of stride 16 and one of stride 32 will do.
     """
+
+    shows_predictions = True
 
     @configurable
     def __init__(
@@ -223,11 +226,18 @@ class YOLOv3Tiny(DenseDetector):
         predictions = self.head([features[name] for name in self.head_in_features])
         size = images.tensor.shape[-1]
         pred, layout = self._flatten(predictions, size)
-        boxes = boxes * _scale_factors(batched_inputs, images).to(boxes)[image]
+        factors = _scale_factors(batched_inputs, images).to(boxes)
+        show(lambda: self._predictions(pred, layout, factors))
+        boxes = boxes * factors[image]
         losses = yolo_losses(
             pred, layout, self.anchors, boxes, classes, image, size, self.ignore_thresh
         )
         return {f"loss_yolo_{k}": self.loss_weights[k] * v for k, v in losses.items()}
+
+    def _predictions(self, pred: Tensor, layout: Layout, factors: Tensor) -> Predictions:
+        """What ``pred`` (B, M, 5 + C) says, in pixels of the given images."""
+        scores = pred[..., 4:5].sigmoid() * pred[..., 5:].sigmoid()
+        return Predictions(decode(pred[..., :4], layout) / factors[:, None], scores)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Normalised images (B, channels, S, S) in the upper left corner of their square;

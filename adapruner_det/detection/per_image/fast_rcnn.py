@@ -5,11 +5,14 @@ B images, R sampled proposals of all images, K classes (label K is background), 
 
 from typing import Any
 
+import torch
 from detectron2.layers import cat, nonzero_tuple
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, _log_classification_stats
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
+from ..evidence import Predictions, show
 from .box_regression import box_losses
 from .sums import image_of_each, sum_by_image
 from .table import register_head
@@ -51,9 +54,12 @@ class PerImageFastRCNNOutputLayers(FastRCNNOutputLayers):
     loss depends on how many proposals its batch-mates brought along.
     """
 
+    shows_predictions = True
+
     def losses(self, predictions: Any, proposals: Any) -> dict[str, Tensor]:
         """`FastRCNNOutputLayers.losses`, by image."""
         scores, deltas = predictions
+        show(lambda: self._predictions(scores, deltas, proposals))
         num_images = len(proposals)
         gt_classes = cat([p.gt_classes for p in proposals], dim=0)
         _log_classification_stats(scores, gt_classes)
@@ -68,6 +74,22 @@ class PerImageFastRCNNOutputLayers(FastRCNNOutputLayers):
             name: sum_by_image(*losses, num_images) * scale * self.loss_weight.get(name, 1.0)
             for name, losses in per_proposal.items()
         }
+
+    def _predictions(self, scores: Tensor, deltas: Tensor, proposals: Any) -> Predictions:
+        """What is predicted at the sampled proposals: of each the box of its best class."""
+        sigmoid = getattr(self, "use_sigmoid_ce", False)
+        found = (scores.sigmoid() if sigmoid else scores.softmax(1))[:, :-1]
+        sources = cat([p.proposal_boxes.tensor for p in proposals], dim=0)
+        box_dim = sources.shape[1]
+        if deltas.shape[1] != box_dim:
+            rows = torch.arange(len(found), device=found.device)
+            deltas = deltas.view(len(found), -1, box_dim)[rows, found.argmax(1)]
+        boxes = self.box2box_transform.apply_deltas(deltas, sources)
+        counts = [len(p) for p in proposals]
+        return Predictions(
+            pad_sequence(boxes.split(counts), batch_first=True),
+            pad_sequence(found.split(counts), batch_first=True),
+        )
 
     def _class_losses(self, scores: Tensor, gt_classes: Tensor) -> Tensor:
         # Detectron2 v0.6 has softmax only, and no such attributes.

@@ -9,6 +9,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..evidence import best_of_dense, show
 from .box_regression import dense_box_losses
 from .focal import focal_losses
 from .sums import sum_by_image
@@ -35,6 +36,8 @@ def centerness_losses(logits: Tensor, targets: Tensor, positive: tuple[Tensor, T
 class PerImageFCOS(FCOS):
     """FCOS whose losses are (B,) vectors; their means are Detectron2's scalars."""
 
+    shows_predictions = True
+
     def losses(
         self,
         anchors: Any,
@@ -45,6 +48,14 @@ class PerImageFCOS(FCOS):
         pred_centerness: Any,
     ) -> dict[str, Tensor]:
         """`FCOS.losses` with l_i = B * sum_i / normalizer, a moving average as in RetinaNet."""
+        show(
+            lambda: best_of_dense(
+                self.box2box_transform,
+                type(anchors[0]).cat(anchors).tensor,
+                (cat(pred_logits, dim=1).sigmoid() * cat(pred_centerness, dim=1).sigmoid()).sqrt(),
+                cat(pred_anchor_deltas, dim=1),
+            )
+        )
         num_images = len(gt_labels)
         labels = torch.stack(gt_labels)
         positive = nonzero_tuple((labels >= 0) & (labels != self.num_classes))

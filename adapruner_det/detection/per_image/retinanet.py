@@ -8,6 +8,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from ..evidence import best_of_dense, show
 from .box_regression import dense_box_losses
 from .focal import focal_losses
 from .table import register_head
@@ -16,6 +17,8 @@ from .table import register_head
 @register_head(RetinaNet, methods=("losses",))
 class PerImageRetinaNet(RetinaNet):
     """RetinaNet whose losses are (B,) vectors; their means are Detectron2's scalars."""
+
+    shows_predictions = True
 
     def losses(
         self,
@@ -30,6 +33,14 @@ class PerImageRetinaNet(RetinaNet):
         The normalizer, a moving average of the positive anchors, moves once per call and is
         used after its update, as in Detectron2.
         """
+        show(
+            lambda: best_of_dense(
+                self.box2box_transform,
+                type(anchors[0]).cat(anchors).tensor,
+                cat(pred_logits, dim=1).sigmoid(),
+                cat(pred_anchor_deltas, dim=1),
+            )
+        )
         num_images = len(gt_labels)
         labels = torch.stack(gt_labels)
         positive = nonzero_tuple((labels >= 0) & (labels != self.num_classes))

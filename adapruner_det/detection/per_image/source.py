@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence, evidence_of, watching
 from .serial import describe_cost, has_scalars, names_of_scalars, serial_losses
 from .table import check_per_image, put_together, take_apart, unhandled
 
@@ -30,7 +31,12 @@ class LossSource:
 
     Attributes:
         way: ``offered``, ``apart`` or ``serial``.
+        look: whether the annotated boxes are held against what the detector predicts.
+        evidence: of the last batch, where ``look`` is set and the detector shows what it predicts.
     """
+
+    look = False
+    evidence: Evidence | None = None
 
     def __init__(self, detector: nn.Module) -> None:
         self._detector: Any = detector
@@ -41,6 +47,12 @@ class LossSource:
             self._go_serial(f"the losses of {', '.join(scalar)} are those of the whole batch")
         elif not take_apart(detector):
             self._go_serial("it has none of Detectron2's heads")
+
+    @property
+    def shows(self) -> bool:
+        """Whether the detector, or a head of it, shows what it predicts in training."""
+        modules = [self._detector] if self.way == OFFERED else self._detector.modules()
+        return self.way != SERIAL and any(getattr(m, "shows_predictions", False) for m in modules)
 
     def losses(
         self, batched_inputs: list[dict[str, Any]], take_back: Callable[[], None]
@@ -55,17 +67,20 @@ class LossSource:
         Raises:
             ValueError: no losses, or one that is not one value per image; it names the key.
         """
-        if self.way == SERIAL:
-            losses = serial_losses(self._detector, batched_inputs)
-        elif self.way == OFFERED:
-            losses = self._detector.losses_per_image(batched_inputs)
-        else:
-            losses = self._detector(batched_inputs)
-            if has_scalars(losses):
-                self._go_serial(f"{names_of_scalars(losses)} is one value for the whole batch")
-                take_back()
-                return self.losses(batched_inputs, take_back)
+        with watching(self.look) as shown:
+            if self.way == SERIAL:
+                losses = serial_losses(self._detector, batched_inputs)
+            elif self.way == OFFERED:
+                losses = self._detector.losses_per_image(batched_inputs)
+            else:
+                losses = self._detector(batched_inputs)
+                if has_scalars(losses):
+                    self._go_serial(f"{names_of_scalars(losses)} is one value for the whole batch")
+                    take_back()
+                    return self.losses(batched_inputs, take_back)
         check_per_image(losses, len(batched_inputs))
+        # Of a cascade the last stage counts, whose boxes are the detector's.
+        self.evidence = evidence_of(shown[-1], batched_inputs) if shown else None
         return {name: _at_least_float32(value) for name, value in losses.items()}
 
     def _go_serial(self, why: str) -> None:

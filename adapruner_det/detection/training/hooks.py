@@ -19,6 +19,7 @@ from ...errors import DataError
 from ...methods.base import Guide
 from ...random_states import random_states, restore_random_states
 from ..data.loader import PruningLoader
+from ..evidence import BOX_SIGNALS
 from .forward_state import dense_detectors, loss_normalizers, set_loss_normalizers
 from .weighting import LossWeighting, Observation
 
@@ -112,18 +113,24 @@ class GuideHook(HookBase):
         return steps * self._batch_size // len(self._index)
 
     def _signals(self, observed: Observation) -> dict[str, Tensor]:
-        """(B,) of each signal that the guide asks for.
+        """(B, ...) of each signal that the guide asks for; NaN of an image that has none.
 
         A loss key that later batches lack, as a detector may that runs on one image at a time, is 0
         there, as it is for single images.
         """
-        if not self._checked:
-            require_signals(self.guide, observed.signals)
-            self._checked = True
         if not self.guide.signals:
             return {}
+        sizes = self._index.samples.sizes
+        most = int(sizes.max(initial=0))
+        given = {**observed.signals, **observed.boxes(sizes[observed.ids], most)}
+        if not self._checked and torch.isfinite(observed.losses).any():
+            require_signals(self.guide, given)
+            self._checked = True
         nothing = torch.where(torch.isfinite(observed.losses), 0.0, float("nan"))
-        return {name: observed.signals.get(name, nothing) for name in sorted(self.guide.signals)}
+        wide = dict.fromkeys(BOX_SIGNALS, nothing[:, None].expand(-1, most))
+        return {
+            name: given.get(name, wide.get(name, nothing)) for name in sorted(self.guide.signals)
+        }
 
     def _report(self, bad: np.ndarray, idle: bool) -> None:
         """Name the images ``bad`` whose loss is not finite; give up after an epoch of idle steps.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,6 +36,8 @@ from ..data.checks import require_room_for_classes
 from ..data.evaluators import build_evaluator
 from ..data.loader import NamingMapper, PruningLoader, build_pruning_train_loader
 from ..data.samples import SampleIndex
+from ..evidence import EVIDENCE
+from ..per_image import LossSource
 from .checkpoints import WholeCheckpointer, require_same_run
 from .fit import fit_to_data
 from .hooks import GuideHook, renamed_hooks
@@ -241,7 +244,9 @@ class PruningMixin(RunMixin):
             )
         model = _unwrapped(self._trainer.model)
         given = self._given
-        self.guide = build_pruner(self.cfg, loader.index, loader.seed) if given is None else given
+        self.guide = given or build_pruner(
+            self.cfg, loader.index, loader.seed, offered=offered(model.source)
+        )
         model.guide = self.guide
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
         self.guiding = GuideHook(self.guide, model, loader, periods, self._select)
@@ -286,7 +291,12 @@ STOCK_LOADERS = (
 
 
 def build_pruner(
-    cfg: CfgNode, index: SampleIndex, seed: int = 0, *, look: bool = True
+    cfg: CfgNode,
+    index: SampleIndex,
+    seed: int = 0,
+    *,
+    offered: Collection[str] = (),
+    look: bool = True,
 ) -> AdaPruner:
     """The mask over the samples of ``index`` that ``cfg.ADAPRUNER`` and ``cfg.SOLVER`` describe.
 
@@ -296,6 +306,7 @@ def build_pruner(
         cfg: the configuration.
         index: of the samples.
         seed: of the run.
+        offered: the signals that the detector gives besides the loss.
         look: as :func:`settings.build_pruner` has it.
 
     Raises:
@@ -307,10 +318,16 @@ def build_pruner(
         index.samples,
         epochs,
         seed=seed,
+        offered=offered,
         look=look,
         exchange=Exchange.default(),
         length="SOLVER.MAX_ITER",
     )
+
+
+def offered(source: LossSource) -> frozenset[str]:
+    """What a detector tells of a visit besides its losses."""
+    return EVIDENCE if source.shows else frozenset()
 
 
 def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> Selection:

@@ -5,14 +5,16 @@ Shape letters: B images of this rank's batch, G of them good: with a finite loss
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...methods.base import Guide
+from ..evidence import BOX_SIGNALS, EVIDENCE, Evidence
 from ..per_image import LossSource
 from .forward_state import ForwardState
 from .recovery import finite_losses
@@ -27,11 +29,34 @@ class Observation:
         losses: (B,) task losses before any weighting, detached, on the model's device; float32, or
             float64 where the model's are. NaN or infinite where an image is not good.
         signals: (B,) of each loss key of the detector, likewise; NaN where an image is not good.
+        evidence: of the G good images' boxes, where it was looked for.
+        good: (G,) the places of those in the batch.
     """
 
     ids: Tensor
     losses: Tensor
     signals: Mapping[str, Tensor] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    good: Sequence[int] = ()
+
+    def boxes(self, sizes: np.ndarray, most: int) -> dict[str, Tensor]:
+        """(B,) or (B, most) of each of :data:`.evidence.SIGNALS` and BOX_SIGNALS; NaN as above.
+
+        What is of single boxes is NaN, too, where augmentation has taken some of them away: which
+        of them are left is not known.
+
+        Args:
+            sizes: (B,) how many boxes each sample has.
+            most: how many the sample has that has most.
+        """
+        if self.evidence is None:
+            return {}
+        found = {**self.evidence.signals(), **self.evidence.of_boxes(most)}
+        found = {name: _spread(value, self.good, len(self.ids)) for name, value in found.items()}
+        seen = torch.isfinite(found[BOX_SIGNALS[0]]).sum(1).cpu()
+        for name in BOX_SIGNALS:
+            found[name][seen != torch.from_numpy(sizes)] = float("nan")
+        return found
 
 
 class LossWeighting(nn.Module):
@@ -70,10 +95,12 @@ class LossWeighting(nn.Module):
         if self.guide is None:
             raise RuntimeError("set .guide before training: PruningTrainer does")
         ids = torch.tensor([x["sample_index"] for x in batched_inputs])
+        self.source.look = not EVIDENCE.isdisjoint(self.guide.signals)
         weights = self.guide.weights(ids)  # collective: before anything may raise
         losses, good, total = finite_losses(self.source.losses, self._state, batched_inputs)
         signals = {name: _spread(value, good, len(ids)) for name, value in losses.items()}
-        self.observed = Observation(ids, total, signals)
+        evidence = self.source.evidence if good else None
+        self.observed = Observation(ids, total, signals, evidence, good)
         if not good:
             return dict.fromkeys(losses, self._nothing())
         weights = weights[good].to(total.device)
@@ -91,11 +118,11 @@ class LossWeighting(nn.Module):
         return self.detector.load_state_dict(*args, **kwargs)
 
 
-def _spread(losses: Tensor, good: list[int], num_images: int) -> Tensor:
-    """(B,) detached: the losses (G,) in their places, NaN in the others."""
+def _spread(losses: Tensor, good: Sequence[int], num_images: int) -> Tensor:
+    """(B, ...) detached: the values (G, ...) in their places, NaN in the others."""
     if len(good) == num_images:
         return losses.detach()
-    spread = losses.new_full((num_images,), float("nan"))
+    spread = losses.new_full((num_images, *losses.shape[1:]), float("nan"))
     if good:
-        spread[good] = losses.detach()
+        spread[list(good)] = losses.detach()
     return spread

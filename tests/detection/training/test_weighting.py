@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -297,3 +298,50 @@ def test_a_loss_of_the_wrong_shape_is_named():
 
     with pytest.raises(ValueError, match="loss 'a'"):
         wrap(Mean())(pixels(1.0, 2.0))
+
+
+class Curious(AdaPruner):
+    """A mask of ones that asks for what is seen of boxes."""
+
+    signals = frozenset({"confidence", "fault", "box_iou", "box_confidence"})
+
+
+def test_boxes_are_looked_at_only_where_the_guide_asks():
+    inputs, model = batch(), detector("yolo_darknet")
+    wrapped = wrap(model)
+    step(wrapped, inputs)
+    assert wrapped.observed.evidence is None and wrapped.observed.boxes(np.zeros(4), 3) == {}
+    plain = wrap(detector("yolo_darknet"), Curious(N, 0.9, Schedule(10**6, 1)))
+    step(plain, inputs)
+    found = plain.observed.boxes(np.array([3, 0, 1, 2]), 3)
+    assert {name: tuple(v.shape) for name, v in found.items()} == {
+        "confidence": (4,),
+        "fault": (4,),
+        "box_iou": (4, 3),
+        "box_confidence": (4, 3),
+    }
+    assert torch.isfinite(found["box_iou"]).sum(1).tolist() == [3, 0, 1, 2]
+    assert torch.isfinite(found["fault"]).all()
+
+
+def test_which_boxes_are_left_is_not_known_where_some_are_cropped_away():
+    wrapped = wrap(detector("yolo_darknet"), Curious(N, 0.9, Schedule(10**6, 1)))
+    step(wrapped, batch())
+    found = wrapped.observed.boxes(np.array([3, 0, 2, 2]), 3)
+    assert torch.isfinite(found["box_iou"]).sum(1).tolist() == [3, 0, 0, 2]
+    assert torch.isfinite(found["box_confidence"]).sum(1).tolist() == [3, 0, 0, 2]
+    assert torch.isfinite(found["confidence"]).all()
+
+
+def test_of_a_bad_image_nothing_is_known():
+    inputs = batch()
+    inputs[2]["image"] = torch.full((3, 48, 48), float("nan"))
+    wrapped = wrap(detector("yolo_darknet").eval(), Curious(N, 0.9, Schedule(10**6, 1)))
+    for module in wrapped.modules():
+        module.training = not isinstance(module, nn.BatchNorm2d)
+    step(wrapped, inputs)
+    assert wrapped.observed.good == [0, 1, 3]
+    found = wrapped.observed.boxes(np.array([3, 0, 1, 2]), 3)
+    for name in ("confidence", "fault"):
+        assert torch.isnan(found[name]).tolist() == [False, False, True, False]
+    assert torch.isfinite(found["box_iou"]).sum(1).tolist() == [3, 0, 0, 2]

@@ -1,0 +1,259 @@
+"""Evidence of annotated boxes, against a direct computation by loops."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapruner_det.detection.evidence import (
+    MATCH,
+    TEMPERATURE,
+    TOUCH,
+    Predictions,
+    best_of_dense,
+    box_evidence,
+    evidence_of,
+    show,
+    watching,
+)
+from adapruner_det.detection.per_image import LossSource
+
+from .per_image.tiny import random_batch, tiny_cfg
+from .toy import DETECTORS
+from .training.test_weighting import batch, detector
+
+
+def iou(a, b):
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    inter = width * height
+    area = sum((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
+    return inter / (area - inter) if area > inter else 0.0
+
+
+def by_loops(pred, scores, boxes, classes):
+    """The signals and (iou, confidence) of each box of one image, from the module's words."""
+    claimed = [max((iou(p, b) for b in boxes), default=0.0) for p in pred]
+    overlooked = max(
+        (max(s) for s, c in zip(scores, claimed, strict=True) if c < TOUCH), default=0.0
+    )
+    fault, quality, fits = overlooked, [], []
+    for box, own in zip(boxes, classes, strict=True):
+        over = [iou(p, box) for p in pred]
+        value, place = max((o * s[own], -i) for i, (o, s) in enumerate(zip(over, scores)))  # noqa: B905
+        quality.append(value)
+        fits.append((over[-place], scores[-place][own]))
+        near = [s for o, s in zip(over, scores, strict=True) if o >= MATCH]
+        confirmed = max((s[own] for s in near), default=0.0)
+        swapped = max((x for s in near for c, x in enumerate(s) if c != own), default=0.0)
+        moved = max(
+            (
+                s[own]
+                for o, s, c in zip(over, scores, claimed, strict=True)
+                if TOUCH <= o < MATCH and c < MATCH
+            ),
+            default=0.0,
+        )
+        fault = max(fault, (1 + max(swapped, moved) - confirmed) / 2)
+    weights = [math.exp(-q / TEMPERATURE) for q in quality]
+    total = sum(w * q for w, q in zip(weights, quality, strict=True))
+    confidence = total / sum(weights) if quality else 1 - overlooked
+    return confidence, fault, fits
+
+
+def made_up(seed, counts, num_pred=7, num_classes=3):
+    """Predictions (B, M, ...) and boxes by image, many of them overlapping."""
+    rng = np.random.default_rng(seed)
+
+    def some(n):
+        low = rng.uniform(0, 30, (n, 2))
+        return np.concatenate([low, low + rng.uniform(5, 30, (n, 2))], 1).astype(np.float32)
+
+    pred = np.stack([some(num_pred) for _ in counts])
+    scores = rng.uniform(0, 1, (len(counts), num_pred, num_classes)).astype(np.float32)
+    boxes, classes = [some(n) for n in counts], [rng.integers(0, num_classes, n) for n in counts]
+    for own, found in zip(boxes, pred, strict=True):  # some boxes are predicted closely
+        for i in range(min(len(own), 2)):
+            found[i] = own[i] + rng.uniform(-2, 2, 4)
+    return pred, scores, boxes, classes
+
+
+def evidence(pred, scores, boxes, classes):
+    image = np.repeat(np.arange(len(boxes)), [len(own) for own in boxes])
+    return box_evidence(
+        torch.from_numpy(pred),
+        torch.from_numpy(scores),
+        torch.from_numpy(np.concatenate(boxes)),
+        torch.from_numpy(np.concatenate(classes)).long(),
+        torch.from_numpy(image),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    st.integers(1, 4),
+)
+def test_it_is_what_loops_find(seed, counts, num_classes):
+    pred, scores, boxes, classes = made_up(seed, counts, num_classes=num_classes)
+    found = evidence(pred, scores, boxes, classes)
+    signals, of_boxes = found.signals(), found.of_boxes(4)
+    for i in range(len(counts)):
+        confidence, fault, fits = by_loops(pred[i], scores[i].tolist(), boxes[i], classes[i])
+        assert float(signals["confidence"][i]) == pytest.approx(confidence, abs=1e-4)
+        assert float(signals["fault"][i]) == pytest.approx(fault, abs=1e-5)
+        rows = [of_boxes[name][i] for name in ("box_iou", "box_confidence")]
+        assert torch.stack(rows, 1)[: counts[i]].tolist() == [pytest.approx(f) for f in fits]
+        assert all(torch.isnan(row[counts[i] :]).all() for row in rows)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.1, 10))
+def test_neither_scale_nor_empty_places_nor_batch_mates_matter(seed, scale):
+    pred, scores, boxes, classes = made_up(seed, [3, 2])
+    found = evidence(pred, scores, boxes, classes).signals()
+    places = np.zeros((2, 3, 4), np.float32), np.zeros((2, 3, 3), np.float32)
+    other = evidence(
+        np.concatenate([pred, places[0]], 1) * np.float32(scale),
+        np.concatenate([scores, places[1]], 1),
+        [own * np.float32(scale) for own in boxes],
+        classes,
+    ).signals()
+    alone = evidence(pred[1:], scores[1:], boxes[1:], classes[1:]).signals()
+    for name, values in found.items():
+        assert torch.allclose(values, other[name], atol=1e-4)
+        assert torch.allclose(values[1:], alone[name], atol=1e-6)
+        assert 0 <= values.min() and values.max() <= 1
+
+
+BOX, AWAY = [10.0, 10.0, 30.0, 30.0], [40.0, 40.0, 60.0, 60.0]
+HALF_OFF = [18.0, 18.0, 38.0, 38.0]  # IoU 0.22 with BOX
+
+
+@pytest.mark.parametrize(
+    ("pred", "scores", "expected"),
+    [
+        pytest.param([BOX], [[0.9, 0.0]], 0.05, id="agreed"),
+        pytest.param([BOX], [[0.0, 0.9]], 0.95, id="swapped"),
+        pytest.param([HALF_OFF], [[0.9, 0.0]], 0.95, id="moved"),
+        pytest.param([BOX, AWAY], [[0.9, 0.0], [0.0, 0.8]], 0.8, id="overlooked"),
+        pytest.param([BOX], [[0.0, 0.0]], 0.5, id="unseen"),
+        pytest.param([HALF_OFF, BOX], [[0.9, 0.0], [0.9, 0.0]], 0.5, id="moved but confirmed"),
+    ],
+)
+def test_each_kind_of_fault_shows(pred, scores, expected):
+    found = evidence(
+        np.array([pred], np.float32),
+        np.array([scores], np.float32),
+        [np.array([BOX], np.float32)],
+        [np.array([0])],
+    )
+    assert float(found.signals()["fault"][0]) == pytest.approx(expected)
+
+
+def test_the_faulty_box_of_many_is_not_averaged_away():
+    boxes = np.array([[30.0 * i, 0, 30.0 * i + 20, 20] for i in range(20)], np.float32)
+    scores = np.tile(np.float32([0.95, 0.01]), (20, 1))
+    good = evidence(boxes[None], scores[None], [boxes], [np.zeros(20, int)]).signals()
+    scores[7] = [0.02, 0.9]
+    bad = evidence(boxes[None], scores[None], [boxes], [np.zeros(20, int)]).signals()
+    assert float(good["fault"]) < 0.1 and float(bad["fault"]) > 0.9
+    assert float(good["confidence"]) > 0.9 and float(bad["confidence"]) < 0.1
+
+
+def test_nothing_is_computed_unless_somebody_looks():
+    def never():
+        raise AssertionError("nobody looks")
+
+    show(never)
+    with watching(False) as found:
+        show(never)
+    assert not found
+    with watching(True) as outer:
+        with watching(True) as inner:
+            show(lambda: Predictions(torch.ones(1), torch.ones(1)))
+        show(lambda: Predictions(torch.zeros(1), torch.zeros(1)))
+    assert len(inner) == 1 and len(outer) == 1 and not float(outer[0].boxes)
+
+
+def test_of_a_dense_head_the_surest_are_taken():
+    class Shift:
+        @staticmethod
+        def apply_deltas(deltas, anchors):
+            return anchors + deltas
+
+    scores = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(0))
+    anchors = torch.arange(200.0).view(50, 4)
+    deltas = torch.rand(2, 50, 4, generator=torch.Generator().manual_seed(1))
+    found = best_of_dense(Shift, anchors, scores, deltas, most=5)
+    for i in range(2):
+        best = scores[i].amax(1).argsort(descending=True)[:5]
+        assert torch.equal(found.scores[i], scores[i, best])
+        assert torch.equal(found.boxes[i], anchors[best] + deltas[i, best])
+
+
+SHOWING = {
+    **{kind: lambda kind=kind: detector(kind) for kind in DETECTORS},
+    "retinanet": lambda: build_model(tiny_cfg("COCO-Detection/retinanet_R_50_FPN_1x.yaml")).train(),
+    "cascade": lambda: build_model(tiny_cfg("Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml")).train(),
+}
+
+
+@pytest.mark.parametrize("name", SHOWING)
+def test_looking_changes_neither_losses_nor_random_numbers(name):
+    torch.manual_seed(0)
+    model = SHOWING[name]()
+    inputs = batch() if name in DETECTORS else random_batch()
+    source, runs = LossSource(model), []
+    start = copy.deepcopy(model.state_dict())
+    assert source.shows
+    for source.look in (False, True):
+        model.load_state_dict(start)
+        vars(model).pop("loss_normalizer", None)
+        torch.manual_seed(1)
+        with EventStorage(0):
+            losses = source.losses(copy.deepcopy(inputs), lambda: None)
+        runs.append(({k: v.detach() for k, v in losses.items()}, torch.rand(1)))
+        assert (source.evidence is not None) == source.look
+    assert all(torch.equal(runs[0][0][key], runs[1][0][key]) for key in runs[0][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+    counts = [len(x["instances"]) for x in inputs]
+    found = source.evidence
+    assert torch.bincount(found.image, minlength=len(inputs)).tolist() == counts
+    signals = found.signals()
+    for values in signals.values():
+        assert values.shape == (len(inputs),) and not values.requires_grad
+        assert torch.isfinite(values).all() and 0 <= values.min() <= values.max() <= 1
+
+
+def test_yolo_predicts_in_pixels_of_the_given_images():
+    """They reach as far as the images do, whatever size the network sees them in."""
+    model = detector("yolo_darknet")
+    inputs = batch()[:1]
+    height, width = inputs[0]["image"].shape[1:]
+    with EventStorage(0), watching(True) as shown:
+        model.losses_per_image(copy.deepcopy(inputs))
+    boxes = shown[-1].boxes[0]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = max(height, width)
+    assert float(centre.min()) >= 0 and float(centre.max()) <= side
+    assert float(centre.max()) > 0.8 * side  # cells reach as far as the image does
+    assert evidence_of(shown[-1], inputs).iou.max() > 0
+
+
+def test_a_detector_run_on_one_image_at_a_time_shows_nothing():
+    class Plain(torch.nn.Linear):
+        def forward(self, batched_inputs):
+            return {"loss": self.weight.sum()}
+
+    source = LossSource(Plain(1, 1))
+    source.look = True
+    source.losses([{}, {}], lambda: None)
+    assert not source.shows and source.evidence is None

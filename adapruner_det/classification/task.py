@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class ClassificationTask:
         kept: Selection | None = None,
         guide: Guide | None = None,
         budget: Budget = "epochs",
+        test: Selection | None = None,
         resume: bool = True,
     ) -> Run:
         """See :class:`~adapruner_det.experiment.task.Task`.
@@ -70,7 +72,8 @@ class ClassificationTask:
         steps = None
         if budget == "steps":
             steps = self.epochs * steps_per_epoch(len(self.samples), cfg.SOLVER.BATCH_SIZE)
-        result = train(cfg, self.data, kept, guide=guide, steps=steps, resume=resume)
+        data = self.data if test is None else replace(self.data, test=self.data.train.kept(test))
+        result = train(cfg, data, kept, guide=guide, steps=steps, resume=resume)
         return Run(
             metric=self.metric,
             value=result.accuracy,

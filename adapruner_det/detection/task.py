@@ -115,6 +115,7 @@ class DetectionTask:
         kept: Selection | None = None,
         guide: Guide | None = None,
         budget: Budget = "epochs",
+        test: Selection | None = None,
         resume: bool = True,
     ) -> Run:
         """See :class:`~adapruner_det.experiment.task.Task`. What is logged goes to
@@ -137,7 +138,9 @@ class DetectionTask:
             trainer.resume_or_load(resume)
             if trainer.start_iter < trainer.max_iter:
                 trainer.train()
-            value = self._evaluate(cfg, trainer.model)
+            tested = cfg.clone()
+            tested.DATASETS.TEST = self._tests(test)
+            value = self._evaluate(tested, trainer.model)
         steps = cfg.SOLVER.MAX_ITER
         epochs = steps * cfg.SOLVER.IMS_PER_BATCH / len(index)
         return Run(self.metric, value, len(index), steps, epochs, clock.seconds, seed)
@@ -175,11 +178,15 @@ class DetectionTask:
             logger.info(scale_schedule(cfg, kept))
         return cfg
 
+    def _tests(self, test: Selection | None) -> tuple[str, ...]:
+        """The data sets that a training is evaluated on."""
+        return self._cfg.DATASETS.TEST if test is None else tuple(register_kept(test))
+
     def _evaluate(self, cfg: CfgNode, model: nn.Module) -> float:
-        """AP50 on the test set, in percent."""
-        cfg = cfg.clone()
-        cfg.DATASETS.TEST = self._cfg.DATASETS.TEST
-        return float(EvaluatingTrainer.test(cfg, model)["bbox"]["AP50"])
+        """AP50 in percent on ``cfg``'s test sets, the mean of several."""
+        found = EvaluatingTrainer.test(cfg, model)
+        sets = [found] if len(cfg.DATASETS.TEST) == 1 else list(found.values())
+        return float(np.mean([own["bbox"]["AP50"] for own in sets]))
 
     def _trained(self, folder: Path) -> nn.Module:
         path = Path(folder) / MODEL_FILE

@@ -87,6 +87,7 @@ class Task(Protocol):
         kept: Selection | None = None,
         guide: Guide | None = None,
         budget: Budget = "epochs",
+        test: Selection | None = None,
         resume: bool = True,
     ) -> Run:
         """Train on what ``kept`` keeps, or on all, and evaluate the last step.
@@ -97,6 +98,7 @@ class Task(Protocol):
             kept: the samples to train on; None trains on all.
             guide: weights the losses and hears of them; None trains as usual.
             budget: how long a part is trained on.
+            test: training samples to evaluate on in place of the test set: those that it keeps.
             resume: go on from the checkpoint in ``folder``, where there is one; a training that
                 had ended is evaluated, and ``guide`` has the state that it ended with.
 

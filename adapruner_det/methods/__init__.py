@@ -1,29 +1,13 @@
 """What makes selections: one file a method, all behind one door; importing this registers them."""
 
-from . import (
-    adapruner,
-    aum,
-    ccs,
-    cg_score,
-    d2,
-    dual,
-    dual_beta,
-    dyn_unc,
-    el2n,
-    forgetting,
-    glister,
-    grand,
-    herding,
-    k_center,
-    moderate,
-    prototypes,
-    random,
-    semdedup,
-    stratified,
-    tdds,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from .base import Choice, Evidence, Guide, Method, get_method, method_names, register, select
 from .recorder import Recorder
+
+for _module in iter_modules(__path__):
+    import_module(f".{_module.name}", __name__)
 
 __all__ = [
     "Choice",
@@ -31,28 +15,8 @@ __all__ = [
     "Guide",
     "Method",
     "Recorder",
-    "adapruner",
-    "aum",
-    "ccs",
-    "cg_score",
-    "d2",
-    "dual",
-    "dual_beta",
-    "dyn_unc",
-    "el2n",
-    "forgetting",
     "get_method",
-    "glister",
-    "grand",
-    "herding",
-    "k_center",
     "method_names",
-    "moderate",
-    "prototypes",
-    "random",
     "register",
     "select",
-    "semdedup",
-    "stratified",
-    "tdds",
 ]

@@ -165,7 +165,7 @@ class Objects(ToyEvidence):
 
 #: The methods of this package, and those of them that want one class a sample.
 OWN = {n for n in METHODS if get_method(n).choose.__module__.startswith("adapruner_det.")}
-CLASSED = {"cg-score", "glister", "herding", "moderate", "stratified"}
+CLASSED = {"cg-score", "glister", "herding", "moderate"}
 
 
 @every_method

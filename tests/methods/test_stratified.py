@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core.cut import cut, kept_count
-from adapruner_det.methods.stratified import stratified
+from adapruner_det.methods.stratified import rarest_class, stratified, stratified_score
 
 from .evidence import Given
 
@@ -38,3 +40,20 @@ def test_inside_a_class_and_among_classes_all_have_the_same_chance(classes, coun
     ratio = count / len(classes)
     share = np.mean([kept_of(np.array(classes), ratio, seed) for seed in range(1500)], axis=0)
     assert share == pytest.approx(ratio, abs=0.06)  # 4.6 standard errors or more
+
+
+def test_a_sample_of_several_classes_is_of_the_rarest():
+    classes = [[0, 0], [0, 1], [0], [], [2, 1], [0, 2, 1], [1]]
+    samples = replace(Given([0] * 7).samples, classes=classes)
+    assert rarest_class(samples).tolist() == [0, 0, 0, -1, 2, 2, 1]
+
+
+@given(st.integers(0, 99))
+def test_detections_are_drawn_from_every_stratum(seed):
+    rng = np.random.default_rng(seed)
+    classes = [rng.integers(0, 4, rng.integers(0, 6)).tolist() for _ in range(200)]
+    samples = replace(Given([0] * 200).samples, classes=classes)
+    kept = cut(np.zeros(200), stratified_score(samples, seed), 120)
+    own = rarest_class(samples)
+    for stratum in np.unique(own):
+        assert abs(kept[own == stratum].sum() - 0.6 * (own == stratum).sum()) <= 2

@@ -33,6 +33,7 @@ from ..experiment.running import Board, MakeTask, rows_of, run, submit
 from ..experiment.tables import report
 from ..experiment.task import Task
 from ..files import require_writable, write_whole
+from ..methods import method_names
 from ..settings import check_yaml
 from .arguments import plain_parser
 
@@ -163,7 +164,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of a detector or a classifier",
     )
     add("--task", choices=TASKS, help="by default what the configuration is of")
-    add("--methods", nargs="+", default=["random", "adapruner"], metavar="METHOD")
+    add(
+        "--methods",
+        nargs="+",
+        default=["random", "adapruner"],
+        metavar="METHOD",
+        help=f"of {', '.join(method_names())}; default: random adapruner",
+    )
     add("--keep-ratios", type=float, nargs="+", metavar="RATIO", help="default: KEEP_RATIO")
     add("--seeds", type=int, nargs="+", metavar="SEED")
     add("--num-seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1")

@@ -11,6 +11,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from adapruner_det.cli import compare as module
 from adapruner_det.cli.compare import guess_task, main, split_overrides
 from adapruner_det.errors import DataError
+from adapruner_det.methods import method_names
 from tests.experiment import toy
 from tests.tools.running import assert_one_error_line
 
@@ -146,6 +147,13 @@ def test_a_configuration_that_is_not_there_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--config-file", str(tmp_path / "gone.yaml")])
     assert_one_error_line(capsys.readouterr().err, "no configuration file")
+
+
+def test_the_help_lists_the_methods(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = "".join(capsys.readouterr().out.split())  # a line may end at any hyphen
+    assert f"of{','.join(method_names())};default:randomadapruner" in listed
 
 
 def test_failures_are_one_line_after_all_others_are_done(made, tmp_path, capsys):

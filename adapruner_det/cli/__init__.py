@@ -20,9 +20,9 @@ from ..errors import DataError, reported
 
 #: Heading → the sub-commands below it.
 GROUPS = {
-    "detection, with Detectron2": ("prune-net", "train-pruned", "check-data", "anchors"),
+    "detection, with Detectron2": ("prune-net", "train-pruned", "suspects", "check-data", "anchors"),
     "classification": ("prune-cls", "train-cls", "transfer-cls"),
-    "both": ("compare", "cut", "export", "analyze"),
+    "both": ("compare", "cut", "report", "export", "analyze"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
 

@@ -1,0 +1,219 @@
+"""Show what was kept and dropped on one page, and take a person's say.
+
+    adapruner report --selection output/selection.json
+    adapruner report --selection output/selection.json --weights output --output look.html \\
+        --config-file configs/own_yolov3tiny.yaml \\
+        ADAPRUNER.VOC_FOLDERS "['my_train=/data/my:trainval']"
+    adapruner report --apply decisions.json --selection output/selection.json \\
+        --output output/selection-mine.json
+
+The page needs no network: it opens from the disk. The configuration says where the data lie, as in
+the run that made the selection; by default it is the config.yaml beside the selection, where a run
+of Detectron2 leaves it. Without the data the page has no images. More than 2,000 thumbnails lie in
+a folder beside it. Predictions come from --predictions, an .npz, or from the trained model in
+--weights DIR. --apply makes a new selection of what was decided on the page. Overrides, KEY VALUE,
+come last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..command import config_path, program
+from ..errors import DataError, reported
+from ..files import require_writable
+from ..report.history import read_history
+from ..report.overrule import apply, read_decisions, summary
+from ..report.page import REPORT, write_report
+from ..report.pictures import Picture, of_records
+from ..report.predictions import Predicted, read_predictions, save_predictions
+from ..selection import Selection, lost_classes_line
+from .arguments import plain_parser
+from .compare import guess_task
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments and write the page, or the selection of what was decided on it."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(words)
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    with reported():
+        if args.apply:
+            apply_decisions(args.apply, args.selection, args.output)
+        else:
+            make_page(args, shlex.join([program("report.py"), *words]))
+
+
+def make_page(args: argparse.Namespace, command: str) -> None:
+    """Write the page and say where it is."""
+    start = time.perf_counter()
+    selection = Selection.load(args.selection)
+    output = args.output or args.selection.with_name(REPORT)
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"--output is {output}; a page is called something.html")
+    _require_writable(output.parent)
+    if not args.config_file:
+        args.config_file = _config_of_run(args.selection)
+    pictures = all_pictures(selection, args)
+    path = write_report(
+        selection,
+        output,
+        pictures,
+        predictions=_predictions(args, selection),
+        history=read_history(args.selection.parent),
+        command=command,
+        most_images=args.images,
+        overwrite=args.overwrite,
+    )
+    size = path.stat().st_size / 2**20
+    print(
+        f"{path}: {size:.1f} MB, {selection.num_kept} of {selection.num_samples} samples kept, "
+        f"after {time.perf_counter() - start:.0f} s"
+    )
+
+
+def apply_decisions(decisions: Path, path: Path, output: Path | None) -> None:
+    """Write the selection of what was decided, and say so."""
+    if output is None:
+        raise DataError("--apply needs --output FILE, the .json of the new selection")
+    if output.suffix != ".json":
+        raise DataError(f"--output is {output}; a selection is called something.json")
+    if output.resolve() == path.resolve():
+        raise DataError(f"{output} is the selection that is overruled; give another --output")
+    found = apply(Selection.load(path), read_decisions(decisions))
+    _require_writable(output.parent)
+    print(f"{found.save(output)}: {summary(found)}")
+    if line := lost_classes_line(found):
+        sys.stderr.write(f"warning: {line}\n")
+
+
+def all_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Picture]:
+    """Key → picture of all samples, by the reader of the task that the configuration is of.
+
+    Without a configuration, data that are not found are a warning.
+
+    Raises:
+        DataError: data that are not there, or other than the selection was made from.
+    """
+    try:
+        return _read_pictures(selection, args)
+    except DataError as error:
+        if args.config_file or args.opts:
+            raise
+        logger.warning("the page has no images: %s; --config-file says where the data lie", error)
+        return {}
+
+
+def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Picture]:
+    if _task(args) == "classification":
+        from ..classification.config import load_config as load
+        from ..classification.data import load_data
+        from ..classification.pictures import pictures_of
+
+        cfg = load(args.config_file, args.opts)
+        cfg.DATA.MEMORY_MB = 0  # files are shown as they are, so nothing is decoded for good
+        train = load_data(cfg).train
+        return pictures_of(train.kept(selection.cut(1.0)))
+    try:
+        from ..detection.data.records import kept_records
+        from ..detection.setup import load_config
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "detectron2":
+            raise
+        raise DataError("Detectron2, which reads these data, is not installed") from error
+    load_config(args.config_file, args.opts)  # which registers the data sets that it names
+    return of_records(kept_records(_all_kept(selection)).records)
+
+
+def _all_kept(selection: Selection) -> Selection:
+    everything = {**selection.columns, "kept": np.ones(selection.num_samples, dtype=bool)}
+    return replace(selection, keep_ratio=1.0, columns=everything)
+
+
+def _task(args: argparse.Namespace) -> str:
+    """Of the two; a data set that Detectron2 brings along needs no configuration."""
+    if not args.config_file and not any(word.startswith("DATA.") for word in args.opts):
+        return "detection"
+    return guess_task(args.config_file, args.opts)
+
+
+def _config_of_run(selection: Path) -> str:
+    """The configuration that a run of Detectron2 left beside its selection; empty without one."""
+    own = selection.with_name("config.yaml")
+    return str(own) if own.is_file() else ""
+
+
+def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Predicted] | None:
+    """Key → predictions, from a file or by the trained model in a folder."""
+    if args.predictions and args.weights:
+        raise DataError("give either --predictions FILE or --weights DIR")
+    if args.weights:
+        task = _make_task(args)
+        selection.check(task.samples.keys, task.samples.digests)
+        place = (args.output or args.selection.with_name(REPORT)).with_suffix(".predictions.npz")
+        args.predictions = save_predictions(
+            place, task.samples.keys, task.predictions(args.weights)
+        )
+        print(f"{place}: predictions of {args.weights}, for --predictions")
+    return read_predictions(args.predictions) if args.predictions else None
+
+
+def _make_task(args: argparse.Namespace) -> Any:
+    if _task(args) == "classification":
+        from ..classification.task import make_task as of_classification
+
+        return of_classification(args.config_file, args.opts)
+    from ..detection.task import make_task as of_detection
+
+    return of_detection(args.config_file, args.opts)
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        require_writable(folder)
+    except DataError as error:
+        raise DataError(str(error).replace("OUTPUT_DIR", "--output")) from error
+
+
+def _images(word: str) -> int:
+    count = int(word)
+    if count < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return count
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = plain_parser("report.py", __doc__)
+    add = parser.add_argument
+    add("--selection", type=Path, required=True, metavar="FILE", help="the .json of a run")
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page, by default report.html beside the selection; with --apply the selection",
+    )
+    add("--apply", type=Path, metavar="DECISIONS", help="a file that was saved on the page")
+    add("--predictions", type=Path, metavar="FILE", help="an .npz; docs/report.md says of what")
+    add("--weights", type=Path, metavar="DIR", help="OUTPUT_DIR of a training, to predict with")
+    add(
+        "--images",
+        type=_images,
+        metavar="N",
+        help="thumbnails of so many samples, dropped ones first; default: all",
+    )
+    add("--overwrite", action="store_true", help="move what stands in the thumbnails' way aside")
+    add("--config-file", type=config_path, default="", metavar="FILE", help="of the run")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    return parser

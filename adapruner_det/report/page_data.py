@@ -1,0 +1,210 @@
+"""What the page of a report works with: a selection and what is shown of it, as plain values.
+
+Shape letters: N samples, M objects of one of them, K kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..core.cut import ranks
+from ..core.ends import DRAWN, EASY, FAULT, HARD, REASONS, TWIN
+from ..errors import shown
+from ..samples import image_id_of
+from ..selection import Selection
+from .history import History
+from .overrule import OVERRULED, cut_to, identity
+from .pictures import Picture
+from .predictions import Predicted, disagreements
+from .thumbs import Thumb, nearest_kept
+
+#: Why a sample was dropped → in words, which stand on its card.
+WORDS = {
+    FAULT: f"Fault: {REASONS[FAULT]}",
+    TWIN: f"Twin: {REASONS[TWIN]}",
+    EASY: f"Easy: learnt at once and never lost; {REASONS[EASY]}",
+    HARD: f"Hard: {REASONS[HARD]}",
+    DRAWN: f"Drawn: {REASONS[DRAWN]}",
+    OVERRULED: "Overruled: a person sent it away",
+    "": "By its score: samples with a lower one stay",
+}
+
+#: The same with less room.
+BRIEF = {
+    FAULT: "Fault: many visits speak against its annotation",
+    TWIN: "Twin: a near-copy of it stays",
+    EASY: "Easy: learnt at once, never lost",
+    HARD: "Hard: the model is unsure of it",
+    DRAWN: "Drawn by lot: others do as well",
+    OVERRULED: "Overruled: a person sent it away",
+    "": "By its score",
+}
+
+#: Columns that the page shows in another way, or that say nothing to a person.
+_HIDDEN = ("key", "digest", "kept", "score", "classes", "why", "twin_group", "spare", "draw")
+
+#: At so many keep ratios it is asked why samples would go.
+_ASKED = 24
+
+
+def page_data(
+    selection: Selection,
+    pictures: Mapping[str, Picture],
+    thumbs: Sequence[Thumb | None],
+    sources: Sequence[str],
+    history: History | None = None,
+    predictions: Mapping[str, Predicted] | None = None,
+) -> dict[str, Any]:
+    """All that the page's script reads, of plain types alone.
+
+    Args:
+        selection: of N samples.
+        pictures: of some or all of them, by key.
+        thumbs: (N,) of them.
+        sources: (N,) where the thumbnails are; empty where there is none.
+        history: of the run.
+        predictions: of a model, by key.
+    """
+    columns, n = selection.columns, selection.num_samples
+    keys: list[str] = columns["key"].tolist()
+    kept = columns["kept"].astype(bool)
+    order = ranks(np.zeros(n), columns["score"])
+    why, later = _reasons(selection)
+    known = [*dict.fromkeys([*why, *later])]
+    own = [pictures.get(key) for key in keys]
+    said = predictions or {}
+    return {
+        "identity": identity(selection),
+        "n": n,
+        "kept0": kept.astype(int).tolist(),
+        "rank": order.tolist(),
+        "byScore": bool(np.array_equal(kept, order < selection.num_kept)),
+        "keys": keys,
+        "names": [shown(image_id_of(key)) for key in keys],
+        "classNames": _class_names(selection, own),
+        "classes": _classes(selection, own),
+        "reasons": [_reason(code) for code in known],
+        "why": [known.index(code) for code in why],
+        "later": [known.index(code) for code in later],
+        "columns": {shown(name): _plain(c) for name, c in columns.items() if name not in _HIDDEN},
+        "score": _plain(columns["score"]),
+        "size": [[p.width, p.height] if p else [0, 0] for p in own],
+        "boxes": [_boxes(p) for p in own],
+        "src": list(sources),
+        "twin": _twins(selection, thumbs, why, kept).tolist(),
+        "predicted": [_predicted(said.get(key)) for key in keys] if predictions else None,
+        "against": _against(own, said) if predictions else {},
+        "history": asdict(history) if history else None,
+        "keepRatio": selection.keep_ratio,
+    }
+
+
+def _reason(code: str) -> dict[str, str]:
+    """A reason as the page knows it; one of another package's method stands for itself."""
+    own = shown(code)
+    return {"code": own, "words": WORDS.get(code, own), "brief": BRIEF.get(code, own)}
+
+
+def _reasons(selection: Selection) -> tuple[list[str], list[str]]:
+    """(N,) why each sample went, and why each one that is kept would be the next to go.
+
+    The second is asked at falling keep ratios, and is the answer at the first at which it goes.
+    """
+    n, columns = selection.num_samples, selection.columns
+    if "why" not in columns:
+        return [""] * n, [""] * n
+    why = columns["why"].tolist()
+    later = np.full(n, "", dtype="<U16")
+    open_ = columns["kept"].astype(bool)
+    counts = np.unique(np.linspace(1, selection.num_kept, _ASKED + 1).astype(int))[:-1]
+    for count in counts[::-1].tolist():
+        cut = cut_to(selection, count).columns
+        if "why" in cut:
+            goes = open_ & ~cut["kept"]
+            later[goes] = cut["why"][goes]
+            open_ &= cut["kept"]
+    return why, later.tolist()
+
+
+def _twins(
+    selection: Selection, thumbs: Sequence[Thumb | None], why: Sequence[str], kept: np.ndarray
+) -> np.ndarray:
+    """(N,) the kept sample that each dropped twin is like; −1 for the others."""
+    found = np.full(selection.num_samples, -1, dtype=np.int64)
+    dropped = np.flatnonzero((np.array(why) == TWIN) & ~kept)
+    groups = selection.columns.get("twin_group")
+    found[dropped] = nearest_kept(thumbs, dropped, kept, groups)
+    return found
+
+
+def _class_names(selection: Selection, pictures: Sequence[Picture | None]) -> list[str]:
+    names = [shown(name) for name in selection.class_names]
+    used = 1 + max((c for own in _classes(selection, pictures) for c in own), default=-1)
+    boxes = (int(p.classes.max()) + 1 for p in pictures if p is not None and len(p.classes))
+    most = max(used, *boxes, len(names)) if pictures else used
+    return names + [f"class {i}" for i in range(len(names), most)]
+
+
+def _classes(selection: Selection, pictures: Sequence[Picture | None]) -> list[list[int]]:
+    """(N,) the ids of each sample's classes; of its picture where the selection does not say."""
+    if "classes" in selection.columns:
+        return [[int(i) for i in own.split()] for own in selection.columns["classes"].tolist()]
+    return [_of_picture(p) for p in pictures]
+
+
+def _of_picture(picture: Picture | None) -> list[int]:
+    if picture is None:
+        return []
+    if picture.label is not None:
+        return [picture.label]
+    return sorted({int(c) for c in picture.classes[~picture.crowd]})
+
+
+def _boxes(picture: Picture | None) -> list[float]:
+    """Flat, six numbers an object: x0, y0, x1, y1, class, and 1 for a crowd plus 2 if difficult."""
+    if picture is None or not len(picture.boxes):
+        return []
+    flags = picture.crowd * 1 + picture.difficult * 2
+    table = np.column_stack([picture.boxes.round(1), picture.classes, flags])
+    return _short(table)
+
+
+def _predicted(own: Predicted | None) -> list[float]:
+    """Flat, as :func:`_boxes`, with a score in [0, 1] in place of the flags; or class and score."""
+    if own is None:
+        return []
+    parts = [own.classes, own.scores.round(3)]
+    return _short(np.column_stack([own.boxes.round(1), *parts] if len(own.boxes) else parts))
+
+
+def _against(
+    pictures: Sequence[Picture | None], said: Mapping[str, Predicted]
+) -> dict[str, list[Any]]:
+    """Index → the boxes that no prediction agrees with, and how many predictions have no box."""
+    found: dict[str, list[Any]] = {}
+    for index, picture in enumerate(pictures):
+        own = said.get(picture.key) if picture else None
+        if picture is None or own is None or picture.label is not None:
+            continue
+        alone, missing = disagreements(picture.boxes, picture.classes, own)
+        if alone or missing:
+            found[str(index)] = [alone, missing]
+    return found
+
+
+def _short(table: np.ndarray) -> list[float]:
+    """Flat, whole numbers without a point, to keep the page small."""
+    return [int(v) if v == int(v) else v for v in table.ravel().tolist()]
+
+
+def _plain(column: np.ndarray) -> list[Any]:
+    """Values as JSON has them: numbers to four digits, null for what is not finite."""
+    if column.dtype.kind == "f":
+        return [float(f"{v:.4g}") if np.isfinite(v) else None for v in column.tolist()]
+    if column.dtype.kind == "U":
+        return [shown(text) for text in column.tolist()]
+    return column.astype(int).tolist() if column.dtype.kind == "b" else column.tolist()

@@ -141,11 +141,12 @@ class Suspects:
                 kind: {"score": own.score, **self._box(own)}
                 for kind, own in self.verdicts[place].items()
             }
-        text = json.dumps({"found": self.found, "images": rows}, indent=1, allow_nan=False)
+        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+        text = f'{{"found": {json.dumps(self.found)}, "images": [\n{lines}\n]}}\n'
         content = _as_csv(rows)
         return (
             write_whole(folder / CSV, lambda file: file.write(content.encode())),
-            write_whole(folder / JSON, lambda file: file.write(f"{text}\n".encode())),
+            write_whole(folder / JSON, lambda file: file.write(text.encode())),
         )
 
     def table(self, top: int) -> str:
@@ -226,7 +227,7 @@ def _said(row: Mapping[str, Any]) -> str:
         return f"{shown(row['predicted'])} without a label" if row["predicted"] else ""
     if row["kind"] == SWAPPED:
         return f"{shown(row['given'])}, or {shown(row['predicted'])}?" if row["predicted"] else ""
-    return shown(row["given"])
+    return shown(row["given"]) if row["kind"] == LOCATED else "times the typical loss"
 
 
 def _rounded(box: Sequence[float] | None) -> list[float] | None:

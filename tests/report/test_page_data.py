@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+
+from adapruner_det.report.history import History
+from adapruner_det.report.page_data import page_data
+from adapruner_det.report.thumbs import make_thumbs
+from tests.report.examples import CLASSES, many, pictures, predictions, selection
+
+
+def data_of(own, shown=None, **more):
+    shown = pictures(own) if shown is None else shown
+    thumbs = make_thumbs([shown.get(key) for key in own.columns["key"].tolist()])
+    return page_data(own, shown, thumbs, ["x" if t else "" for t in thumbs], **more)
+
+
+def by_id(data, name):
+    return dict(zip((k.removeprefix("toy/") for k in data["keys"]), data[name], strict=True))
+
+
+def test_every_sample_is_there_with_all_that_is_known():
+    own = selection()
+    data = data_of(own, history=History((1, 2), (0.5, 0.6), (0.1, 0.2)))
+    assert data["n"] == 10 and data["keys"] == own.columns["key"].tolist()
+    assert sum(data["kept0"]) == own.num_kept and data["byScore"]
+    assert by_id(data, "rank")["a"] == 0 and by_id(data, "rank")["b"] == 9
+    assert data["classNames"] == list(CLASSES) and by_id(data, "classes")["g"] == [0, 2]
+    assert by_id(data, "boxes")["b"] == [10, 8, 30, 24, 0, 0, 40, 20, 60, 40, 1, 0]
+    assert by_id(data, "size")["a"] == [64, 48]
+    assert data["columns"].keys() == {"mean_loss", "times_seen"}
+    assert data["history"] == {"steps": (1, 2), "ratios": (0.5, 0.6), "alphas": (0.1, 0.2)}
+    assert data["predicted"] is None and data["against"] == {}
+    json.dumps(data, allow_nan=False)
+
+
+def test_each_dropped_sample_has_its_reason_and_each_kept_one_what_it_would_have():
+    data = data_of(selection())
+    codes = [own["code"] for own in data["reasons"]]
+    why = {key: codes[i] for key, i in by_id(data, "why").items()}
+    later = {key: codes[i] for key, i in by_id(data, "later").items()}
+    assert (why["b"], why["c"], why["d"], why["a"]) == ("fault", "twin", "easy", "")
+    assert {later[k] for k in "efg"} <= {"easy", "hard"} and later["b"] == ""
+    words = {own["code"]: own["words"] for own in data["reasons"]}
+    assert words["easy"].startswith("Easy: learnt at once and never lost")
+    assert words["fault"].startswith("Fault: the evidence") and "near-copy" in words["twin"]
+
+
+def test_a_twin_is_shown_with_the_one_of_its_group_that_stays():
+    data = data_of(selection())
+    names = [key.removeprefix("toy/") for key in data["keys"]]
+    assert {k: names[t] for k, t in by_id(data, "twin").items() if t >= 0} == {"c": "a"}
+    no_groups = selection()
+    columns = {n: c for n, c in no_groups.columns.items() if n != "twin_group"}
+    data = data_of(selection(columns={}).__class__(**{**vars(no_groups), "columns": columns}))
+    assert names[by_id(data, "twin")["c"]] == "a"  # which it looks like
+
+
+def test_predictions_are_beside_the_boxes_that_they_agree_with():
+    data = data_of(selection(), predictions=predictions())
+    own = by_id(data, "predicted")
+    assert own["a"] == [] and own["b"][:6] == [10, 8, 30, 24, 0, 0.9]
+    row = str(data["keys"].index("toy/b"))
+    assert data["against"] == {row: [[1], 1]}
+
+
+def test_a_classifier_says_a_class_and_how_sure_it_is():
+    own = selection()
+    said = {"toy/a": predictions()["toy/b"]}
+    said["toy/a"] = type(said["toy/a"])(np.zeros((0, 4)), np.array([2]), np.array([0.75]))
+    data = data_of(own, pictures(own, boxes=False), predictions=said)
+    assert by_id(data, "predicted")["a"] == [2, 0.75] and data["against"] == {}
+    assert not any(data["boxes"])
+
+
+def test_a_method_without_reasons_and_classes_and_data_without_pictures():
+    own = many(12)
+    data = data_of(own, {})
+    assert [r["code"] for r in data["reasons"]] == [""] and set(data["src"]) == {""}
+    assert data["columns"] == {} and data["classes"][:3] == [[0], [1], [2]]
+    no_classes = {n: c for n, c in own.columns.items() if n != "classes"}
+    bare = type(own)(**{**vars(own), "columns": no_classes, "class_names": ()})
+    assert data_of(bare, {})["classes"] == [[]] * 12
+    shown = pictures(own)
+    data = data_of(bare, shown)  # they know the classes too
+    assert data["classes"][:3] == [[0], [1], [2]] and data["classNames"][2] == "class 2"
+
+
+def test_a_set_that_the_score_does_not_give_is_told():
+    kept = selection().columns["score"] >= 4
+    assert not data_of(selection(columns={"kept": kept}))["byScore"]
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (np.array([1.23456, np.inf, np.nan]), [1.235, None, None]),
+        (np.array([1, 2, 3], np.uint8), [1, 2, 3]),
+        (np.array([True, False, True]), [1, 0, 1]),
+        (np.array(["a", "b\x1b", "c"]), ["a", "'b\\x1b'", "c"]),
+    ],
+)
+def test_further_columns_of_any_kind_are_plain_values(values, wanted):
+    own = many(3, 0.34)
+    own = type(own)(**{**vars(own), "columns": {**own.columns, "extra": values}})
+    assert data_of(own, {})["columns"]["extra"] == wanted
+
+
+def test_crowds_and_difficult_boxes_are_marked():
+    own = selection()
+    shown = pictures(own)
+    shown["toy/g"].crowd[1] = shown["toy/g"].difficult[0] = True
+    boxes = by_id(data_of(own, shown), "boxes")["g"]
+    assert (boxes[5], boxes[11]) == (2, 1)

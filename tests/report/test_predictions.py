@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from adapruner_det.errors import DataError
+from adapruner_det.report.predictions import (
+    MOST,
+    Predicted,
+    disagreements,
+    read_predictions,
+    save_predictions,
+)
+
+
+def detections(*rows):
+    table = np.array(rows, dtype=np.float32).reshape(-1, 6)
+    return {"boxes": table[:, :4], "scores": table[:, 4], "classes": table[:, 5].astype(np.int64)}
+
+
+def test_detections_go_through_a_file_the_surest_first(tmp_path):
+    found = [
+        detections((0, 0, 9, 9, 0.3, 1), (5, 5, 9, 9, 0.8, 0), (0, 0, 1, 1, 0.01, 0)),
+        detections(),
+        detections((1, 2, 3, 4, 0.5, 2)),
+    ]
+    path = save_predictions(tmp_path / "p.npz", ["toy/b", "toy/c", "toy/a"], found)
+    read = read_predictions(path)
+    assert sorted(read) == ["toy/a", "toy/b"]
+    assert read["toy/b"].scores.round(3).tolist() == [0.8, 0.3]
+    assert read["toy/b"].classes.tolist() == [0, 1]
+    assert read["toy/b"].boxes.tolist() == [[5, 5, 9, 9], [0, 0, 9, 9]]
+    assert read["toy/a"].boxes.tolist() == [[1, 2, 3, 4]]
+
+
+def test_probabilities_become_the_likeliest_class(tmp_path):
+    table = np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], dtype=np.float32)
+    read = read_predictions(save_predictions(tmp_path / "p.npz", ["toy/a", "toy/b"], table))
+    assert read["toy/a"].classes.tolist() == [1] and read["toy/a"].boxes.shape == (0, 4)
+    assert read["toy/b"].scores.round(3).tolist() == [0.6]
+
+
+def test_of_very_many_the_surest_stay(tmp_path):
+    rows = [(0, 0, 1 + i, 1, 0.1 + 0.8 * i / 300, 0) for i in range(300)]
+    path = save_predictions(tmp_path / "p.npz", ["toy/a"], [detections(*rows)])
+    found = read_predictions(path)["toy/a"]
+    assert len(found.scores) == MOST and found.scores[0] == found.scores.max() > 0.89
+
+
+PLAIN = {
+    "key": np.array(["toy/a", "toy/b"]),
+    "boxes": np.zeros((2, 4)),
+    "classes": np.array([0, 1]),
+    "scores": np.array([0.5, 0.6]),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"key": None}, "no array 'key"),
+        ({"scores": None}, "no array 'scores"),
+        ({"key": np.array([1, 2])}, "'key' must be"),
+        ({"key": np.array([["toy/a", "toy/b"]])}, "'key' must be"),
+        ({"classes": np.array([0.0, 1.0])}, "'classes' must be"),
+        ({"classes": np.array([0, -1])}, "'classes' must be"),
+        ({"classes": np.array([0])}, "'classes' must be"),
+        ({"scores": np.array([0.5, 1.5])}, "'scores' must be"),
+        ({"scores": np.array([0.5, np.nan])}, "'scores' must be"),
+        ({"boxes": np.zeros((2, 5))}, "'boxes' must be"),
+        ({"boxes": np.full((2, 4), np.inf)}, "'boxes' must be"),
+        ({"key": np.array(["a", None], dtype=object)}, "is no .npz of predictions"),
+    ],
+)
+def test_a_file_of_other_arrays_is_one_line(tmp_path, change, words):
+    table = {name: array for name, array in (PLAIN | change).items() if array is not None}
+    np.savez(tmp_path / "p.npz", **table)
+    with pytest.raises(DataError, match=words) as stop:
+        read_predictions(tmp_path / "p.npz")
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY"])
+def test_no_npz_is_one_line(tmp_path, content):
+    with pytest.raises(DataError, match="no .npz of predictions"):
+        read_predictions(tmp_path / "none.npz")
+    (tmp_path / "p.npz").write_bytes(content)
+    with pytest.raises(DataError, match="no .npz of predictions"):
+        read_predictions(tmp_path / "p.npz")
+
+
+def predicted(*rows):
+    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    return Predicted(table[:, :4], table[:, 5].astype(np.int64), table[:, 4])
+
+
+BOXES, OWN = np.array([[0.0, 0, 10, 10], [20, 20, 40, 40]]), np.array([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "alone", "missing"),
+    [
+        ([(0, 0, 10, 10, 0.9, 0), (20, 20, 40, 40, 0.1, 1)], [], 0),
+        ([(0, 0, 10, 5, 0.9, 0)], [1], 0),  # an overlap of one half agrees
+        ([(0, 0, 10, 4.9, 0.9, 0)], [0, 1], 1),
+        ([(0, 0, 10, 10, 0.9, 1)], [0, 1], 0),  # another class, but there is a box
+        ([(60, 60, 70, 70, 0.49, 0)], [0, 1], 0),  # not sure enough
+        ([(60, 60, 70, 70, 0.5, 0)], [0, 1], 1),
+        ([], [0, 1], 0),
+    ],
+)
+def test_what_predictions_say_against_an_annotation(rows, alone, missing):
+    assert disagreements(BOXES, OWN, predicted(*rows)) == (alone, missing)
+
+
+def test_without_boxes_every_sure_prediction_is_one_too_many():
+    nothing = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
+    assert disagreements(*nothing, predicted((0, 0, 5, 5, 0.7, 0))) == ([], 1)

@@ -18,7 +18,7 @@ import numpy as np
 from . import selection_file
 from .core.cut import cut, kept_count
 from .errors import DataError, shown
-from .samples import fingerprint
+from .samples import Samples, fingerprint
 from .selection_file import REQUIRED_COLUMNS
 
 
@@ -222,6 +222,27 @@ class Selection:
 
 
 _HEADER_FIELDS = tuple(f for f in Selection.__dataclass_fields__ if f != "columns")
+
+
+def part_of(samples: Samples, kept: np.ndarray, method: str = "part") -> Selection:
+    """The selection that keeps the samples ``kept``, (N,) bool, whatever chose them."""
+    return Selection(
+        method=method,
+        keep_ratio=float(np.mean(kept)),
+        seed=0,
+        datasets=samples.datasets,
+        columns={
+            "key": np.array(samples.keys),
+            "digest": samples.digests,
+            "kept": np.asarray(kept, dtype=bool),
+            "score": (~np.asarray(kept, dtype=bool)).astype(np.float64),
+            **class_column(samples.classes),
+        },
+        versions=library_versions("adapruner-det"),
+        excluded=dict(samples.excluded),
+        class_names=tuple(samples.class_names),
+        digest_of=samples.digest_of,
+    )
 
 
 def class_column(classes: Iterable[Iterable[int]] | None) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ import yaml
 from fvcore.common.config import BASE_KEY, CfgNode
 
 from .core import (
+    ENDS,
     AdaPruner,
     Balance,
     ClassSets,
@@ -44,6 +45,10 @@ WITHOUT_EFFECT = (
 
 #: What may decide which samples go.
 OBJECTIVES = ("paper", "inclusion")
+
+#: The end to drop that is found out on held-out samples, and all that DROP may be.
+AUTO = "auto"
+DROPS = ("", *ENDS, AUTO)
 
 #: What yacs, fvcore and yaml raise for files, keys and values that do not fit.
 INVALID = (

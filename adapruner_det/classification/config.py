@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import torch
 from fvcore.common.config import CfgNode
 
-from ..core import ENDS
 from ..errors import DataError
 from ..selection import check_keep_ratio
-from ..settings import INVALID, OBJECTIVES, Range, check_settings, check_yaml, leaves
+from ..settings import DROPS, INVALID, OBJECTIVES, Range, check_settings, check_yaml, leaves
 from .data import SOURCES
 from .models import NAMES as MODELS
 from .models import short
@@ -68,7 +67,7 @@ CHOICES = {
     "ADAPRUNER.CONTROLLER": ("dual", "paper"),
     "ADAPRUNER.NORMALIZE": ("median", "none"),
     "ADAPRUNER.OBJECTIVE": OBJECTIVES,
-    "ADAPRUNER.DROP": ("", *ENDS),
+    "ADAPRUNER.DROP": DROPS,
     "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
 }
 
@@ -157,7 +156,8 @@ def get_config() -> CfgNode:
     # chance and draws by it, knows near-copies and wrong labels (docs/core.md).
     pruner.OBJECTIVE = "paper"
     # The end to drop in place of the objective's own order: "easy", "hard", "both", "faults" or
-    # "twins"; tools/cut.py --drop does it afterwards.
+    # "twins"; "auto" finds out on held-out training images which is best, if any, by some 20
+    # trainings more. tools/cut.py --drop does it afterwards.
     pruner.DROP = ""
     pruner.CLASSIFICATION_LOSS = True
     pruner.SELECTION_LOSS = True

@@ -36,7 +36,7 @@ class ClassificationTask:
 
     name = "classification"
     metric = "accuracy"
-    libraries = LIBRARIES
+    libraries: tuple[str, ...] = LIBRARIES
     signals = frozenset(SIGNALS)
     offers = frozenset((FEATURES, PREDICTIONS, THUMBNAILS))
 
@@ -51,6 +51,13 @@ class ClassificationTask:
         parts = (self.config_digest, self.samples.fingerprint, data.test.samples.fingerprint)
         self.identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         self.title = f"{data.train.name} ({len(data.train)} images), {cfg.MODEL.NAME}"
+
+    @property
+    def planted(self) -> Mapping[str, np.ndarray]:
+        """What is planted in the training set → (N,) bool; the samples are in their order."""
+        given = {"wrong labels": self.data.wrong, "twins": self.data.twins}
+        places = np.arange(len(self.samples))
+        return {name: np.isin(places, own.numpy()) for name, own in given.items() if len(own)}
 
     def train(
         self,

@@ -5,22 +5,34 @@
 Writes one selection a ratio, selection-keep95.json and so on, beside the run's own or into
 --output-dir. The sets are nested, and each file says which keep ratio it was cut from. With --drop
 another end of the samples goes: easy or hard ones, both, those with faults, or twins; the file is
-then selection-easy-keep95.json.
+then selection-easy-keep95.json. --drop auto finds out which on held-out training images, by some
+20 trainings of the run's model for each ratio; it takes the run's configuration:
+
+    adapruner cut --selection output/selection.json --keep-ratio 0.8 --drop auto \\
+        --config-file configs/classification/digits.yaml
 """
 
 from __future__ import annotations
 
+import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from os.path import realpath
 from pathlib import Path
 
+from ..command import config_path
 from ..core import ENDS
 from ..errors import DataError, reported
+from ..experiment.auto import settle_run
+from ..experiment.task import Task
 from ..files import require_writable
 from ..methods.adapruner import drop_end
 from ..selection import Selection, check_keep_ratio, lost_classes_line
+from ..settings import AUTO
 from .arguments import plain_parser
+from .compare import guess_task, make, split_overrides
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,25 +43,56 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-dir", type=Path, help="by default where the selection is")
     parser.add_argument(
         "--drop",
-        choices=ENDS,
+        choices=(*ENDS, AUTO),
         default="",
         help="the end that goes, in place of what the run's objective would drop",
     )
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--config-file", type=config_path, metavar="FILE", help="of the run, for --drop auto"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="overrides of that configuration")
+    words, overrides = split_overrides(list(sys.argv[1:] if argv is None else argv))
+    args = parser.parse_args(words)
     with reported():
         folder = args.output_dir or args.selection.parent
-        write_cuts(args.selection, args.keep_ratio, folder, args.drop)
+        if args.drop == AUTO and not args.config_file:
+            raise DataError("--drop auto trains the run's model: give its --config-file")
+        make_task = partial(task_of, args.config_file, [*args.opts, *overrides])
+        write_cuts(args.selection, args.keep_ratio, folder, args.drop, make_task)
 
 
-def write_cuts(path: Path, keep_ratios: list[float], output_dir: Path, drop: str = "") -> None:
-    """Write the cuts of the run at ``path``, and say so."""
+def task_of(config_file: str, overrides: Sequence[str]) -> Task:
+    """The task of a configuration, of whichever kind it is."""
+    return make(guess_task(config_file, overrides), config_file, overrides)
+
+
+def write_cuts(
+    path: Path,
+    keep_ratios: list[float],
+    output_dir: Path,
+    drop: str = "",
+    make_task: Callable[[], Task] | None = None,
+) -> None:
+    """Write the cuts of the run at ``path``, and say so.
+
+    The end ``auto`` trains what ``make_task`` makes.
+    """
     run = Selection.load(path)
     places = output_files(path, keep_ratios, output_dir, drop)
-    cuts = {place: drop_end(run, drop, keep_ratio) for place, keep_ratio in places.items()}
     try:
         require_writable(output_dir)
     except DataError as error:
         raise DataError(str(error).replace("OUTPUT_DIR", "--output-dir")) from error
+    cuts = {}
+    if drop == AUTO and make_task is not None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        task = make_task()
+        for place, keep_ratio in places.items():
+            work = output_dir / AUTO
+            cuts[place], verdict = settle_run(task, run, keep_ratio, work)
+            print(f"keep ratio {keep_ratio:g}:\n{verdict.text(task.metric)}")
+    else:
+        cuts = {place: drop_end(run, drop, keep_ratio) for place, keep_ratio in places.items()}
     for place, cut in cuts.items():  # all are checked, then written
         print(
             f"{cut.save(place)}: {cut.num_kept} of {cut.num_samples} kept, "

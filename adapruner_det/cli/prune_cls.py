@@ -19,8 +19,11 @@ from ..classification import command, run
 from ..classification.checkpoint import SELECTION_FILE
 from ..classification.config import ABLATIONS, ablate, load_config
 from ..classification.data import load_data
+from ..classification.task import ClassificationTask
 from ..command import config_path, help_text, program
+from ..experiment.auto import settle_file
 from ..report.summary import summarize
+from ..settings import AUTO
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,5 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = load_data(cfg)
         selection = run.prune(cfg, data.train, resume=args.resume)
         path = Path(cfg.OUTPUT_DIR) / SELECTION_FILE
+        if cfg.ADAPRUNER.DROP == AUTO:
+            task = ClassificationTask(cfg, data)
+            selection, verdict = settle_file(task, path)
+            print(verdict.text(task.metric))
         next_step = command.train_command(args.config_file, path, args.opts, cfg.OUTPUT_DIR)
         print(summarize(selection, time.perf_counter() - start, str(path), next_step))

@@ -11,8 +11,10 @@ OUTPUT_DIR/selection.json says what is kept; the last line of the output trains 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -21,10 +23,13 @@ from ..command import beside, config_path, help_text, program, sibling_command, 
 from ..detection.arguments import num_processes, tool_parser
 from ..detection.data.samples import SampleIndex
 from ..detection.setup import check_pruning_inputs, load_config, run
+from ..detection.task import make_task
 from ..detection.training.run_state import PRUNE, run_identity
-from ..detection.training.trainer import PruningTrainer
+from ..detection.training.trainer import SELECTION_FILE, PruningTrainer
 from ..errors import DataError, reported
+from ..experiment.auto import settle_file
 from ..report.summary import summarize
+from ..settings import AUTO
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
         )
         run(args, cfg, prune, index, identity=run_identity(PRUNE, cfg, index))
+        if cfg.ADAPRUNER.DROP == AUTO and not int(os.environ.get("RANK", 0)):
+            settle(cfg, args)
 
 
 def prune(cfg: Any, args: argparse.Namespace, index: SampleIndex) -> None:
@@ -51,11 +58,23 @@ def prune(cfg: Any, args: argparse.Namespace, index: SampleIndex) -> None:
     trainer = PruningTrainer(cfg, index)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
+    if cfg.ADAPRUNER.DROP == AUTO:  # what goes is found out once the run is over
+        return
     if not dist.is_initialized() or dist.get_rank() == 0:
         seconds = time.perf_counter() - start
         step = next_step(cfg, args, trainer.selection_path)
         assert trainer.selection is not None  # it is made at the last step
         print(summarize(trainer.selection, seconds, trainer.selection_path, step))
+
+
+def settle(cfg: Any, args: argparse.Namespace) -> None:
+    """Find out which end goes, and print the trials and the summary."""
+    start = time.perf_counter()
+    path = str(Path(cfg.OUTPUT_DIR) / SELECTION_FILE)
+    task = make_task(args.config_file, args.opts, tested=False)
+    selection, verdict = settle_file(task, Path(path))
+    print(verdict.text(task.metric))
+    print(summarize(selection, time.perf_counter() - start, path, next_step(cfg, args, path)))
 
 
 def next_step(cfg: Any, args: argparse.Namespace, selection: str) -> str:

@@ -42,10 +42,11 @@ def add_adapruner_config(cfg: CN) -> None:
     # Take that median over images with about as many objects: a detector's loss grows with them.
     node.NORMALIZE_BY_OBJECTS = True
     # What decides who goes: "paper" is the published objective; "inclusion" gives each image a
-    # chance and draws by it, and knows near-copies (docs/core.md).
+    # chance and draws by it, and knows near-copies and faults of single boxes (docs/method.md).
     node.OBJECTIVE = "paper"
     # The end to drop in place of the objective's own order: "easy", "hard", "both", "faults" or
-    # "twins"; tools/cut.py --drop does it afterwards.
+    # "twins"; "auto" finds out on held-out training images which is best, if any, by some 20
+    # trainings more. tools/cut.py --drop does it afterwards.
     node.DROP = ""
     # Keep the kept share of every class within this band of KEEP_RATIO, 0.05 being 5 points; 0
     # leaves the classes to the losses.

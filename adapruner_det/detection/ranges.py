@@ -7,10 +7,9 @@ import math
 import torch
 from detectron2.config import CfgNode
 
-from ..core import ENDS
 from ..errors import DataError
 from ..selection import check_keep_ratio
-from ..settings import OBJECTIVES, Range, check_settings
+from ..settings import DROPS, OBJECTIVES, Range, check_settings
 
 _COUNT = Range(1)  # at least one
 _NUMBER = Range(0)  # none is possible
@@ -97,7 +96,7 @@ CHOICES = {
     "ADAPRUNER.CONTROLLER": ("dual", "paper"),
     "ADAPRUNER.NORMALIZE": ("median", "none"),
     "ADAPRUNER.OBJECTIVE": OBJECTIVES,
-    "ADAPRUNER.DROP": ("", *ENDS),
+    "ADAPRUNER.DROP": DROPS,
     "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
     "INPUT.FORMAT": ("BGR", "RGB", "L", "YUV-BT.601"),
     "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),

@@ -26,11 +26,13 @@ from ..errors import DataError, one_line
 from ..experiment.task import Budget, Run
 from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
 from ..random_states import random_states, restore_random_states
+from ..report.changes import Objects
 from ..samples import Samples
 from ..selection import Selection
 from ..settings import config_digest
 from .data.kept_splits import register_kept
 from .data.loader import NamingMapper
+from .data.objects import objects_of
 from .data.samples import SampleIndex
 from .inference import backbone_features, detections
 from .per_image import LossSource
@@ -55,6 +57,7 @@ class DetectionTask:
 
     Args:
         cfg: the configuration; SEED, ADAPRUNER.KEEP_RATIO and OUTPUT_DIR have no effect.
+        tested: whether there is a test set; without one each training says what it is tested on.
 
     Raises:
         DataError: what cannot be trained on, or other than one test set.
@@ -64,11 +67,13 @@ class DetectionTask:
     metric = "AP50"
     libraries: tuple[str, ...] = ("detectron2",)
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, *, tested: bool = True) -> None:
         cfg = cfg.clone()
         cfg.defrost()
+        if not tested:
+            cfg.DATASETS.TEST = ()
         cfg.SEED, cfg.ADAPRUNER.KEEP_RATIO, cfg.OUTPUT_DIR = 0, 1.0, ""
-        if len(cfg.DATASETS.TEST) != 1:
+        if tested and len(cfg.DATASETS.TEST) != 1:
             raise DataError(
                 f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} data sets "
                 f"({', '.join(cfg.DATASETS.TEST) or 'none'}); a comparison evaluates on one"
@@ -97,6 +102,11 @@ class DetectionTask:
     def offers(self) -> frozenset[str]:
         """All that there is; without a ``backbone`` no features."""
         return frozenset((PREDICTIONS, THUMBNAILS, *([FEATURES] if self._looked_up[1] else [])))
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The annotated boxes of the samples."""
+        return objects_of(self._index.dicts)
 
     @cached_property
     def _looked_up(self) -> tuple[frozenset[str], bool]:
@@ -212,17 +222,20 @@ class DetectionTask:
         return loader
 
 
-def make_task(config_file: str, overrides: Sequence[str] = ()) -> DetectionTask:
+def make_task(
+    config_file: str, overrides: Sequence[str] = (), *, tested: bool = True
+) -> DetectionTask:
     """The task that a configuration makes; it can be called in any process.
 
     Args:
         config_file: a yaml, or a LazyConfig.
         overrides: KEY VALUE pairs, or KEY=VALUE for a LazyConfig.
+        tested: as :class:`DetectionTask` has it.
 
     Raises:
         DataError: a configuration or data that cannot be used.
     """
-    return DetectionTask(load_config(config_file, overrides))
+    return DetectionTask(load_config(config_file, overrides), tested=tested)
 
 
 def signals_of(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[str]:

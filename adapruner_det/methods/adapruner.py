@@ -7,16 +7,21 @@ Shape letters: N samples.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import AdaPruner, cut, end_reasons, end_score, kept_count, reasons
 from ..core.cut import ranks
+from ..core.ends import DRAWN
 from ..errors import DataError
 from ..selection import Selection
-from ..settings import build_pruner
+from ..settings import AUTO, build_pruner
+from .auto import DRAW, OWN, Verdict, candidates, decide
 from .base import Choice, Evidence, register
+from .stratified import stratified_score
 
 
 @register("adapruner", per_ratio=True)
@@ -31,7 +36,56 @@ def adapruner(evidence: Evidence, keep_ratio: float) -> Choice:
         offered=evidence.offers,
     )
     evidence.train(pruner)
-    return choice_of(pruner, evidence.options["DROP"])
+    drop = evidence.options["DROP"]
+    if drop != AUTO:
+        return choice_of(pruner, drop)
+    choice = choice_of(pruner)
+    columns = _with_typical(choice.columns, choice.parameters)
+    found = settle(columns, choice.score, evidence, keep_ratio)
+    return replace(
+        choice,
+        score=found.score,
+        kept=found.kept,
+        columns={**choice.columns, "why": found.why},
+        parameters={**choice.parameters, "drop": AUTO, **found.verdict.parameters()},
+    )
+
+
+class Settled(NamedTuple):
+    """What :func:`settle` found: the verdict, and what it makes of the samples, (N,) each."""
+
+    verdict: Verdict
+    score: np.ndarray
+    kept: np.ndarray
+    why: np.ndarray
+
+
+def settle(
+    columns: Mapping[str, np.ndarray], own: np.ndarray, evidence: Evidence, keep_ratio: float
+) -> Settled:
+    """Which end of the samples of a run goes, found out on samples that are held out.
+
+    Args:
+        columns: of the run, ``typical_loss`` among them.
+        own: (N,) the score by the run's objective.
+        evidence: trains and evaluates.
+        keep_ratio: c_r in (0, 1].
+
+    Raises:
+        DataError: what :func:`.auto.decide` raises.
+    """
+    scores = candidates(columns, own)
+    seed, samples = evidence.seed, evidence.samples
+    verdict = decide(scores, samples, keep_ratio, seed, evidence.respond)
+    taken = verdict.taken
+    score = stratified_score(samples, seed) if taken == DRAW else scores[taken]
+    level = np.zeros(len(score))
+    kept = cut(level, score, kept_count(len(score), keep_ratio))
+    if taken == DRAW:
+        why = np.where(kept, "", DRAWN)
+    else:
+        why = _why("" if taken == OWN else taken, columns, kept)
+    return Settled(verdict, ranks(level, score), kept, why)
 
 
 def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
@@ -42,11 +96,13 @@ def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
 
     Args:
         pruner: the mask of the run.
-        drop: one of :data:`.core.ends.ENDS` that goes in place of what the objective would drop.
+        drop: one of :data:`.core.ends.ENDS` that goes in place of what the objective would drop;
+            of ``auto``, which takes trainings, the objective's own is what there is before them.
 
     Raises:
         DataError: an end that needs to know what the objective of the run does not.
     """
+    drop = "" if drop == AUTO else drop
     columns = {name: column for name, column in pruner.columns().items() if name != "score"}
     kept, score = pruner.select(), pruner.ranks()
     if drop:
@@ -70,19 +126,16 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
         DataError: a keep ratio outside (0, 1], or columns that the selection does not have.
     """
     found = selection.cut(keep_ratio)
-    if drop and "mean_loss" not in selection.columns:
-        raise DataError(
-            f"the selection by {selection.method!r} has no losses that tell which end to drop; "
-            "--drop takes the selection of a pruning run"
-        )
-    if not drop and "why" not in selection.columns:
+    if drop:
+        _require_losses(selection)
+    elif "why" not in selection.columns:
         return found
-    typical = {"typical_loss": np.array(selection.parameters.get("typical_loss", 1.0))}
-    columns = {**typical, **found.columns}
+    columns = _with_typical(found.columns, selection.parameters)
     if drop:
         columns["score"], columns["kept"] = _by_end(drop, columns, keep_ratio)
     # An end that was dropped already stays the reason of what goes.
-    why = _why(drop or str(selection.parameters.get("drop", "")), columns, columns["kept"])
+    before = str(selection.parameters.get("drop", ""))
+    why = _why(drop or ("" if before == AUTO else before), columns, columns["kept"])
     own = {name: columns[name] for name in found.columns}
     return replace(
         found,
@@ -91,8 +144,49 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
     )
 
 
+def settle_selection(
+    selection: Selection, evidence: Evidence, keep_ratio: float
+) -> tuple[Selection, Verdict]:
+    """``selection`` cut anew as :func:`settle` finds, and the verdict.
+
+    Args:
+        selection: of a run of this method, on the samples of ``evidence``.
+        evidence: trains and evaluates.
+        keep_ratio: c_r in (0, 1].
+
+    Raises:
+        DataError: a selection of other samples or without losses, or too few samples.
+    """
+    _require_losses(selection)
+    selection.check(evidence.samples.keys, evidence.samples.digests)
+    found = selection.cut(keep_ratio)
+    columns = _with_typical(selection.columns, selection.parameters)
+    verdict, score, kept, why = settle(columns, selection.columns["score"], evidence, keep_ratio)
+    chosen = replace(
+        found,
+        columns={**found.columns, "score": score, "kept": kept, "why": why},
+        parameters={**selection.parameters, "drop": AUTO, **verdict.parameters()},
+    )
+    return chosen, verdict
+
+
+def _require_losses(selection: Selection) -> None:
+    if "mean_loss" not in selection.columns:
+        raise DataError(
+            f"the selection by {selection.method!r} has no losses that tell which end to drop; "
+            "--drop takes the selection of a pruning run"
+        )
+
+
+def _with_typical(
+    columns: Mapping[str, np.ndarray], parameters: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """``columns`` with ``typical_loss``, which is a parameter where one number is for all."""
+    return {"typical_loss": np.array(parameters.get("typical_loss", 1.0)), **columns}
+
+
 def _by_end(
-    drop: str, columns: dict[str, np.ndarray], keep_ratio: float
+    drop: str, columns: Mapping[str, np.ndarray], keep_ratio: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(score, kept), (N,) each, where ``drop`` goes."""
     try:
@@ -103,6 +197,6 @@ def _by_end(
     return ranks(level, order), cut(level, order, kept_count(len(order), keep_ratio))
 
 
-def _why(drop: str, columns: dict[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
+def _why(drop: str, columns: Mapping[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
     """(N,) str; empty for those that are kept."""
     return end_reasons(drop, columns, kept) if drop else reasons(columns, kept)

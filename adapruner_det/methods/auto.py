@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 from tabulate import tabulate
+from tqdm import tqdm
 
 from ..core import end_score
 from ..core.cut import cut, kept_count
@@ -31,8 +32,6 @@ from .stratified import stratified_score
 
 logger = logging.getLogger(__name__)
 
-#: What is asked for by this end in place of one of :data:`.core.ends.ENDS`.
-AUTO = "auto"
 #: What the draw is called, and the objective's own order.
 DRAW, OWN = "stratified draw", "own order"
 #: Ends that are tried besides the objective's own order, where the columns tell them.
@@ -140,14 +139,17 @@ def decide(
     part = np.random.default_rng([seed, PARTS]).permutation(np.arange(len(samples)) % PARTS)
     values: dict[str, list[float]] = {name: [] for name in (DRAW, *scores)}
     total = 0.0
-    for trial in range(trials):
-        held = part == trial % PARTS
-        own = {DRAW: stratified_score(samples, seed + trial), **scores}
-        for name, score in own.items():
-            value, seconds = respond(cut_of_rest(score, held, keep_ratio), held, seed + trial)
-            values[name].append(value)
-            total += seconds
-            logger.info("auto: trial %d of %d, %s: %.2f", trial + 1, trials, name, value)
+    bar = tqdm(desc="auto", total=trials * len(values), unit=" trainings", disable=None)
+    with bar:
+        for trial in range(trials):
+            held = part == trial % PARTS
+            own = {DRAW: stratified_score(samples, seed + trial), **scores}
+            for name, score in own.items():
+                value, seconds = respond(cut_of_rest(score, held, keep_ratio), held, seed + trial)
+                values[name].append(value)
+                total += seconds
+                logger.info("auto: trial %d of %d, %s: %.2f", trial + 1, trials, name, value)
+                bar.update()
     bounds = {
         name: lower_bound(np.array(values[name]) - values[DRAW], len(scores)) for name in scores
     }

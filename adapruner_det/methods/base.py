@@ -89,6 +89,18 @@ class Evidence(Protocol):
     def predictions(self) -> Any:
         """Of the trained model: (N, C) probabilities, or the detections of each image."""
 
+    def respond(self, kept: np.ndarray, held: np.ndarray, seed: int) -> tuple[float, float]:
+        """Train on some samples and evaluate on others, never on the test set.
+
+        Args:
+            kept: (N,) bool, trained on.
+            held: (N,) bool, evaluated on.
+            seed: of the training.
+
+        Returns:
+            What the evaluation gave, higher is better, and the seconds of training.
+        """
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adapruner_det.classification.command import DEFAULT_CONFIG as DIGITS
+from adapruner_det.cli import prune_cls
 from adapruner_det.samples import digest, fingerprint
 from adapruner_det.selection import Selection
 
@@ -120,3 +122,23 @@ def test_the_run_itself_is_not_overwritten(cut, run_file):
 def test_a_folder_that_cannot_be_written_to(cut, run_file):
     done = cut("--selection", run_file, "--keep-ratio", 0.5, "--output-dir", run_file)
     assert_refused(done, f"--output-dir '{run_file}' cannot be written to")
+
+
+def test_which_end_goes_is_found_out_by_training_the_runs_model(cut, tmp_path):
+    few = ["DATA.NUM_TRAIN", "120", "SOLVER.EPOCHS", "1", "SOLVER.BATCH_SIZE", "60"]
+    folder = tmp_path / "run"
+    options = ["ADAPRUNER.WARMUP_EPOCHS", "0", "OUTPUT_DIR", str(folder)]
+    prune_cls.main([*few, *options])
+    words = ["--selection", folder / "selection.json", "--keep-ratio", 0.5, "--drop", "auto"]
+    done = cut(*words, "--config-file", DIGITS, *few)
+    assert done.returncode == 0, done.stderr
+    assert "keep ratio 0.5:" in done.stdout and "held-out accuracy" in done.stdout
+    assert "15 trainings" in done.stdout or "20 trainings" in done.stdout
+    found = Selection.load(folder / "selection-auto-keep50.json")
+    assert found.num_kept == 60 and found.parameters["drop"] == "auto"
+    assert len(found.parameters["auto_values"]["stratified draw"]) == 5
+
+
+def test_training_needs_a_configuration(cut, run_file):
+    done = cut("--selection", run_file, "--keep-ratio", 0.5, "--drop", "auto")
+    assert done.returncode == 2 and "--drop auto trains the run's model" in done.stderr

@@ -416,7 +416,7 @@ def test_of_several_processes_the_first_alone_prints_the_summary(monkeypatch, ca
     monkeypatch.setattr(prune_net.dist, "is_initialized", lambda: rank is not None)
     monkeypatch.setattr(prune_net.dist, "get_rank", lambda: rank)
     args = Namespace(trust_pickle=True, resume=True, config_file="", num_gpus=2, opts=[])
-    prune_net.prune(Namespace(OUTPUT_DIR="out"), args, None)
+    prune_net.prune(Namespace(OUTPUT_DIR="out", ADAPRUNER=Namespace(DROP="")), args, None)
     assert capsys.readouterr().out == ("" if rank else "summary of the selection\n")
     assert Trainer.trust_pickle
     words = prune_net.next_step(Namespace(OUTPUT_DIR="out"), args, "s.json").split()

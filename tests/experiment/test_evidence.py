@@ -1,9 +1,12 @@
+import logging
+
 import numpy as np
 import pytest
 
 from adapruner_det.errors import DataError
 from adapruner_det.experiment import evidence as module
 from adapruner_det.experiment.evidence import TaskEvidence, offers, record, thumbnails
+from adapruner_det.experiment.task import Run
 from adapruner_det.methods.recorder import Recorder
 from tests.experiment.toy import EPOCHS, Half, N, calls, make_toy
 
@@ -105,3 +108,53 @@ def test_thumbnails_are_read_from_where_they_are_kept(task, tmp_path):
     )
     np.testing.assert_array_equal(found.features("thumbnails"), thumbnails(task.samples))
     assert found.features("thumbnails").shape == (N, 192)
+
+
+class Listed:
+    """A task that notes what it was trained and evaluated on."""
+
+    def __init__(self, task):
+        self.samples, self.options, self.epochs = task.samples, task.options, task.epochs
+        self.signals, self.offers, self.trained = task.signals, task.offers, []
+
+    def train(self, seed, folder, *, kept, test, resume):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trained.append((seed, kept.kept_keys, test.kept_keys, resume))
+        logging.getLogger("adapruner_det").info("trained")
+        return Run("accuracy", 50.0 + seed, kept.num_kept, 1, 1.0, 3.0, seed)
+
+
+def test_a_trial_trains_on_one_part_and_is_evaluated_on_the_other_once(task, tmp_path, caplog):
+    listed = Listed(task)
+    evidence = TaskEvidence(listed, 0, tmp_path / "select")
+    kept, held = np.arange(N) < 20, np.arange(N) >= 50
+    caplog.handler.setLevel(logging.INFO)
+    with caplog.at_level(logging.INFO):
+        assert evidence.respond(kept, held, 4) == (54.0, 3.0)
+    assert "trained" not in caplog.text
+    (found,) = listed.trained
+    keys = task.samples.keys
+    assert found == (4, frozenset(keys[:20]), frozenset(keys[50:]), False)
+    again = TaskEvidence(listed, 0, tmp_path / "select")
+    assert again.respond(kept, held, 4) == (54.0, 3.0) and len(listed.trained) == 1
+    for other in ((~held, held, 4), (kept, ~kept, 4), (kept, held, 5)):
+        again.respond(*other)
+    assert len(listed.trained) == 4
+    assert all(path.suffix == ".json" for path in (tmp_path / "select" / "trials").iterdir())
+
+
+def test_a_trial_that_was_stopped_goes_on(task, tmp_path):
+    class Stops(Listed):
+        def train(self, *arguments, **named):
+            run = super().train(*arguments, **named)
+            if len(self.trained) == 1:
+                raise KeyboardInterrupt
+            return run
+
+    listed = Stops(task)
+    evidence = TaskEvidence(listed, 0, tmp_path / "select")
+    kept = np.arange(N) < 20
+    with pytest.raises(KeyboardInterrupt):
+        evidence.respond(kept, ~kept, 1)
+    evidence.respond(kept, ~kept, 1)
+    assert [resume for *_, resume in listed.trained] == [False, True]

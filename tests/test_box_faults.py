@@ -16,7 +16,7 @@ from adapruner_det.box_faults import (
     pairwise_iou,
 )
 
-# --- examples --------------------------------------------------------------------------------------
+# --- examples ---
 
 
 def labels(*rows, crowd=()):
@@ -137,7 +137,7 @@ def test_boxes_without_area_overlap_nothing():
     assert covered(flat, np.array([[0.0, 0.0, 10.0, 10.0]]))[0, 0] == 0
 
 
-# --- properties ------------------------------------------------------------------------------------
+# --- properties ---
 
 corner = st.integers(0, 40)
 side = st.integers(1, 24)
@@ -175,7 +175,9 @@ def iou(a, b):
 
 def slowly(own, found):
     """Kind → score, box by box, as the module's docstring has it."""
-    rows = list(zip(*(found[name].tolist() for name in ("boxes", "classes", "scores")), strict=True))
+    rows = list(
+        zip(*(found[name].tolist() for name in ("boxes", "classes", "scores")), strict=True)
+    )
     given = [
         (box, number)
         for box, number, crowd in zip(own.boxes.tolist(), own.classes, own.crowd, strict=True)

@@ -1,0 +1,299 @@
+"""Predictions of images by detectors that were trained on the others: K folds, one training each.
+
+Each fold has a folder, in which a training that was killed goes on, and a file of predictions that
+is there once the fold is done.
+Shape letters: N images, K folds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.structures import BoxMode
+from detectron2.utils.events import EventStorage
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..box_faults import Labels
+from ..errors import DataError
+from ..predictions import Predictions, joined
+from ..selection import Selection
+from .data.checks import checked_set
+from .data.loader import NamingMapper, seeded
+from .data.samples import SampleIndex, require_datasets, require_same_classes
+from .inference import detections
+from .per_image import LossSource
+from .task import DetectionTask
+from .training.lazy import evaluation_mapper, is_lazy
+
+logger = logging.getLogger(__name__)
+
+FILE = "predictions.npz"
+
+#: Is told the share of all steps that is done, in [0, 1].
+Progress = Callable[[float], Any]
+
+
+class HeldOutTask(DetectionTask):
+    """Detection without an evaluation after each training: what is asked for are predictions.
+
+    Args:
+        cfg: the configuration; DATASETS.TEST is not needed.
+
+    Attributes:
+        everything: all images of the data sets, also those without objects, on which no detector
+            is trained.
+        steps: of a training on all samples.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.DATASETS.TEST = tuple(cfg.DATASETS.TRAIN[:1])  # a task has one; it is not evaluated
+        super().__init__(cfg)
+        self.everything = all_images(cfg)
+        self.steps: int = self._cfg.SOLVER.MAX_ITER
+
+    def _evaluate(self, cfg: CfgNode, model: nn.Module) -> float:
+        return float("nan")
+
+    def part(self, keys: Iterable[str]) -> Selection:
+        """The samples of the training set whose keys are not in ``keys``.
+
+        Raises:
+            DataError: none is left to train on.
+        """
+        out = set(keys)
+        kept = np.array([key not in out for key in self.samples.keys])
+        if not kept.any():
+            raise DataError(
+                f"none of the {len(kept)} training images is left to train on; take fewer folds, "
+                "or more images"
+            )
+        columns = {
+            "key": np.array(self.samples.keys),
+            "digest": self.samples.digests,
+            "kept": kept,
+            "score": np.zeros(len(kept)),
+        }
+        return Selection(
+            method="held out",
+            keep_ratio=float(kept.mean()),
+            seed=0,
+            datasets=self.samples.datasets,
+            columns=columns,
+            excluded=self.samples.excluded,
+            digest_of=self.samples.digest_of,
+        )
+
+    def look_at(self, folder: Path, rows: Sequence[int]) -> Predictions:
+        """What the model in ``folder`` predicts for the images ``rows`` of :attr:`everything`, and
+        their losses, without augmentation."""
+        model = self._trained(folder)
+        dicts = [self.everything.dicts[row] for row in rows]
+        batches = _batches(dicts, self._prediction_mapper(), self._cfg.DATALOADER.NUM_WORKERS)
+        found = detections(model, batches)
+        if any(own["boxes"].shape[1:] != (4,) for own in found):
+            raise DataError(f"{type(model).__name__} predicts boxes that are not upright")
+        losses = np.full(len(rows), np.nan)
+        if not is_lazy(self._cfg):  # whose mapper cannot be asked for annotations
+            losses = held_out_losses(model, _batches(dicts, _loss_mapper(self._cfg), 0))
+        keys = [self.everything.keys[row] for row in rows]
+        return Predictions(keys, found, losses, np.zeros(len(rows), np.int64))
+
+    def _prediction_mapper(self) -> Callable[[dict[str, Any]], Any]:
+        return (
+            evaluation_mapper(self._cfg) if is_lazy(self._cfg) else DatasetMapper(self._cfg, False)
+        )
+
+
+def all_images(cfg: CfgNode) -> SampleIndex:
+    """The images of ``cfg.DATASETS.TRAIN`` with their labels, also those without objects.
+
+    Raises:
+        DataError: data sets that are not there or cannot be read, or that differ in their classes.
+    """
+    names = cfg.DATASETS.TRAIN
+    require_datasets(names)
+    found = {name: checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE).dicts for name in names}
+    require_same_classes(names)
+    return SampleIndex.from_dicts(found)
+
+
+def labels_of(index: SampleIndex) -> list[Labels]:
+    """What is annotated in each of the N images; rotated boxes become the upright ones around."""
+    return [_labels(sample.get("annotations", ())) for sample in index.dicts]
+
+
+def _labels(annotations: Sequence[dict[str, Any]]) -> Labels:
+    upright = BoxMode.XYXY_ABS
+    boxes = [BoxMode.convert(list(a["bbox"]), a["bbox_mode"], upright) for a in annotations]
+    return Labels(
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        classes=np.array([a["category_id"] for a in annotations], dtype=np.int64),
+        crowd=np.array([bool(a.get("iscrowd")) for a in annotations], dtype=bool),
+    )
+
+
+def assign_folds(count: int, folds: int, seed: int) -> np.ndarray:
+    """(N,) int64: the fold of each of ``count`` images, at random, of sizes that differ by one.
+
+    Raises:
+        DataError: fewer than two folds, or fewer images than folds.
+    """
+    if not 2 <= folds <= count:
+        raise DataError(f"{folds} folds of {count} images: take 2 or more, and no more than images")
+    return np.random.default_rng([seed, folds]).permutation(np.arange(count) % folds)
+
+
+def predict_held_out(
+    task: HeldOutTask,
+    folds: int,
+    seed: int,
+    folder: Path,
+    progress: Progress = lambda share: None,
+) -> Predictions:
+    """Predict each image by a detector that was trained without it. ``folder/predictions.npz``.
+
+    What an earlier call with the same task, folds and seed left in ``folder`` is gone on with.
+
+    Args:
+        task: the detector and its data.
+        folds: K.
+        seed: of the folds and of the trainings.
+        folder: where ``fold-1`` and so on are made.
+        progress: is called every second, by another thread.
+
+    Raises:
+        DataError: what training raises, and numbers that do not fit.
+    """
+    of_image = assign_folds(len(task.everything), folds, seed)
+    parts = []
+    for fold in range(folds):
+        own, rows = folder / f"fold-{fold + 1}", np.flatnonzero(of_image == fold).tolist()
+        known = _identity(task, rows, seed)
+        part = _done(own / FILE, known)
+        if part is None:
+            with _told(progress, own, fold, folds, task.steps):
+                part = _predicted(task, rows, fold, seed, own, known)
+        parts.append(part)
+        progress((fold + 1) / folds)
+    whole = joined(parts, {"folds": folds, "seed": seed, "title": task.title})
+    whole.save(folder / FILE)
+    return whole
+
+
+def _done(path: Path, known: str) -> Predictions | None:
+    """The predictions of a fold, where they are there.
+
+    Raises:
+        DataError: those of other data or settings.
+    """
+    if not path.is_file():
+        return None
+    part = Predictions.load(path)
+    if part.about.get("identity") != known:
+        raise DataError(
+            f"{path} was made from other labels, images or settings: set another OUTPUT_DIR to "
+            "train anew, or judge the labels that are there now with --predictions "
+            f"{path.parents[1] / FILE}"
+        )
+    return part
+
+
+def _predicted(
+    task: HeldOutTask, rows: list[int], fold: int, seed: int, folder: Path, known: str
+) -> Predictions:
+    """Train without the images ``rows`` and predict them."""
+    task.train(seed, folder, kept=task.part(task.everything.keys[row] for row in rows))
+    found = task.look_at(folder, rows)
+    part = replace(found, folds=np.full(len(rows), fold), about={"identity": known})
+    part.save(folder / FILE)
+    return part
+
+
+def _identity(task: HeldOutTask, rows: Sequence[int], seed: int) -> str:
+    """Of one fold, hexadecimal: what decides its predictions."""
+    held = hashlib.sha256("\n".join(task.everything.keys[row] for row in rows).encode())
+    known = [task.identity, task.everything.samples.fingerprint, held.hexdigest(), seed]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def held_out_losses(model: nn.Module, batches: Iterable[list[dict[str, Any]]]) -> np.ndarray:
+    """(N,) float64: the sum of a detector's losses on each image, as a trained one judges it.
+
+    The detector is in training mode, but its batch norms use what they have learnt and nothing is
+    dropped out. What it draws at random, it draws from seeds of the image's place.
+
+    Args:
+        model: a detector; its mode is given back.
+        batches: of one image each, with ``instances``.
+    """
+    was_training = model.training
+    model.train()
+    for module in model.modules():
+        if isinstance(module, (_BatchNorm, _DropoutNd)):
+            module.eval()
+    source = LossSource(model)
+    losses = []
+    with torch.no_grad(), EventStorage(0):
+        for place, batch in enumerate(batches):
+            with seeded(0, place):
+                own = source.losses(batch, lambda: None)
+            losses.append(float(sum(value.double().sum() for value in own.values())))
+    model.train(was_training)
+    return np.array(losses)
+
+
+def _loss_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:
+    """As an evaluation sees images, with their annotations."""
+    return DatasetMapper(**{**DatasetMapper.from_config(cfg, False), "is_train": True})
+
+
+def _batches(
+    dicts: list[dict[str, Any]], mapper: Callable[[dict[str, Any]], Any], workers: int
+) -> Iterable[list[dict[str, Any]]]:
+    loader: Iterable[list[dict[str, Any]]] = build_detection_test_loader(
+        dicts, mapper=NamingMapper(mapper), num_workers=workers
+    )
+    return loader
+
+
+@contextmanager
+def _told(progress: Progress, folder: Path, fold: int, folds: int, steps: int) -> Iterator[None]:
+    """Tell ``progress`` every second how far the training in ``folder`` is, of ``steps``."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1.0):
+            progress((fold + min(steps_done(folder) * folds / (steps * (folds - 1)), 1.0)) / folds)
+
+    thread = threading.Thread(target=watch, daemon=True, name="progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def steps_done(folder: Path) -> int:
+    """How many steps of the training in ``folder`` its newest line of metrics.json tells of."""
+    try:
+        last = (folder / "metrics.json").read_text().splitlines()[-1]
+        return int(json.loads(last)["iteration"]) + 1
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return 0

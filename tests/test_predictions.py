@@ -1,0 +1,184 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapruner_det.errors import DataError
+from adapruner_det.predictions import FORMAT, Predictions, joined
+from adapruner_det.report.predictions import read_predictions, save_predictions
+
+
+def found(count, seed=0):
+    rng = np.random.default_rng([seed, count])
+    low = rng.uniform(0, 50, (count, 2))
+    return {
+        "boxes": np.hstack([low, low + rng.uniform(1, 20, (count, 2))]).astype(np.float32),
+        "scores": rng.uniform(0, 1, count).astype(np.float32),
+        "classes": rng.integers(0, 3, count),
+    }
+
+
+def made(keys, counts=None, **about):
+    counts = counts or [2] * len(keys)
+    return Predictions(
+        keys,
+        [found(count, place) for place, count in enumerate(counts)],
+        np.arange(len(keys), dtype=float),
+        np.arange(len(keys)) % 2,
+        about,
+    )
+
+
+def same(first, second):
+    assert list(first.keys) == list(second.keys)
+    for one, other in zip(first.found, second.found, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+    np.testing.assert_array_equal(first.losses, second.losses)
+    np.testing.assert_array_equal(first.folds, second.folds)
+    assert first.about == second.about
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_what_is_saved_is_read(tmp_path_factory, counts):
+    whole = made([f"a/{i}" for i in range(len(counts))], counts, folds=2, title="ü")
+    path = tmp_path_factory.mktemp("p") / "predictions.npz"
+    assert whole.save(path) == path
+    same(Predictions.load(path), whole)
+
+
+def test_a_loss_may_be_unknown(tmp_path):
+    whole = dataclasses.replace(made(["a/1", "a/2"]), losses=np.array([np.nan, 1.0]))
+    same(Predictions.load(whole.save(tmp_path / "p.npz")), whole)
+
+
+def test_parts_are_joined_by_key():
+    whole = joined([made(["a/1", "a/4"]), made(["a/2", "a/3"], [0, 3])], {"folds": 2})
+    assert whole.keys == ["a/1", "a/2", "a/3", "a/4"]
+    assert [len(own["scores"]) for own in whole.found] == [2, 0, 3, 2]
+    assert whole.losses.tolist() == [0, 0, 1, 1] and whole.folds.tolist() == [0, 0, 1, 1]
+    assert whole.about == {"folds": 2}
+
+
+def test_those_of_some_keys_come_in_their_order():
+    part = made(["a/1", "a/2", "a/3"], [1, 2, 3]).of(["a/3", "a/1"])
+    assert part.keys == ["a/3", "a/1"] and part.losses.tolist() == [2, 0]
+    assert [len(own["scores"]) for own in part.found] == [3, 1]
+    assert len(part) == 2
+
+
+def test_a_key_that_lacks_is_named():
+    with pytest.raises(DataError, match=r"lack 2 of 3 images, first a/8"):
+        made(["a/1"]).of(["a/1", "a/8", "a/9"])
+
+
+def columns():
+    whole = made(["a/1", "a/2"])
+    return {
+        "header": np.array(f'{{"format": "{FORMAT}"}}'),
+        "image": np.array(whole.keys),
+        "key": np.array(["a/1", "a/1", "a/2", "a/2"]),
+        "loss": whole.losses,
+        "fold": whole.folds,
+        **{name: np.concatenate([own[name] for own in whole.found]) for name in found(1)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("header", np.array('{"format": "another"}')),
+        ("header", np.array("[]")),
+        ("header", np.array("{")),
+        ("image", np.array(["a/2", "a/1"])),
+        ("image", np.array(["a/1", "a/1"])),
+        ("image", np.array(["a/1", "a/3"])),
+        ("image", np.array([1, 2])),
+        ("image", np.array([], dtype="U1")),
+        ("key", np.array(["a/1"] * 3)),
+        ("key", np.array("a/1")),
+        ("loss", np.array([1.0])),
+        ("fold", np.array([0.5, 1])),
+        ("boxes", np.zeros((4, 5))),
+        ("boxes", np.zeros(4)),
+        ("boxes", np.full((4, 4), np.nan)),
+        ("scores", np.array([0.1, 0.2, 0.3, 1.1])),
+        ("scores", np.array([0.1, 0.2, 0.3, np.nan])),
+        ("classes", np.array([0, 1, 2, -1])),
+        ("classes", np.array([0.0, 1, 2, 1])),
+        ("boxes", None),
+        ("loss", None),
+        ("key", np.array(["a", None], dtype=object)),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(tmp_path, name, value):
+    path = tmp_path / "p.npz"
+    np.savez(path, **{k: v for k, v in (columns() | {name: value}).items() if v is not None})
+    with pytest.raises(DataError, match="holds no predictions"):
+        Predictions.load(path)
+
+
+def test_its_own_columns_are_taken(tmp_path):
+    np.savez(tmp_path / "p.npz", **columns())
+    assert Predictions.load(tmp_path / "p.npz").about == {}
+
+
+def test_a_file_of_another_program_needs_rows_alone(tmp_path):
+    rows = {name: columns()[name] for name in ("key", "boxes", "scores", "classes")}
+    mixed = np.array([2, 0, 3, 1])
+    np.savez(tmp_path / "p.npz", **{name: own[mixed] for name, own in rows.items()})
+    read = Predictions.load(tmp_path / "p.npz")
+    part = read.of(["a/2", "a/5"])  # nothing was detected in the latter
+    np.testing.assert_array_equal(part.found[0]["scores"], rows["scores"][[2, 3]])
+    assert len(part.found[1]["scores"]) == 0 and np.isnan(part.losses).all()
+    with pytest.raises(DataError, match="lack 1 of 1 images, first b/1"):
+        read.of(["b/1"])
+
+
+def test_the_page_of_a_selection_reads_the_file(tmp_path):
+    whole = made(["a/1", "a/2", "a/3"], [3, 0, 2])
+    shown = read_predictions(whole.save(tmp_path / "p.npz"))
+    assert shown.keys() <= {"a/1", "a/3"}
+    for key, own in zip(whole.keys, whole.found, strict=True):
+        sure = own["scores"] >= 0.05
+        expected = np.sort(own["scores"][sure])[::-1]
+        assert (shown[key].scores if key in shown else []) == pytest.approx(expected)
+
+
+def test_what_the_page_of_a_selection_writes_is_read(tmp_path):
+    whole = made(["a/1", "a/2"])
+    path = save_predictions(tmp_path / "p.npz", whole.keys, whole.found)
+    read = Predictions.load(path)
+    same(dataclasses.replace(read, losses=whole.losses, folds=whole.folds), whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text", b"\x93NUMPY"])
+def test_another_file_is_refused(tmp_path, content):
+    (tmp_path / "p.npz").write_bytes(content)
+    with pytest.raises(DataError, match="holds no predictions"):
+        Predictions.load(tmp_path / "p.npz")
+
+
+def test_a_bare_array_is_refused(tmp_path):
+    with open(tmp_path / "p.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match="holds no predictions"):
+        Predictions.load(tmp_path / "p.npz")
+
+
+def test_a_file_cut_short_is_refused(tmp_path):
+    path = made(["a/1", "a/2"]).save(tmp_path / "p.npz")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="holds no predictions"):
+        Predictions.load(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no file of predictions at .*none\.npz"):
+        Predictions.load(tmp_path / "none.npz")
+    with pytest.raises(DataError, match="holds no predictions"):
+        Predictions.load(tmp_path)

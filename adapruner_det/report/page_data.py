@@ -76,7 +76,7 @@ def page_data(
     why, later = _reasons(selection)
     known = [*dict.fromkeys([*why, *later])]
     own = [pictures.get(key) for key in keys]
-    said = predictions or {}
+    said, given = predictions or {}, predictions is not None
     return {
         "identity": identity(selection),
         "n": n,
@@ -96,8 +96,8 @@ def page_data(
         "boxes": [_boxes(p) for p in own],
         "src": list(sources),
         "twin": _twins(selection, thumbs, why, kept).tolist(),
-        "predicted": [_predicted(said.get(key)) for key in keys] if predictions else None,
-        "against": _against(own, said) if predictions else {},
+        "predicted": [_predicted(said.get(key)) for key in keys] if given else None,
+        "against": _against(own, said),
         "history": asdict(history) if history else None,
         "keepRatio": selection.keep_ratio,
     }

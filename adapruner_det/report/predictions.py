@@ -131,6 +131,8 @@ def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _by_key(table: dict[str, np.ndarray], boxes: np.ndarray | None) -> dict[str, Predicted]:
     order = np.lexsort((-table["scores"], table["key"]))
     order = order[table["scores"][order] >= LOWEST]
+    if not len(order):
+        return {}
     keys, starts = np.unique(table["key"][order], return_index=True)
     found = {}
     for key, rows in zip(keys.tolist(), np.split(order, starts[1:]), strict=True):

@@ -38,6 +38,11 @@ def test_probabilities_become_the_likeliest_class(tmp_path):
     assert read["toy/b"].scores.round(3).tolist() == [0.6]
 
 
+def test_where_nothing_is_found_there_is_nothing(tmp_path):
+    path = save_predictions(tmp_path / "p.npz", ["toy/a", "toy/b"], [detections(), detections()])
+    assert read_predictions(path) == {}
+
+
 def test_of_very_many_the_surest_stay(tmp_path):
     rows = [(0, 0, 1 + i, 1, 0.1 + 0.8 * i / 300, 0) for i in range(300)]
     path = save_predictions(tmp_path / "p.npz", ["toy/a"], [detections(*rows)])

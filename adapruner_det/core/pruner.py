@@ -105,6 +105,11 @@ class AdaPruner:
         directory: where to memory-map the columns; None keeps them in RAM.
         exchange: the processes that share the mask; every one of them makes the same calls.
 
+    Attributes:
+        epoch: of the run, from 0.
+        epoch_losses: the mean of all losses that were heard of in each epoch that is over.
+        nonfinite: how many losses were NaN or infinite.
+
     Raises:
         ValueError: a keep ratio outside (0, 1], an unknown controller or normalisation, sizes, a
             balance or an objective of other samples, or one of the last two with the paper's
@@ -149,6 +154,8 @@ class AdaPruner:
             )
         self.epoch = 0
         self.nonfinite = 0
+        self.epoch_losses: list[float] = []
+        self._sum, self._count = 0.0, 0  # of the losses of this epoch
         self._controller = _make_controller(
             controller, num_samples, keep_ratio, schedule, self.terms, paper_scale
         )
@@ -235,6 +242,8 @@ class AdaPruner:
             raise ValueError(
                 f"a loss is {all_losses[finite].min():g}; log L in Eq. 5 needs losses of 0 or more"
             )
+        self._sum += float(all_losses[finite].sum())
+        self._count += int(np.count_nonzero(finite))
         distinct, (mean_losses, *means) = _means_by_id(all_ids[finite], everyone[1:, finite])
         self._move(distinct, mean_losses, dict(zip(used, means, strict=True)))
         return own_ids[~np.isfinite(sent[1:]).all(axis=0)]
@@ -246,6 +255,9 @@ class AdaPruner:
         """
         status = self.status()
         self.objective.end_epoch(self.mask)
+        if self._count:
+            self.epoch_losses.append(self._sum / self._count)
+        self._sum, self._count = 0.0, 0
         self.epoch += 1
         alpha = self.schedule.alpha(self.epoch)
         if alpha != status.alpha:
@@ -372,6 +384,11 @@ class AdaPruner:
         return {
             "epoch": self.epoch,
             "nonfinite": self.nonfinite,
+            "losses": {
+                "epochs": list(self.epoch_losses),
+                "sum": self._sum,
+                "count": self._count,
+            },
             "objective": {"name": self.objective.name, "state": self.objective.state_dict()},
             "mask": self.mask.state_dict(),
             "controller": self._controller.state_dict(),
@@ -394,6 +411,9 @@ class AdaPruner:
         self.objective.load_state_dict(saved["state"])
         self.epoch = int(state["epoch"])
         self.nonfinite = int(state["nonfinite"])
+        losses = state.get("losses", {"epochs": [], "sum": 0.0, "count": 0})  # absent in 0.1
+        self.epoch_losses = list(losses["epochs"])
+        self._sum, self._count = float(losses["sum"]), int(losses["count"])
         self.mask.load_state_dict(state["mask"])
         self._controller.load_state_dict(state["controller"])
         if self._typical is not None:

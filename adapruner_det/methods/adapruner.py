@@ -109,6 +109,8 @@ def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
         score, kept = _by_end(drop, columns, pruner.keep_ratio)
     columns["why"] = _why(drop, columns, kept)
     parameters = {**pruner.ranking_parameters(), "objective": pruner.objective.name, "drop": drop}
+    # Sums over several processes differ in their last bits.
+    parameters["epoch_losses"] = [float(f"{loss:.6g}") for loss in pruner.epoch_losses]
     if not columns["typical_loss"].ndim:
         parameters["typical_loss"] = float(columns.pop("typical_loss"))
     return Choice(score, kept, columns, pruner.status().ratio, parameters)

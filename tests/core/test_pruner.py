@@ -439,3 +439,20 @@ def test_the_scalars_are_those_of_the_status():
         "binary_share": status.binary_share,
     }
     assert pruner.signals == frozenset()
+
+
+def test_each_epochs_mean_loss_is_on_record_and_survives_a_resume():
+    whole = AdaPruner(4, 0.5, Schedule(1, 3))
+    parts = AdaPruner(4, 0.5, Schedule(1, 3))
+    for pruner in (whole, parts):
+        pruner.observe([0, 1], np.array([1.0, 3.0]))
+        pruner.observe([2, 3], np.array([2.0, np.nan]))
+        pruner.end_epoch()
+        pruner.observe([0, 1], np.array([4.0, 5.0]))
+    resumed = AdaPruner(4, 0.5, Schedule(1, 3))
+    resumed.load_state_dict(parts.state_dict())
+    for pruner in (whole, resumed):
+        pruner.observe([2], np.array([9.0]))
+        pruner.end_epoch()
+        pruner.end_epoch()  # in which nothing was heard
+        assert pruner.epoch_losses == [2.0, 6.0]

@@ -60,6 +60,7 @@ DEV = [
 CONFIGS = {
     "adapruner_det.configs": "configs",
     "adapruner_det.configs.classification": "configs/classification",
+    "adapruner_det.configs.grids": "configs/grids",
 }
 
 setup(

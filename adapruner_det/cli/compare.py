@@ -3,12 +3,17 @@
     adapruner compare --config-file configs/demo_yolov3tiny.yaml --num-seeds 3
     adapruner compare run --config-file FILE --methods random 'adapruner[WARMUP_EPOCHS=0]' \\
         --keep-ratios 0.9 0.6 --processes 4 --folder output/grid SOLVER.BASE_LR 0.01
+    adapruner compare --config-file configs/own_yolov3tiny.yaml \\
+        --transfer configs/own_faster_rcnn.yaml ...
+    adapruner compare --grid configs/grids/digits_transfer.yaml
     adapruner compare list ...    says which cells are done, running and waiting
     adapruner compare table ...   tabulates what is done, also while others run
 
 Without list, run or table in front it runs, then tabulates. It can be killed and called again at
 any time, and called on several machines that share --folder: each does what no other has done or is
-doing. Results are in cells.json and table.md there. Overrides, KEY VALUE, come last.
+doing. Results are in cells.json, table.md, changes.md and, as pictures, accuracy-*.png there.
+Overrides, KEY VALUE, come last. With --transfer the first configuration's model selects and the
+other's is trained. A --grid names several tasks, and all else that the options here do not.
 """
 
 from __future__ import annotations
@@ -27,60 +32,130 @@ from fvcore.common.config import CfgNode
 
 from ..command import config_path
 from ..errors import DataError, reported
-from ..experiment.cells import write_json
-from ..experiment.grid import Grid, cells
-from ..experiment.running import Board, MakeTask, rows_of, run, submit
-from ..experiment.tables import report
+from ..experiment.grid import Grid
+from ..experiment.plan import Plan, TaskPlan, read_plan
+from ..experiment.results import write_results
+from ..experiment.running import Part, board_of, run_parts, submit
 from ..experiment.task import Task
-from ..files import require_writable, write_whole
+from ..experiment.transfer import Transfer
+from ..files import require_writable
 from ..methods import method_names
 from ..settings import check_yaml
 from .arguments import plain_parser
 
 TASKS = ("detection", "classification")
 ACTIONS = ("list", "run", "table")
+TRANSFER_OPTIONS = "--transfer-opts"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the arguments, and list, run or tabulate the grid that they describe."""
+    """Read the arguments, and list, run or tabulate the grids that they describe."""
     words = list(sys.argv[1:] if argv is None else argv)
     action = words.pop(0) if words and words[0] in ACTIONS else "run, then table"
     words, overrides = split_overrides(words)
     args = _parser().parse_args(words)
-    overrides = [*args.opts, *overrides]
     with reported():
         if min(args.processes, args.num_seeds, 1 if args.slurm is None else args.slurm) < 1:
             raise DataError("--processes, --num-seeds and --slurm must be 1 or more")
-        kind = args.task or guess_task(args.config_file, overrides)
-        cfg = settings(kind, args.config_file, overrides)
-        make_task = functools.partial(make, kind, args.config_file, tuple(overrides))
-        task = make_task()
-        grid = Grid(
-            methods=tuple(args.methods),
-            keep_ratios=tuple(args.keep_ratios or [cfg.ADAPRUNER.KEEP_RATIO]),
-            seeds=tuple(args.seeds or range(args.num_seeds)),
-            budgets=tuple(args.budgets),
-        )
-        root = Path(args.folder or cfg.OUTPUT_DIR)
-        board = Board(cells(grid, task), root)
+        plan = plan_of(args, (*args.opts, *overrides))
+        parts = [Part(grid_of(plan, own, args), make_of(own, args.task)) for own in plan.tasks]
+        tasks = [part.make_task() for part in parts]
+        root = Path(plan.folder or settings_of(plan.tasks[0], args.task).OUTPUT_DIR)
+        board, _ = board_of(parts, tasks, root)
         if action == "list":
             print("\n".join(f"{cell.name}  {board.state(cell)}" for cell in board.cells))
             return
         require_writable(root)
         if "run" in action and args.slurm:
-            print(_submit(args, grid, make_task, root))
+            print(_submit(args, parts, root))
             return
         if "run" in action:
             log_to(root / "log.txt")
-            run(grid, make_task, root, processes=args.processes, task=task)
+            run_parts(parts, root, processes=args.processes, tasks=tasks)
         if "table" in action:
-            print(write_results(board, task))
+            boards = [
+                board_of([part], [task], root)[0] for part, task in zip(parts, tasks, strict=True)
+            ]
+            names = [own.name for own in plan.tasks]
+            print(write_results(root, list(zip(names, boards, tasks, strict=True))))
 
 
-def _submit(args: argparse.Namespace, grid: Grid, make_task: MakeTask, root: Path) -> str:
+def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
+    """What the arguments ask for: a file's plan, or one of one task; options come before a file.
+
+    Raises:
+        DataError: neither a configuration nor a grid, or both, or what :func:`read_plan` raises.
+    """
+    if bool(args.grid) == bool(args.config_file):
+        raise DataError("give --config-file FILE, or --grid FILE for several tasks")
+    train_on = args.transfer or ""
+    more = _transfer_options(args.transfer_opts, train_on)
+    if args.grid:
+        plan = read_plan(args.grid)
+        given = plan.tasks
+    else:
+        plan = Plan(())
+        given = (TaskPlan(args.config_file),)
+    tasks = []
+    for task in given:
+        other = (train_on, more) if train_on else (task.train_on, task.train_overrides)
+        tasks.append(TaskPlan(task.config_file, task.name, (*task.overrides, *overrides), *other))
+    return Plan(
+        tasks=tuple(tasks),
+        methods=tuple(args.methods or plan.methods or ("random", "adapruner")),
+        keep_ratios=tuple(args.keep_ratios or plan.keep_ratios),
+        seeds=tuple(args.seeds or plan.seeds or range(args.num_seeds)),
+        budgets=tuple(args.budgets or plan.budgets or ("epochs",)),
+        folder=args.folder or plan.folder,
+    )
+
+
+def _transfer_options(words: Sequence[str], train_on: str) -> tuple[str, ...]:
+    """KEY=VALUE each, as the configuration takes them: one word of a LazyConfig, else two."""
+    if words and not train_on:
+        raise DataError("--transfer-opts are overrides of what --transfer names: give that too")
+    if wrong := [word for word in words if "=" not in word]:
+        raise DataError(f"--transfer-opts has {wrong[0]!r}; its words are KEY=VALUE")
+    if train_on.endswith(".py"):
+        return tuple(words)
+    return tuple(part for word in words for part in word.split("=", 1))
+
+
+def grid_of(plan: Plan, task: TaskPlan, args: argparse.Namespace) -> Grid:
+    """What is compared on one task; without keep ratios its configuration's."""
+    ratios = plan.keep_ratios or (settings_of(task, args.task).ADAPRUNER.KEEP_RATIO,)
+    return Grid(plan.methods, ratios, plan.seeds, plan.budgets)  # type: ignore[arg-type]
+
+
+def settings_of(task: TaskPlan, kind: str | None) -> Any:
+    """The configuration that selects, whose KEEP_RATIO and OUTPUT_DIR a grid takes."""
+    kind = kind or guess_task(task.config_file, task.overrides)
+    return settings(kind, task.config_file, task.overrides)
+
+
+def make_of(task: TaskPlan, kind: str | None) -> functools.partial[Task]:
+    """What makes the task, and can be sent to another process."""
+    kind = kind or guess_task(task.config_file, task.overrides)
+    if not task.train_on:
+        return functools.partial(make, kind, task.config_file, task.overrides)
+    overrides = (*task.overrides, *task.train_overrides)
+    other = guess_task(task.train_on, overrides)
+    return functools.partial(
+        make_transfer,
+        functools.partial(make, kind, task.config_file, task.overrides),
+        functools.partial(make, other, task.train_on, overrides),
+    )
+
+
+def make_transfer(chooser: functools.partial[Task], learner: functools.partial[Task]) -> Task:
+    """A task of two models, from what makes each."""
+    return Transfer(chooser(), learner())
+
+
+def _submit(args: argparse.Namespace, parts: Sequence[Part], root: Path) -> str:
     chosen = {"slurm_partition": args.slurm_partition, "gpus_per_node": args.slurm_gpus}
     parameters = {name: value for name, value in chosen.items() if value}
-    jobs = submit(grid, make_task, root, args.slurm, timeout_min=args.slurm_minutes, **parameters)
+    jobs = submit(parts, root, args.slurm, timeout_min=args.slurm_minutes, **parameters)
     return f"submitted {', '.join(jobs)}; list, in place of run, says how far they are"
 
 
@@ -88,19 +163,6 @@ def make(kind: str, config_file: str, overrides: Sequence[str]) -> Task:
     """The task of a configuration; its room is imported here."""
     task: Task = import_module(f"..{kind}.task", __package__).make_task(config_file, overrides)
     return task
-
-
-def write_results(board: Board, task: Task) -> str:
-    """Write ``cells.json`` and ``table.md`` into the grid's folder; the text of the latter."""
-    results = [
-        {"name": cell.name, "config": cell.config, "result": board.result(cell)}
-        for cell in board.cells
-        if board.result(cell) is not None
-    ]
-    write_json(board.root / "cells.json", results)
-    text = report(rows_of(board), task.title, task.metric, len(board.cells), len(results))
-    write_whole(board.root / "table.md", lambda file: file.write(text.encode()))
-    return text
 
 
 def guess_task(config_file: str, overrides: Sequence[str] = ()) -> str:
@@ -128,8 +190,13 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words before the overrides, and those: an option that takes several would take them too.
 
     Overrides begin with a key, such as ``SEED`` or ``solver.lr=1``, that is no option's first word.
+    Those of --transfer-opts have an = each, as those of a LazyConfig do.
     """
+    option = ""
     for index, word in enumerate(words):
+        option = word if word.startswith("--") else option
+        if option == TRANSFER_OPTIONS and "=" in word:
+            continue
         if word == "--":
             return list(words[:index]), list(words[index + 1 :])
         key = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*|[a-z_]\w*(\.\w+)*=.*", word)
@@ -156,25 +223,27 @@ def log_to(path: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = plain_parser("compare.py", __doc__)
     add = parser.add_argument
+    add("--config-file", type=config_path, metavar="FILE", help="of a detector or a classifier")
+    add("--grid", type=config_path, metavar="FILE", help="a yaml with tasks, methods and the rest")
+    add("--transfer", type=config_path, metavar="FILE", help="trained on what the first one keeps")
     add(
-        "--config-file",
-        type=config_path,
-        required=True,
-        metavar="FILE",
-        help="of a detector or a classifier",
+        TRANSFER_OPTIONS,
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="overrides of --transfer alone; those that come last hold for both",
     )
     add("--task", choices=TASKS, help="by default what the configuration is of")
     add(
         "--methods",
         nargs="+",
-        default=["random", "adapruner"],
         metavar="METHOD",
         help=f"of {', '.join(method_names())}; default: random adapruner",
     )
     add("--keep-ratios", type=float, nargs="+", metavar="RATIO", help="default: KEEP_RATIO")
     add("--seeds", type=int, nargs="+", metavar="SEED")
     add("--num-seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1")
-    add("--budgets", nargs="+", default=["epochs"], metavar="BUDGET", help="epochs, steps or both")
+    add("--budgets", nargs="+", metavar="BUDGET", help="epochs (the default), steps or both")
     add("--folder", help="of the grid; default: OUTPUT_DIR")
     add("--processes", type=int, default=1, help="side by side, of one thread each")
     add("--slurm", type=int, metavar="JOBS", help="submit so many jobs instead, with submitit")

@@ -19,6 +19,7 @@ from ..selection import check_keep_ratio
 from .cells import Cell
 from .evidence import offers
 from .task import Budget, Task
+from .transfer import chooser_of, learner_of
 
 #: What a training on all samples is called in place of a method.
 FULL = "full"
@@ -92,33 +93,41 @@ def _as_type(text: str, default: Any, what: str) -> Any:
 def cells(grid: Grid, task: Task) -> list[Cell]:
     """All cells of the grid, each after those it needs, one seed after the other.
 
+    What selects is known by the model that does, so tasks that train others on it share it.
+
     Raises:
         DataError: a method that is not there, is there twice, or needs what the task does not give.
     """
+    chooser = chooser_of(task)
     methods = [parse_method(text, task.options) for text in grid.methods]
     for number, (method, _) in enumerate(methods):
-        require_offered(method, offers(task))
+        require_offered(method, offers(chooser))
         if methods[number] in methods[:number]:
             raise DataError(f"the method {grid.methods[number]!r} is given twice")
     needs = frozenset[str]().union(*(method.needs for method, _ in methods))
     thumbnails = Cell("thumbnails", task.samples.fingerprint)
     found = [thumbnails] if THUMBNAILS in needs else []
-    visits = float(len(task.samples) * task.epochs)
+    full, whole = learner_of(task), _visits(task)
     for seed in grid.seeds:
         record = Cell(
             "record",
-            task.identity,
+            chooser.identity,
             seed,
             signals=tuple(sorted(needs - {THUMBNAILS})),
-            visits=visits,
+            visits=_visits(chooser),
         )
-        found.append(Cell("train", task.identity, seed, FULL, (), 1.0, "epochs", visits=visits))
+        found.append(Cell("train", full.identity, seed, FULL, (), 1.0, "epochs", visits=whole))
         found += [record] if record.signals else []
         for method, options in methods:
             own = [record] if method.needs - {THUMBNAILS} else []
             own += [thumbnails] if THUMBNAILS in method.needs else []
             found += _cells_of(grid, task, seed, method, tuple(options.items()), tuple(own))
     return found
+
+
+def _visits(task: Task) -> float:
+    """How many images a training on all samples reads."""
+    return float(len(task.samples) * task.epochs)
 
 
 def _cells_of(
@@ -130,22 +139,24 @@ def _cells_of(
     needs: tuple[Cell, ...],
 ) -> list[Cell]:
     """Those of one method and seed: what selects, and what is trained on what it keeps."""
-    samples, visits = len(task.samples), float(len(task.samples) * task.epochs)
-    known = (task.identity, seed, method.name, options)
+    samples, chooser = len(task.samples), chooser_of(task)
+    known = (seed, method.name, options)
     found: list[Cell] = []
     for ratio in grid.keep_ratios:
         if method.per_ratio or not found:
             # A method that is called for every ratio trains for every ratio, as far as is known.
             select = Cell(
                 "select",
+                chooser.identity,
                 *known,
                 keep_ratio=ratio if method.per_ratio else None,
                 needs=needs,
-                visits=visits if method.per_ratio else 0.0,
+                visits=_visits(chooser) if method.per_ratio else 0.0,
             )
             found.append(select)
         part = kept_count(samples, ratio) / samples
         for budget in grid.budgets:
-            cost = visits * (part if budget == "epochs" else 1.0)
-            found.append(Cell("train", *known, ratio, budget, needs=(select,), visits=cost))
+            cost = _visits(task) * (part if budget == "epochs" else 1.0)
+            trained = (task.identity, *known, ratio, budget)
+            found.append(Cell("train", *trained, needs=(select,), visits=cost))
     return found

@@ -1,4 +1,4 @@
-"""Running the cells of a grid: here, in processes side by side, or as jobs of a cluster.
+"""Running the cells of grids: here, in processes side by side, or as jobs of a cluster.
 
 Any number of processes may run one grid at a time, on all machines that have its folder: each
 claims a cell, fills it and goes on until none is left.
@@ -10,9 +10,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -29,8 +29,10 @@ from ..stopping import Stopped, StopRequest
 from .cells import DONE, FAILED, Cell, claim, holder, read_done, read_json, write_done, write_json
 from .evidence import RUN_FOLDER, TaskEvidence, record, save_thumbnails
 from .grid import Grid, cells
+from .memory import peak_memory
 from .tables import Row
 from .task import Budget, Task
+from .transfer import chooser_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +44,29 @@ POLL = 1.0
 MakeTask = Callable[[], Task]
 
 
+@dataclass(frozen=True)
+class Part:
+    """One task's grid among several that share a folder.
+
+    Attributes:
+        grid: what is compared.
+        make_task: makes the task anew in every process; can be pickled.
+    """
+
+    grid: Grid
+    make_task: MakeTask
+
+
 class Board:
-    """What is known of the cells of a grid; what was seen done stays done.
+    """What is known of the cells of one grid or several; what was seen done stays done.
 
     Args:
-        cells: of the grid, each after those it needs.
-        root: the grid's folder.
+        cells: each after those it needs; one that is there twice counts once.
+        root: the folder that they share.
     """
 
     def __init__(self, cells: list[Cell], root: Path) -> None:
-        self.cells, self.root = cells, root
+        self.cells, self.root = list({cell.name: cell for cell in cells}.values()), root
         self.results: dict[str, dict[str, Any]] = {}
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
@@ -109,14 +124,20 @@ class Board:
 
 def run_cell(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
     """Fill the folder of a cell whose needs are done; what there is to say of it."""
-    folder = cell.folder(root)
+    with peak_memory() as peak:
+        result = _fill(cell, task, root)
+    return {**result, **peak.figures()}
+
+
+def _fill(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
+    folder, chooser = cell.folder(root), chooser_of(task)
     if cell.kind == "thumbnails":
         start = time.perf_counter()
         save_thumbnails(task.samples, folder)
         return {"seconds": time.perf_counter() - start}
     if cell.kind == "record":
-        return asdict(record(task, cell.seed, folder, cell.signals))
-    return _select(cell, task, root) if cell.kind == "select" else _train(cell, task, root)
+        return asdict(record(chooser, cell.seed, folder, cell.signals))
+    return _select(cell, chooser, root) if cell.kind == "select" else _train(cell, task, root)
 
 
 def _select(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
@@ -175,18 +196,37 @@ def rows_of(board: Board) -> list[Row]:
             chosen = [board.result(need) or {} for need in cell.needs]
             cost = [r.get("seconds", 0.0) + r.get("seconds_of_needs", 0.0) for r in chosen]
             known = (cell.label, cell.keep_ratio or 1.0, cell.budget, cell.seed)
-            found.append(
-                Row(*known, result["value"], result["images"], sum(cost), result["seconds"])
+            row = Row(
+                *known,
+                result["value"],
+                result["images"],
+                sum(cost),
+                result["seconds"],
+                select_memory=_most(board, cell, "memory_mb"),
+                select_added=_most(board, cell, "added_mb"),
+                select_gpu=_most(board, cell, "gpu_mb"),
             )
+            found.append(row)
     return found
 
 
-def work(board: Board, task: Task, stop: StopRequest, seen: Callable[[], Any]) -> None:
+def _most(board: Board, cell: Cell, name: str) -> float | None:
+    """The largest of a figure over what chose the samples, and what that read; None unless all of
+    them have it."""
+    chose = [own for need in cell.needs for own in (need, *need.needs)]
+    values = [(board.result(own) or {}).get(name) for own in chose]
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
+
+
+def work(
+    board: Board, tasks: Mapping[str, Task], stop: StopRequest, seen: Callable[[], Any]
+) -> None:
     """Claim cells and run them until none is left, here or in other processes.
 
     Args:
-        board: of the grid.
-        task: of the grid.
+        board: of all grids.
+        tasks: a cell's name → its task.
         stop: is heeded between cells; the trainings heed signals themselves.
         seen: is called after every cell, and while waiting for others.
 
@@ -194,7 +234,7 @@ def work(board: Board, task: Task, stop: StopRequest, seen: Callable[[], Any]) -
         Stopped: a signal asked for the end.
     """
     while True:
-        ran, held = _run_next(board, task)
+        ran, held = _run_next(board, tasks)
         seen()
         if stop.signum:
             raise Stopped(stop.signum)
@@ -204,7 +244,7 @@ def work(board: Board, task: Task, stop: StopRequest, seen: Callable[[], Any]) -
             time.sleep(POLL)
 
 
-def _run_next(board: Board, task: Task) -> tuple[bool, bool]:
+def _run_next(board: Board, tasks: Mapping[str, Task]) -> tuple[bool, bool]:
     """Run the first cell that can be. Whether there was one, and whether others hold any."""
     held = False
     for cell in board.cells:
@@ -221,7 +261,7 @@ def _run_next(board: Board, task: Task) -> tuple[bool, bool]:
             if done.exists():
                 logger.warning("%s is damaged; the cell is run again.", done)
             try:
-                result = run_cell(cell, task, board.root)
+                result = run_cell(cell, tasks[cell.name], board.root)
             except Exception as error:  # of a method or a task, which may be another package's
                 _note_failure(cell, board.root, error)
             else:
@@ -248,38 +288,67 @@ def run(
     task: Task | None = None,
     retry: bool = True,
 ) -> None:
+    """:func:`run_parts` of one grid; ``task`` is what ``make_task`` makes, where it is at hand."""
+    tasks = [task] if task is not None else None
+    run_parts([Part(grid, make_task)], root, processes=processes, tasks=tasks, retry=retry)
+
+
+def run_parts(
+    parts: Sequence[Part],
+    root: Path,
+    *,
+    processes: int = 1,
+    tasks: Sequence[Task] | None = None,
+    retry: bool = True,
+) -> None:
     """Run what is not done until nothing is left.
 
     Args:
-        grid: what is compared.
-        make_task: makes the task anew in every process; can be pickled.
-        root: the grid's folder.
+        parts: what is compared.
+        root: the folder that they share.
         processes: side by side, of one thread each; 1 is this one.
-        task: what ``make_task`` makes, where that is at hand.
+        tasks: what each part's ``make_task`` makes, where that is at hand.
         retry: try again what failed before.
 
     Raises:
         DataError: cells that failed, once all others are done.
         Stopped: a signal asked for the end; what was in hand is saved.
     """
-    task = task or make_task()
-    board = Board(cells(grid, task), root)
+    tasks = tasks or [part.make_task() for part in parts]
+    board, of_cell = board_of(parts, tasks, root)
     if retry:
         board.forget_failures()
     with (
         StopRequest().listening() as stop,
         logging_redirect_tqdm(),
-        Progress(board, grid, processes) as progress,
+        Progress(board, processes) as progress,
     ):
         try:
             if processes == 1 or not board.left():
-                work(board, task, stop, progress.update)
+                work(board, of_cell, stop, progress.update)
             else:
-                _run_side_by_side(processes, (grid, make_task, root), stop, progress.update)
+                _run_side_by_side(processes, (parts, root), stop, progress.update)
         except Stopped:
             logger.warning("Stopped; the same command goes on with what is in %s.", root)
             raise
     board.require_done()
+
+
+def board_of(
+    parts: Sequence[Part], tasks: Sequence[Task], root: Path
+) -> tuple[Board, dict[str, Task]]:
+    """The cells of all parts, and a cell's name → its task; the first of those that share it.
+
+    Raises:
+        DataError: what :func:`.grid.cells` raises.
+    """
+    found: list[Cell] = []
+    of_cell: dict[str, Task] = {}
+    for part, task in zip(parts, tasks, strict=True):
+        for cell in cells(part.grid, task):
+            found.append(cell)
+            of_cell.setdefault(cell.name, task)
+    return Board(found, root), of_cell
 
 
 def _run_side_by_side(
@@ -308,8 +377,8 @@ def _run_side_by_side(
             logger.warning("A worker ended with exit code %d; see %s.", worker.exitcode, log)
 
 
-def _worker(log: Path, grid: Grid, make_task: MakeTask, root: Path) -> None:
-    """One of the processes that :func:`run` starts; what it says goes to the file ``log``."""
+def _worker(log: Path, parts: Sequence[Part], root: Path) -> None:
+    """One of the processes that :func:`run_parts` starts; what it says goes to the file ``log``."""
     os.setpgrp()  # a terminal's Ctrl-C is for the process that started this one, and it tells us
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
@@ -319,8 +388,8 @@ def _worker(log: Path, grid: Grid, make_task: MakeTask, root: Path) -> None:
     logging.basicConfig(level=logging.INFO, format=form, force=True)
     torch.set_num_threads(1)
     with StopRequest().listening() as stop:
-        task = make_task()
-        work(Board(cells(grid, task), root), task, stop, _end_with_parent)
+        board, tasks = board_of(parts, [part.make_task() for part in parts], root)
+        work(board, tasks, stop, _end_with_parent)
 
 
 def _end_with_parent() -> None:
@@ -330,16 +399,15 @@ def _end_with_parent() -> None:
 
 
 class Progress:
-    """A bar over the whole grid; a log line, and warnings of lost classes, of each cell seen done.
+    """A bar over all cells; a log line, and warnings of lost classes, of each cell seen done.
 
     Args:
-        board: of the grid.
-        grid: its keep ratios are those that classes are looked for at.
+        board: of all grids.
         workers: that run it, unless more are seen.
     """
 
-    def __init__(self, board: Board, grid: Grid, workers: int) -> None:
-        self._board, self._grid, self._workers = board, grid, workers
+    def __init__(self, board: Board, workers: int) -> None:
+        self._board, self._workers = board, workers
         board.left()  # looks at them all
         self._told = {*board.results}
         self._end: float | None = None
@@ -388,26 +456,42 @@ class Progress:
         if cell.kind != "select":
             return
         with suppress(DataError):  # of a file that is damaged since, which the trainings will tell
-            for ratio in [cell.keep_ratio] if cell.keep_ratio else self._grid.keep_ratios:
-                if line := lost_classes_line(selection_of(cell, self._board.root, ratio)):
-                    logger.warning("%s at keep ratio %g: %s", cell.label, ratio, line)
+            for line in lost_classes_of(cell, self._board):
+                logger.warning("%s", line)
+
+
+def lost_classes_of(cell: Cell, board: Board) -> list[str]:
+    """A line for each keep ratio at which what a cell chose leaves a class without an image.
+
+    Raises:
+        DataError: a selection that cannot be read.
+    """
+    found = []
+    for ratio in ratios_of(cell, board):
+        if line := lost_classes_line(selection_of(cell, board.root, ratio)):
+            found.append(f"{cell.label} at keep ratio {ratio:g}: {line}")
+    return found
+
+
+def ratios_of(cell: Cell, board: Board) -> list[float]:
+    """The keep ratios at which what a cell chose is trained on, the largest first."""
+    found = {own.keep_ratio for own in board.cells if cell in own.needs and own.keep_ratio}
+    return sorted(found, reverse=True)
 
 
 def submit(
-    grid: Grid,
-    make_task: MakeTask,
+    parts: Sequence[Part],
     root: Path,
     jobs: int,
     *,
     cluster: str | None = None,
     **parameters: Any,
 ) -> list[str]:
-    """Submit jobs that each do what :func:`run` does in one process; their numbers.
+    """Submit jobs that each do what :func:`run_parts` does in one process; their numbers.
 
     Args:
-        grid: what is compared.
-        make_task: makes the task in every job; can be pickled.
-        root: the grid's folder, on a disk that all machines share.
+        parts: what is compared.
+        root: their folder, on a disk that all machines share.
         jobs: how many.
         cluster: as submitit has it; None takes Slurm where there is one.
         parameters: of submitit, such as ``timeout_min`` or ``slurm_partition``.
@@ -419,20 +503,20 @@ def submit(
         import submitit
     except ImportError as error:
         raise DataError("--slurm needs submitit: pip install 'adapruner-det[slurm]'") from error
-    Board(cells(grid, make_task()), root).forget_failures()
+    board_of(parts, [part.make_task() for part in parts], root)[0].forget_failures()
     executor = submitit.AutoExecutor(root / "slurm", cluster=cluster)
     executor.update_parameters(name=root.name or "grid", **parameters)
-    return [executor.submit(_Job(grid, make_task, root)).job_id for _ in range(jobs)]
+    return [executor.submit(_Job(parts, root)).job_id for _ in range(jobs)]
 
 
 class _Job:
     """What a job runs; one whose time is over is submitted again and goes on."""
 
-    def __init__(self, grid: Grid, make_task: MakeTask, root: Path) -> None:
-        self._arguments = (grid, make_task, root)
+    def __init__(self, parts: Sequence[Part], root: Path) -> None:
+        self._arguments = (parts, root)
 
     def __call__(self) -> None:
-        run(*self._arguments, retry=False)
+        run_parts(*self._arguments, retry=False)
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission

@@ -31,6 +31,10 @@ class Row:
         images: that were trained on.
         select_seconds: what choosing took, a recorded training that it reads included; 0 for all.
         train_seconds: of the training.
+        select_memory: the most that choosing had resident, likewise, in megabytes; None where that
+            is not known.
+        select_added: the most that it added to what its process had resident before, likewise.
+        select_gpu: the most that it had allocated on GPUs, likewise.
     """
 
     method: str
@@ -41,6 +45,9 @@ class Row:
     images: int
     select_seconds: float
     train_seconds: float
+    select_memory: float | None = None
+    select_added: float | None = None
+    select_gpu: float | None = None
 
 
 class Setting(NamedTuple):
@@ -139,7 +146,12 @@ def main_table(rows: Sequence[Row], metric: str) -> str:
         places = ranks(rows, setting)
         lines += [_line(rows, name, setting, places) for name in methods_of(rows)]
     head = ["trained on", "keep %", "equal", "images", "seeds", f"{metric}, mean ± sd"]
-    head += ["against random, 95%", "ahead in", "rank", "selection s", "training s"]
+    head += ["against random, 95%", "ahead in", "rank", "selection s", "selection MB"]
+    head += ["selection GPU MB", "training s"]
+    if all(row.select_gpu is None for row in rows):
+        unused = head.index("selection GPU MB")
+        head.pop(unused)
+        lines = [line[:unused] + line[unused + 1 :] for line in lines]
     return tabulate([x for x in lines if x], head, tablefmt="github", disable_numparse=True)
 
 
@@ -160,8 +172,22 @@ def _line(rows: Sequence[Row], name: str, setting: Setting, places: dict[str, in
         f"{against.ahead} of {len(against.values)}" if against else "",
         str(places.get(name, "")),
         "" if name == "full" else f"{np.mean([row.select_seconds for row in found]):.1f}",
+        _memory(found),
+        _most([row.select_gpu for row in found]),
         f"{np.mean([row.train_seconds for row in found]):.1f}",
     ]
+
+
+def _memory(rows: Sequence[Row]) -> str:
+    """``peak (+added)``, without decimals; empty unless all rows know it."""
+    peak, added = _most([r.select_memory for r in rows]), _most([r.select_added for r in rows])
+    return f"{peak} (+{added})" if peak and added else peak
+
+
+def _most(values: Sequence[float | None]) -> str:
+    """The largest, without decimals; empty unless all are known."""
+    known = [value for value in values if value is not None]
+    return f"{max(known):.0f}" if known and len(known) == len(values) else ""
 
 
 def interval_text(found: Gap) -> str:
@@ -225,7 +251,9 @@ def report(rows: Sequence[Row], title: str, metric: str, cells: int, done: int) 
         "",
         f"{state}{metric} after the last step, on the test set; seeds {seeds}. Differences are "
         "paired by seed, with the 95% interval of Student's t. Selection includes the recorded "
-        "training that a method reads, which a grid pays for once a seed.",
+        "training that a method reads, which a grid pays for once a seed; its MB are the most that "
+        "the process had resident meanwhile, libraries and data included, over all seeds, and in "
+        "brackets what that was above its start.",
         "",
         main_table(rows, metric),
         "",

@@ -61,6 +61,9 @@ class Task(Protocol):
         epochs: that a training on all samples has.
         signals: what a guide may ask for besides the loss.
         offers: of ``features``, ``predictions`` and ``thumbnails`` those that can be had.
+
+    Where there are any, a task has besides ``objects``, a :class:`~.report.changes.Objects` with
+    boxes, and ``planted``, what was planted in the data, such as ``wrong labels`` → (N,) bool.
     """
 
     name: str

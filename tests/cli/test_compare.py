@@ -71,9 +71,9 @@ def test_each_word_does_its_part(made, tmp_path, capsys):
 
 def test_defaults_are_those_of_the_configuration(made, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        module, "run", lambda grid, make, root, **rest: grids.append((grid, root, rest))
+        module, "run_parts", lambda parts, root, **rest: grids.append((parts[0].grid, root, rest))
     )
-    monkeypatch.setattr(module, "write_results", lambda board, task: "the table")
+    monkeypatch.setattr(module, "write_results", lambda root, parts: "the table")
     grids = []
     out = str(tmp_path / "out")
     opts = ["ADAPRUNER.KEEP_RATIO", "0.35", "OUTPUT_DIR", out]
@@ -87,7 +87,7 @@ def test_defaults_are_those_of_the_configuration(made, tmp_path, capsys, monkeyp
 
 def test_what_is_given_is_taken(made, tmp_path, monkeypatch):
     grids = []
-    monkeypatch.setattr(module, "run", lambda grid, make, root, **rest: grids.append(grid))
+    monkeypatch.setattr(module, "run_parts", lambda parts, *_, **rest: grids.append(parts[0].grid))
     options = ["--methods", "random", "adapruner[WARMUP_EPOCHS=0]", "--seeds", 3, 1]
     options += ["--budgets", "epochs", "steps", "--keep-ratios", 0.9, 0.2, "SOLVER.LR", 0.1]
     main(["run", *words("--task", "classification", *options, root=tmp_path / "grid")])
@@ -104,7 +104,78 @@ def test_the_task_that_is_named_is_made(made, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "settings", lambda *words: asked.append(words) or cfg)
     main(["list", *words("--task", "detection", "DATA.NAME", "x", root=tmp_path / "grid")])
     assert made[0] == ("detection", YAML, ["DATA.NAME", "x"])
-    assert asked == [("detection", YAML, ["DATA.NAME", "x"])]
+    assert asked == [("detection", YAML, ("DATA.NAME", "x"))]
+
+
+def test_a_model_selects_and_another_is_trained(made, tmp_path, capsys, monkeypatch):
+    def make(kind, config_file, overrides):
+        made.append((kind, config_file, list(overrides)))
+        folder = tmp_path / f"task{len(made) % 2}"
+        folder.mkdir(exist_ok=True)
+        return toy.make_toy(folder, title=f"60 points, model {len(made) % 2}")
+
+    monkeypatch.setattr(module, "make", make)
+    options = ["--transfer", YAML, "--transfer-opts", "MODEL.NAME=resnet18", "SOLVER.LR=0.2"]
+    options += ["--methods", "random", "--num-seeds", 1, "--keep-ratios", 0.5, "SOLVER.LR", 0.1]
+    main(words(*options, root=tmp_path / "grid"))
+    assert made[:2] == [
+        ("classification", YAML, ["SOLVER.LR", "0.1"]),
+        (
+            "classification",
+            YAML,
+            ["SOLVER.LR", "0.1", "MODEL.NAME", "resnet18", "SOLVER.LR", "0.2"],
+        ),
+    ]
+    assert "# 60 points, model 0, selected by model 1" in capsys.readouterr().out
+    assert not toy.calls(tmp_path / "task1") and len(toy.calls(tmp_path / "task0")) == 2
+
+
+def test_overrides_of_a_lazy_transfer_stay_one_word_each(tmp_path):
+    lazy = str(tmp_path / "lazy.py")
+    options = ["--config-file", YAML, "--transfer", lazy, "--transfer-opts", "train.max_iter=7"]
+    words, overrides = split_overrides([*options, "SEED", "1"])
+    plan = module.plan_of(module._parser().parse_args(words), overrides)
+    (task,) = plan.tasks
+    assert task.train_overrides == ("train.max_iter=7",) and task.overrides == ("SEED", "1")
+
+
+PLAN = """
+tasks:
+  - {name: a, config_file: %s}
+  - {name: b, config_file: %s, overrides: [SOLVER.LR, 0.2]}
+methods: [random, toy_loss]
+keep_ratios: [0.5]
+seeds: [3]
+folder: %s
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN % (YAML, YAML, tmp_path / "grid"))
+    return path
+
+
+def test_a_grid_file_is_run_and_tabulated(made, tmp_path, capsys, plan):
+    main(["--grid", str(plan), "SEED", "1"])
+    out = capsys.readouterr().out
+    assert out.count("# a: 60 points, softmax") == out.count("# b: 60 points, softmax") == 1
+    assert [own[2] for own in made[:2]] == [["SEED", "1"], ["SOLVER.LR", "0.2", "SEED", "1"]]
+    root = tmp_path / "grid"
+    assert (root / "accuracy-a-epochs.png").is_file() and (root / "changes.md").is_file()
+    assert {call["seed"] for call in toy.calls(tmp_path)} == {3}
+
+
+def test_options_come_before_what_a_grid_file_says(made, tmp_path, monkeypatch, plan):
+    parts = []
+    monkeypatch.setattr(module, "run_parts", lambda found, root, **_: parts.extend(found))
+    main(["run", "--grid", str(plan), "--methods", "toy_thumb", "--num-seeds", "9",
+          "--budgets", "steps", "--folder", str(tmp_path / "other")])  # fmt: skip
+    first, second = (part.grid for part in parts)
+    assert first == second and first.methods == ("toy_thumb",) and first.budgets == ("steps",)
+    assert first.keep_ratios == (0.5,) and first.seeds == (3,)
+    assert (tmp_path / "other").is_dir() and not (tmp_path / "grid").exists()
 
 
 def test_jobs_are_submitted_in_place_of_running(made, tmp_path, capsys, monkeypatch):
@@ -114,8 +185,8 @@ def test_jobs_are_submitted_in_place_of_running(made, tmp_path, capsys, monkeypa
     )
     options = ["--slurm", 2, "--slurm-partition", "gpu", "--slurm-gpus", 1, "--slurm-minutes", 30]
     main(words(*options, root=tmp_path / "grid"))
-    (((_, make, root, jobs), rest),) = asked
-    assert (root, jobs) == (tmp_path / "grid", 2) and make().name == "toy"
+    ((((part,), root, jobs), rest),) = asked
+    assert (root, jobs) == (tmp_path / "grid", 2) and part.make_task().name == "toy"
     assert rest == {"slurm_partition": "gpu", "gpus_per_node": 1, "timeout_min": 30}
     assert capsys.readouterr().out.startswith("submitted 17, 18; ")
     assert not toy.calls(tmp_path)
@@ -131,6 +202,9 @@ def test_jobs_are_submitted_in_place_of_running(made, tmp_path, capsys, monkeypa
         (["--keep-ratios", 1.5], "(0, 1]"),
         (["--budgets", "hours"], "no budget 'hours'"),
         (["--seeds", 1, 1], "each once"),
+        (["--grid", YAML], "or --grid FILE"),
+        (["--transfer-opts", "SEED=1"], "overrides of what --transfer names: give that too"),
+        (["--transfer", YAML, "--transfer-opts", "SEED", 1], "has 'SEED'; its words are KEY=VALUE"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line_before_anything_is_written(
@@ -197,6 +271,8 @@ def test_the_task_is_guessed_from_overrides_and_what_a_yaml_is_based_on(tmp_path
         ("--folder OUT --seeds 1", "--folder OUT --seeds 1", ""),
         ("--seeds 1 train.max_iter=7", "--seeds 1", "train.max_iter=7"),
         ("--seeds 1 -- a b", "--seeds 1", "a b"),
+        ("--transfer-opts A.B=1 c.d=2 A.B 3", "--transfer-opts A.B=1 c.d=2", "A.B 3"),
+        ("--transfer-opts A=1 --seeds 1 c.d=2", "--transfer-opts A=1 --seeds 1", "c.d=2"),
     ],
 )
 def test_options_of_several_words_leave_the_overrides(text, own, overrides):

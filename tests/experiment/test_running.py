@@ -15,7 +15,15 @@ from adapruner_det.experiment import running as module
 from adapruner_det.experiment.cells import DONE, FAILED, claim, write_done
 from adapruner_det.experiment.evidence import TaskEvidence, record
 from adapruner_det.experiment.grid import Grid, cells
-from adapruner_det.experiment.running import Board, Progress, rows_of, run, selection_of, submit
+from adapruner_det.experiment.running import (
+    Board,
+    Part,
+    Progress,
+    rows_of,
+    run,
+    selection_of,
+    submit,
+)
 from adapruner_det.methods.base import select
 from adapruner_det.stopping import Stopped
 from tests.experiment.toy import EPOCHS, N, calls, make_toy, until
@@ -283,7 +291,7 @@ def test_the_time_that_is_left_by_hand(make, root, monkeypatch):
     grid = Grid(("random",), (0.5,), (0, 1))
     board = board_of(grid, make, root)
     monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
-    with Progress(board, grid, 1) as progress:
+    with Progress(board, 1) as progress:
         assert progress._text() == "time left not known yet"
         # All: 2 x (240 + 0 + 120) visits. Done: 240 in 12 s, so 480 more take 24 s.
         write_done(board.cells[0], root, {"seconds": 12.0})
@@ -407,7 +415,7 @@ def make_and_tell(folder):
 def test_without_submitit_a_line_says_how_to_get_it(make, root, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(DataError, match=r"pip install 'adapruner-det\[slurm\]'"):
-        submit(SMALL, make, root, 1)
+        submit([Part(SMALL, make)], root, 1)
     assert not root.exists()
 
 
@@ -415,8 +423,10 @@ def test_without_submitit_a_line_says_how_to_get_it(make, root, monkeypatch):
 def test_jobs_of_a_cluster_share_the_grid(make, root, tmp_path):
     pytest.importorskip("submitit", reason="submitit is an extra and is not installed")
     with pytest.raises(DataError):
-        submit(Grid(("toy_margin",), (0.7,)), partial(make, given=()), root, 1, cluster="local")
-    numbers = submit(SMALL, partial(make, meet=2), root, 2, cluster="local", timeout_min=5)
+        part = Part(Grid(("toy_margin",), (0.7,)), partial(make, given=()))
+        submit([part], root, 1, cluster="local")
+    jobs = [Part(SMALL, partial(make, meet=2))]
+    numbers = submit(jobs, root, 2, cluster="local", timeout_min=5)
     until(lambda: len(values_of(SMALL, make, root)) == 3)
     found = calls(tmp_path)
     assert len({call["pid"] for call in found}) == len(numbers) == 2

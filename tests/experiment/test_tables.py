@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -74,7 +75,24 @@ def test_the_table_of_a_small_grid_by_hand():
         ["", "", "1"],
         ["-0.67 (-2.10 to +0.77)", "0 of 3", "2"],
     ]
-    assert [line[9:] for line in lines] == [["", "6.0"]] + [["4.0", "8.0"]] * 5
+    assert [line[9:] for line in lines] == [["", "", "6.0"]] + [["4.0", "", "8.0"]] * 5
+
+
+def test_the_memory_of_a_selection_by_hand():
+    rows = rows_of("random", [5.0, 6.0])
+    of = {"select_memory": (900.4, 800.0), "select_added": (1.0, 20.6), "select_gpu": (7.0, 5.0)}
+    known = [
+        replace(row, **{name: values[row.seed] for name, values in of.items()}) for row in rows
+    ]
+    (line,), head = cells_of(main_table(known, "AP50")), main_table(known, "AP50").splitlines()[0]
+    assert line[9:] == ["3.0", "900 (+21)", "7", "6.0"]
+    assert [w.strip() for w in head.strip("|").split("|")][10:12] == [
+        "selection MB", "selection GPU MB",
+    ]  # fmt: skip
+    (line,) = cells_of(main_table([known[0], rows[1]], "AP50"))
+    assert line[9:] == ["3.0", "", "", "6.0"]  # of one seed it is not known
+    (line,) = cells_of(main_table([replace(row, select_memory=3.0) for row in rows], "AP50"))
+    assert line[9:] == ["3.0", "3", "6.0"]
 
 
 def test_the_worst_cells_by_hand():

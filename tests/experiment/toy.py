@@ -81,7 +81,9 @@ class Toy:
         self.test_labels = rng.integers(0, CLASSES, 200)
         self.test_x = centres[self.test_labels] + rng.normal(size=(200, DIM))
 
-    def train(self, seed, folder, *, kept=None, guide=None, budget="epochs", resume=True):
+    def train(
+        self, seed, folder, *, kept=None, guide=None, budget="epochs", test=None, resume=True
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         if guide is not None and guide.signals - self.signals:
             raise DataError(f"no {sorted(guide.signals - self.signals)} here")

@@ -1,0 +1,239 @@
+"""What comes of grids, as files: tables, pictures, and what the selections changed in the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tabulate import tabulate
+
+from ..analysis.figures import save
+from ..errors import DataError
+from ..files import write_whole
+from ..methods.recorder import LOSS
+from ..report.changes import Changes, Objects, changes
+from ..selection import Selection
+from .cells import Cell, write_json
+from .figures import draw
+from .running import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
+from .tables import report
+from .task import Task
+from .transfer import chooser_of
+
+logger = logging.getLogger(__name__)
+
+CELLS, TABLE, CHANGES = "cells.json", "table.md", "changes.md"
+
+#: Class names in a line, of those of which least is kept.
+SHOWN = 3
+
+Named = tuple[str, Board, Task]
+
+
+class Change(NamedTuple):
+    """What one selection changed."""
+
+    method: str
+    keep_ratio: float
+    seed: int
+    changes: Changes
+
+
+def write_results(root: Path, parts: Sequence[Named]) -> str:
+    """Write all that there is to say of grids into the folder that they share.
+
+    Those are ``cells.json``, ``table.md``, ``changes.md`` and ``changes.json``, and a picture for
+    each task and budget.
+
+    Args:
+        root: the folder.
+        parts: of each task its name, its cells, and itself; one alone needs no name.
+
+    Returns:
+        The text of ``table.md``.
+    """
+    cells = {cell.name: _plain(cell, board) for _, board, _ in parts for cell in board.cells}
+    write_json(root / CELLS, [found for found in cells.values() if found is not None])
+    found = {name: changes_of(board, task) for name, board, task in parts}
+    write_json(
+        (root / CHANGES).with_suffix(".json"),
+        [
+            {"task": name, **own._asdict(), "changes": own.changes.plain()}
+            for name, changed in found.items()
+            for own in changed
+        ],
+    )
+    several = len(parts) > 1
+    _write(root / TABLE, "\n".join(_section(root, part, several) for part in parts))
+    pages = [changes_report(found[name], task, name * several) for name, _, task in parts]
+    _write(root / CHANGES, "\n".join(pages))
+    return (root / TABLE).read_text(encoding="utf-8")
+
+
+def _section(root: Path, part: Named, several: bool) -> str:
+    """The tables of one task; its pictures are written beside them."""
+    name, board, task = part
+    rows = rows_of(board)
+    done = sum(board.result(cell) is not None for cell in board.cells)
+    title = f"{name}: {task.title}" if several else task.title
+    lines = [report(rows, title, task.metric, len(board.cells), done)]
+    if lost := lost_lines(board):
+        lines += [*(f"- Warning: {line}" for line in lost), ""]
+    for budget in sorted({row.budget for row in rows if row.method != "full"}):
+        place = f"accuracy-{f'{name}-' if several else ''}{budget}.png"
+        save(draw(rows, task.title, task.metric, budget), root / place)
+        lines += [f"![{task.metric} by keep ratio, equal {budget}]({place})", ""]
+    return "\n".join(lines)
+
+
+def lost_lines(board: Board) -> list[str]:
+    """One line for each method and keep ratio that leaves a class without an image."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for cell in _chosen(board):
+        try:
+            lines = lost_classes_of(cell, board)
+        except DataError as error:  # of a file that was damaged since
+            logger.warning("%s", error)
+            continue
+        for line in lines:
+            found.setdefault((cell.label, line), []).append(cell.seed)
+    return [f"{line} (seed {', '.join(map(str, seeds))})" for (_, line), seeds in found.items()]
+
+
+def changes_of(board: Board, task: Task) -> list[Change]:
+    """What each selection that is done changed, at every ratio that it is trained on."""
+    chooser = chooser_of(task)
+    objects = getattr(chooser, "objects", None) or Objects.of_classes(task.samples.classes)
+    losses = _losses(board)
+    found = []
+    for cell in _chosen(board):
+        for ratio in ratios_of(cell, board):
+            try:
+                kept = selection_of(cell, board.root, ratio).columns["kept"]
+            except DataError as error:
+                logger.warning("%s", error)
+                continue
+            own = changes(
+                objects,
+                kept,
+                task.samples.class_names,
+                planted=getattr(chooser, "planted", None),
+                losses=losses.get(cell.seed),
+            )
+            found.append(Change(cell.label, ratio, cell.seed, own))
+    return found
+
+
+def changes_report(found: Sequence[Change], task: Task, name: str = "") -> str:
+    """A page in Markdown: by keep ratio a line a method, then the classes of each."""
+    title = f"{name}: {task.title}" if name else task.title
+    lines = [
+        f"# What changed in the data of {title}",
+        "",
+        "Means over the seeds, in percent where nothing else is said. A third is of all objects by "
+        "the side of the box relative to the image's, or of all images by their objects; tall is "
+        "below 2:3, wide above 3:2. Hard, right are the tenth with the highest loss of the samples "
+        "in which nothing is planted.",
+    ]
+    for ratio in sorted({own.keep_ratio for own in found}, reverse=True):
+        own = [change for change in found if change.keep_ratio == ratio]
+        lines += ["", f"## {100 * ratio:g}% kept", "", _changes_table(own), "", _class_table(own)]
+    return "\n".join(lines) + "\n"
+
+
+def _changes_table(found: Sequence[Change]) -> str:
+    lines = []
+    for method, own in _by_method(found).items():
+        line = {"method": method, "seeds": str(len(own))}
+        names = list(own[0].kept)
+        boxes = own[0].median_side is not None
+        if boxes:
+            line["objects an image"] = _mean([c.per_image[1] for c in own], 1.0, 2)
+        if boxes or names != ["all"]:
+            line |= {f"{n} kept": _mean([c.kept[n] for c in own]) for n in names}
+        if boxes:
+            sides = [c.median_side[1] for c in own if c.median_side]
+            line["median side, % of the image's"] = _mean(sides)
+        line["least kept classes"] = _least(own)
+        for name in own[0].dropped:
+            share, chance = ([c.dropped[name][i] for c in own] for i in (0, 1))
+            line[f"{name} among the dropped"] = _mean(share)
+            line[f"{name} among all"] = _mean(chance)
+        lines.append(line)
+    return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def _class_table(found: Sequence[Change]) -> str:
+    """Class by class: images and objects of all samples, and the share of each that is kept."""
+    methods = _by_method(found)
+    some = found[0].changes
+    lines = []
+    for name, (images, _) in some.images.items():
+        objects = some.objects[name][0]
+        line = [name, str(images), str(objects)]
+        for own in methods.values():
+            shares = [c.images[name][1] / images for c in own]
+            more = [c.objects[name][1] / objects for c in own]
+            line.append(_mean(shares) + ("" if images == objects else f" / {_mean(more)}"))
+        lines.append(line)
+    head = ["class", "images", "objects", *methods]
+    return tabulate(lines, head, tablefmt="github", disable_numparse=True)
+
+
+def _least(own: Sequence[Changes]) -> str:
+    shares = {
+        name: float(np.mean([c.images[name][1] / total for c in own]))
+        for name, (total, _) in own[0].images.items()
+    }
+    order = sorted(shares, key=lambda name: shares[name])[:SHOWN]
+    return ", ".join(f"{name} {100 * shares[name]:.1f}" for name in order)
+
+
+def _by_method(found: Sequence[Change]) -> dict[str, list[Changes]]:
+    methods: dict[str, list[Changes]] = {}
+    for own in found:
+        methods.setdefault(own.method, []).append(own.changes)
+    return methods
+
+
+def _mean(values: Sequence[float], scale: float = 100.0, digits: int = 1) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    return f"{scale * np.mean(known):.{digits}f}" if known else ""
+
+
+def _chosen(board: Board) -> list[Cell]:
+    return [c for c in board.cells if c.kind == "select" and board.result(c) is not None]
+
+
+def _losses(board: Board) -> dict[int, np.ndarray]:
+    """Seed → (N,) the mean loss of each sample while all were trained on: of the recorded training
+    where that kept losses, else of the first method that tells its own."""
+    found: dict[int, np.ndarray] = {}
+    with suppress(DataError, OSError, ValueError, EOFError):  # of a file that was damaged since
+        for cell in board.cells:
+            if cell.kind == "record" and LOSS in cell.signals and board.result(cell) is not None:
+                losses = np.load(cell.folder(board.root) / f"{LOSS}.npy", allow_pickle=False)
+                seen = np.isfinite(losses)  # (E, N)
+                total = np.where(seen, losses, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+                found[cell.seed] = np.where(seen.any(axis=0), total, np.nan)
+        for cell in _chosen(board):
+            if cell.seed not in found:
+                columns = Selection.load(cell.folder(board.root) / SELECTION).columns
+                if "mean_loss" in columns:
+                    found[cell.seed] = columns["mean_loss"]
+    return found
+
+
+def _plain(cell: Cell, board: Board) -> dict[str, Any] | None:
+    result = board.result(cell)
+    if result is None:
+        return None
+    return {"name": cell.name, "config": cell.config, "result": result}
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write(text.encode()))

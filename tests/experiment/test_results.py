@@ -1,0 +1,169 @@
+import json
+import logging
+from functools import partial
+
+import numpy as np
+import pytest
+
+from adapruner_det.experiment import results as module
+from adapruner_det.experiment.grid import Grid
+from adapruner_det.experiment.results import changes_of, lost_lines, write_results
+from adapruner_det.experiment.running import Part, board_of, run_parts, selection_of
+from adapruner_det.report.changes import Objects
+from tests.experiment.toy import N, make_toy
+
+GRID = Grid(("random", "toy_loss", "toy_thumb"), (0.7, 0.4), (0, 1))
+
+
+def part_of(grid, make, root):
+    """The grid, run: its name, its cells and its task."""
+    part, task = Part(grid, make), make()
+    run_parts([part], root, tasks=[task])
+    return "mine", board_of([part], [task], root)[0], task
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "grid"
+
+
+@pytest.fixture
+def done(tmp_path, root):
+    return part_of(GRID, partial(make_toy, tmp_path), root)
+
+
+def test_all_files_are_written_and_name_each_other(done, root):
+    text = write_results(root, [done])
+    assert text == (root / "table.md").read_text()
+    assert text.startswith("# 60 points, softmax\n") and "Not complete" not in text
+    assert "![accuracy by keep ratio, equal epochs](accuracy-epochs.png)" in text
+    assert (root / "accuracy-epochs.png").read_bytes().startswith(b"\x89PNG")
+    cells = json.loads((root / "cells.json").read_text())
+    assert len(cells) == len(done[1].cells)
+    chosen = [cell["result"] for cell in cells if cell["config"]["kind"] == "select"]
+    assert all(own["seconds"] >= 0 and own.get("memory_mb", 99) > 50 for own in chosen)
+
+
+def test_the_memory_of_what_a_method_reads_is_among_its_own(done, root, monkeypatch):
+    rows = [row for row in module.rows_of(done[1]) if row.method == "toy_loss" and row.seed == 0]
+    if rows[0].select_memory is None:
+        pytest.skip("this system does not say")
+    figures = {cell.name: dict(own) for cell, own in zip(done[1].cells, [
+        done[1].result(cell) for cell in done[1].cells], strict=True)}  # fmt: skip
+    for cell in done[1].cells:
+        if cell.kind == "record":
+            figures[cell.name]["memory_mb"] = 1e6
+    done[1].results = figures
+    rows = {row.method: row for row in module.rows_of(done[1]) if row.seed == 0}
+    assert rows["toy_loss"].select_memory == 1e6 > rows["random"].select_memory
+    assert rows["full"].select_memory is None
+
+
+def test_several_tasks_have_a_section_and_a_picture_each(done, root, tmp_path):
+    other = part_of(Grid(("random",), (0.4,)), partial(make_toy, tmp_path, identity="b"), root)
+    text = write_results(root, [done, ("other", *other[1:])])
+    assert "# mine: 60 points, softmax" in text and "# other: 60 points, softmax" in text
+    assert (root / "accuracy-mine-epochs.png").is_file()
+    assert (root / "accuracy-other-epochs.png").is_file()
+    names = [cell["name"] for cell in json.loads((root / "cells.json").read_text())]
+    assert len(names) == len(set(names)) == len(done[1].cells) + 3
+    assert "# What changed in the data of other: 60 points" in (root / "changes.md").read_text()
+
+
+def test_half_of_a_grid_is_tabulated_too(done, root, tmp_path):
+    part = Part(Grid((*GRID.methods, "toy_margin"), (0.7, 0.2), (0, 1)), done[2].__class__)
+    board, _ = board_of([part], [done[2]], root)
+    text = write_results(root, [("mine", board, done[2])])
+    assert "Not complete: " in text and "toy_margin" not in text
+
+
+def test_changes_are_of_each_selection_at_each_ratio(done, root):
+    found = changes_of(done[1], done[2])
+    assert len(found) == 3 * 2 * 2
+    for own in found:
+        (cell,) = (
+            c for c in done[1].cells
+            if (c.kind, c.method, c.seed) == ("select", own.method, own.seed)
+            and c.keep_ratio in (None, own.keep_ratio)
+        )  # fmt: skip
+        kept = selection_of(cell, root, own.keep_ratio)
+        expected = [
+            sum(
+                label == c
+                for label, k in zip(done[2].labels, kept.columns["kept"], strict=True)
+                if k
+            )
+            for c in range(3)
+        ]
+        assert [own.changes.images[name][1] for name in "abc"] == expected
+    saved = write_results(root, [done]) and json.loads((root / "changes.json").read_text())
+    assert len(saved) == 12 and saved[0]["task"] == "mine" and saved[0]["method"] == "random"
+    assert sum(kept for _, kept in saved[0]["changes"]["images"].values()) == 42
+
+
+def test_boxes_faults_and_hard_images_are_told_where_a_task_has_them(done, root):
+    task = done[2]
+    wrong = np.zeros(N, dtype=bool)
+    wrong[:6] = True
+    task.planted = {"wrong labels": wrong}
+    task.objects = Objects(
+        np.arange(N), task.labels, np.tile([0.0, 0.0, 9.0, 9.0], (N, 1)), np.full((N, 2), 30.0)
+    )
+    losses = np.load(next(root.glob("cells/record*s0*")) / "loss.npy")
+    found = {(c.method, c.keep_ratio, c.seed): c.changes for c in changes_of(done[1], task)}
+    own = found["toy_loss", 0.4, 0]
+    kept = np.zeros(N, dtype=bool)
+    kept[np.argsort(losses.mean(0), kind="stable")[:24]] = True
+    assert own.dropped["wrong labels"] == (wrong[~kept].mean(), 0.1)
+    hard = ~wrong & (losses.mean(0) >= np.quantile(losses.mean(0)[~wrong], 0.9))
+    assert own.dropped["hard, right"] == pytest.approx((hard[~kept].mean(), hard.mean()))
+    assert own.median_side == pytest.approx((0.3, 0.3))
+    page = module.changes_report(changes_of(done[1], task), task)
+    assert "| wrong labels among the dropped" in page and "| tall kept" in page
+    means = np.mean([found["random", 0.4, s].dropped["wrong labels"][0] for s in (0, 1)])
+    (line,) = (x for x in page.partition("## 40% kept")[2].splitlines() if x.startswith("| random"))
+    assert line.split("|")[-5].strip() == f"{100 * means:.1f}"
+
+
+def test_how_hard_images_are_can_come_from_a_method_too(tmp_path, root, monkeypatch):
+    make = partial(make_toy, tmp_path)
+    _, board, task = part_of(Grid(("random",), (0.4,)), make, root)
+    task.planted = {"wrong": np.arange(N) < 6}
+    assert "hard, right" not in changes_of(board, task)[0].changes.dropped
+    (cell,) = (cell for cell in board.cells if cell.kind == "select")
+    path = cell.folder(root) / "selection.json"
+    selection = module.Selection.load(path)
+    selection.columns["mean_loss"] = np.arange(float(N))
+    selection.save(path)
+    assert "hard, right" in changes_of(board, task)[0].changes.dropped
+
+
+def test_classes_that_are_lost_are_one_line_in_the_table(tmp_path, root):
+    task = make_toy(tmp_path)
+    task.samples.class_names.append("rare")
+    order = np.random.default_rng(0).permutation(N)
+    part = Part(Grid(("random", "toy_loss"), (0.5,), (0, 1)), None)
+    board, _ = board_of([part], [task], root)
+    run_parts([part], root, tasks=[task])
+    assert lost_lines(board) == []
+    dropped = [
+        set(np.flatnonzero(~selection_of(c, root, 0.5).columns["kept"]))
+        for c in board.cells if c.kind == "select" and c.method == "random"
+    ]  # fmt: skip
+    place = next(int(i) for i in order if i in dropped[0] & dropped[1])
+    task.samples.classes[place] = [3]
+    run_parts([part], root / "again", tasks=[task])
+    board, _ = board_of([part], [task], root / "again")
+    (line,) = [line for line in lost_lines(board) if line.startswith("random")]
+    assert line.startswith("random at keep ratio 0.5: ") and "rare" in line
+    assert line.endswith("(seed 0, 1)")
+    assert f"- Warning: {line}\n" in write_results(root / "again", [("x", board, task)])
+
+
+def test_a_selection_that_was_damaged_since_is_said_and_left_out(done, root, caplog):
+    (path,) = root.glob("cells/select-random-s0*/selection.json")
+    path.write_text("{")
+    with caplog.at_level(logging.WARNING):
+        text = write_results(root, [done])
+    assert str(path) in caplog.text and "| random" in text
+    assert len(changes_of(done[1], done[2])) == 10

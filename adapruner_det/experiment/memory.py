@@ -49,7 +49,6 @@ def peak_memory() -> Iterator[Peak]:
     mark is of the whole process, so it is told only where it rose.
     """
     found = Peak()
-    gc.collect()
     _give_back()
     was_reset = _reset()
     before = _high_water()
@@ -71,7 +70,8 @@ def peak_memory() -> Iterator[Peak]:
 
 
 def _give_back() -> None:
-    """Give free memory back to the system, which glibc otherwise keeps for later."""
+    """Free what nothing refers to, and give it back to the system, as glibc does not by itself."""
+    gc.collect()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)

@@ -124,20 +124,22 @@ class Board:
 
 def run_cell(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
     """Fill the folder of a cell whose needs are done; what there is to say of it."""
-    with peak_memory() as peak:
-        result = _fill(cell, task, root)
+    if cell.kind == "train":
+        return _train(cell, task, root)
+    with peak_memory() as peak:  # of what chooses
+        result = _fill(cell, chooser_of(task), root)
     return {**result, **peak.figures()}
 
 
 def _fill(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
-    folder, chooser = cell.folder(root), chooser_of(task)
+    folder = cell.folder(root)
     if cell.kind == "thumbnails":
         start = time.perf_counter()
         save_thumbnails(task.samples, folder)
         return {"seconds": time.perf_counter() - start}
     if cell.kind == "record":
-        return asdict(record(chooser, cell.seed, folder, cell.signals))
-    return _select(cell, chooser, root) if cell.kind == "select" else _train(cell, task, root)
+        return asdict(record(task, cell.seed, folder, cell.signals))
+    return _select(cell, task, root)
 
 
 def _select(cell: Cell, task: Task, root: Path) -> dict[str, Any]:

@@ -1,6 +1,14 @@
 import pytest
 
+from adapruner_det.experiment import memory
 from tests.experiment import toy
+
+
+@pytest.fixture(autouse=True)
+def memory_is_kept(request, monkeypatch):
+    """Looking for what can be freed takes longer than a cell of the toy does."""
+    if request.module.__name__.rpartition(".")[2] != "test_memory":
+        monkeypatch.setattr(memory, "_give_back", lambda: None)
 
 
 @pytest.fixture(autouse=True)

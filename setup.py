@@ -15,6 +15,7 @@ OWN = [
     "numpy>=2.0",
     "Pillow>=10.0",
     "PyYAML>=6.0",
+    "Jinja2>=3.1",
     "fvcore>=0.1.5.post20221221,<0.1.6",
     "matplotlib>=3.8",
     "omegaconf>=2.3,<2.4",
@@ -46,6 +47,9 @@ SLURM = ["submitit>=1.5"]
 # To find the neighbours among very many samples.
 FAISS = ["faiss-cpu>=1.9"]
 
+# To test the page of a report in a browser, which has to be there besides.
+BROWSER = ["playwright>=1.45"]
+
 DEV = [
     "build>=1.0",
     "hypothesis>=6.100",
@@ -71,12 +75,15 @@ setup(
     long_description_content_type="text/markdown",
     packages=[*find_packages(include=["adapruner_det", "adapruner_det.*"]), *CONFIGS],
     package_dir=CONFIGS,
-    package_data={name: ["*.yaml"] for name in CONFIGS},  # py.typed goes along by itself
+    package_data={  # py.typed goes along by itself
+        **{name: ["*.yaml"] for name in CONFIGS},
+        "adapruner_det.report": ["templates/*", "templates/script/*"],
+    },
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.14",
     install_requires=OWN + DETECTRON2,
-    extras_require={"dev": DEV, "faiss": FAISS, "slurm": SLURM},
+    extras_require={"browser": BROWSER, "dev": DEV, "faiss": FAISS, "slurm": SLURM},
     entry_points={"console_scripts": ["adapruner = adapruner_det.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -9,13 +9,20 @@ import pytest
 from tests.test_imports import PACKAGE, ROOT, imports
 
 #: Where a library is imported under another name than it is installed by.
-IMPORTED_AS = {"Pillow": "PIL", "PyYAML": "yaml", "scikit-learn": "sklearn", "faiss-cpu": "faiss"}
+IMPORTED_AS = {
+    "Pillow": "PIL",
+    "PyYAML": "yaml",
+    "scikit-learn": "sklearn",
+    "faiss-cpu": "faiss",
+    "Jinja2": "jinja2",
+}
 #: Heading of the page → list of setup.py.
 SECTIONS = {
     "What the package imports": "OWN",
     "What Detectron2 needs besides": "DETECTRON2",
     "The extra `slurm`": "SLURM",
     "The extra `faiss`": "FAISS",
+    "The extra `browser`": "BROWSER",
     "The extra `dev`": "DEV",
 }
 

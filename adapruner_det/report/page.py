@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from ..core.cut import ranks
 from ..errors import DataError, one_line, shown
@@ -136,9 +135,9 @@ def render(
     )
     return environment.get_template("report.html.j2").render(
         policy=policy(style, script, in_folder),
-        style=Markup(style),
-        script=Markup(script),
-        data=Markup(_embedded(data)),
+        style=style,
+        script=script,
+        data=_embedded(data),
         title=", ".join(map(shown, selection.datasets)),
         method=shown(selection.method),
         ratio=f"{selection.keep_ratio:.4g}",

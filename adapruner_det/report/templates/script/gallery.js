@@ -62,21 +62,25 @@ function put(place) {
     cards.insertBefore(made, after);
   }
 }
+/** What of a sample is not as the run has it. */
+function badgeOf(i) {
+  if (changed(i)) return el("span", {class: "badge"}, "by you");
+  return moved(i) ? el("span", {class: "badge by-cut"}, now[i] ? "would stay" : "would go") : null;
+}
 function card(place) {
   const i = list[place], twin = !now[i] && !changed(i) && reasonAt(i).code === "twin" ? twinOf(i) : -1;
   const state = now[i] ? "Kept" : "Dropped", facts = [`score ${short(D.score[i])}`];
   if (lossName) facts.push(`loss ${short(losses[i])}`);
   if (withPredicted() && guessed(i)) facts.unshift(guessed(i));
   const high = cardHigh - WORDS_HIGH, wide = twin >= 0 ? cardWide / 2 : cardWide;
-  const pics = el("div", {class: "pics", on: {click: () => { focus(place); view(i); }}}, picture(i, wide, high, "few", twin >= 0 ? "goes" : ""), twin >= 0 ? picture(twin, wide, high, "few", `${now[twin] ? "stays" : "goes too"}: ${D.names[twin]}`) : null);
-  const badge = changed(i) ? el("span", {class: "badge"}, "by you") : moved(i) ? el("span", {class: "badge by-cut"}, now[i] ? "would stay" : "would go") : null;
+  const pics = el("div", {class: "pics", on: {click: () => { focus(place); view(i); }}}, picture(i, wide, high, "few", twin >= 0 ? "goes" : ""), twin >= 0 ? picture(twin, wide, high, "few", `${now[twin] ? "stays" : "goes too"}${cardWide < 190 ? "" : ": " + D.names[twin]}`) : null, badgeOf(i));
   const made = el("div", {class: `card ${now[i] ? "kept" : "gone"}`, role: "listitem", tabindex: place === active ? 0 : -1, "data-key": D.keys[i], "aria-posinset": place + 1, "aria-setsize": list.length,
     "aria-label": `${D.names[i]}: ${state}. ${why(i)}`, on: {focus: () => { if (active !== place) { drawn.get(active)?.setAttribute("tabindex", -1); active = place; made.setAttribute("tabindex", 0); } }}}, pics,
     el("div", {class: "words"},
-      el("bdi", {class: "key", title: D.keys[i]}, D.names[i]),
+      el("p", {class: "key", title: D.keys[i]}, el("bdi", {dir: "ltr"}, D.names[i])),
       el("p", {class: "why", title: why(i)}, why(i, true)),
       el("span", {class: "small", title: facts.join(" · ")}, facts.join(" · ")),
-      el("div", {class: "line"}, el("span", {class: "state"}, now[i] ? "✓ Kept" : "✕ Dropped"), badge,
+      el("div", {class: "line"}, el("span", {class: "state"}, now[i] ? "✓ Kept" : "✕ Dropped"),
         el("button", {type: "button", class: "flip", tabindex: -1, "aria-label": `${now[i] ? "Drop" : "Keep"} ${D.names[i]}`, on: {click: () => { focus(place); flip(i); }}}, now[i] ? "Drop" : "Keep"))));
   return made;
 }

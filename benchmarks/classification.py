@@ -20,12 +20,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +36,8 @@ from adapruner_det.errors import reported
 from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.running import Board, rows_of, run, selection_of
 from adapruner_det.experiment.tables import report
+from adapruner_det.experiment.task import Task
+from adapruner_det.experiment.transfer import Transfer, chooser_of
 from adapruner_det.selection import Selection
 
 ROOT = Path(__file__).parents[1]
@@ -45,33 +45,15 @@ RESULTS = ROOT / "benchmarks" / "results"
 DIGITS = str(ROOT / "configs" / "classification" / "digits.yaml")
 
 
-class AnotherModel(ClassificationTask):
-    """Selects with the model of a configuration, and trains on what is kept with another.
-
-    Args:
-        cfg: the configuration.
-        data: what it names.
-        model: MODEL.NAME of trainings without a guide.
-    """
-
-    def __init__(self, cfg: Any, data: Any, model: str) -> None:
-        super().__init__(cfg, data)
-        cfg = cfg.clone()
-        cfg.MODEL.NAME = model
-        self.other = ClassificationTask(cfg, data)
-        both = f"{self.identity} {self.other.identity}"
-        self.identity = hashlib.sha256(both.encode()).hexdigest()
-        self.title = f"{self.title}, {model} trained"
-
-    def train(self, seed: int, folder: Path, *, guide: Any = None, **options: Any) -> Any:
-        own = super() if guide is not None else self.other
-        return own.train(seed, folder, guide=guide, **options)
-
-
-def make_task(config_file: str, overrides: Sequence[str], train_model: str) -> ClassificationTask:
+def make_task(config_file: str, overrides: Sequence[str], train_model: str) -> Task:
     cfg = load_config(config_file, overrides)
     data = load_data(cfg)
-    return AnotherModel(cfg, data, train_model) if train_model else ClassificationTask(cfg, data)
+    task = ClassificationTask(cfg, data)
+    if not train_model:
+        return task
+    other = cfg.clone()
+    other.MODEL.NAME = train_model
+    return Transfer(task, ClassificationTask(other, data))
 
 
 def without(name: str) -> str:
@@ -105,7 +87,7 @@ def section(args: argparse.Namespace, wrong: float, grid: Grid) -> str:
     return f"#{text}\n{chosen_table(board, grid, task)}\n"
 
 
-def chosen_table(board: Board, grid: Grid, task: ClassificationTask) -> str:
+def chosen_table(board: Board, grid: Grid, task: Task) -> str:
     """How well each method held the ratio, and what it dropped; means over the seeds."""
     found: dict[tuple[str, float], list[Selection]] = {}
     for cell in board.cells:
@@ -113,7 +95,8 @@ def chosen_table(board: Board, grid: Grid, task: ClassificationTask) -> str:
             for ratio in [cell.keep_ratio] if cell.keep_ratio else grid.keep_ratios:
                 chosen = selection_of(cell, board.root, ratio)
                 found.setdefault((cell.label, ratio), []).append(chosen)
-    wrong = task.data.wrong.numpy()
+    planted = getattr(chooser_of(task), "planted", {})
+    wrong = planted.get("wrong labels", np.zeros(len(task.samples), dtype=bool))
     lines = [
         [
             *(name, f"{100 * ratio:g}", str(len(chosen))),
@@ -127,9 +110,9 @@ def chosen_table(board: Board, grid: Grid, task: ClassificationTask) -> str:
 
 
 def wrong_among_dropped(selection: Selection, wrong: np.ndarray) -> float | None:
-    """The share of the dropped images whose label is wrong; None where there is none."""
+    """The share of the dropped images whose label is wrong, (N,) bool; None where there is none."""
     dropped = ~selection.columns["kept"]
-    return float(dropped[wrong].sum() / dropped.sum()) if len(wrong) and dropped.any() else None
+    return float(wrong[dropped].mean()) if wrong.any() and dropped.any() else None
 
 
 def mean_percent(values: list[float | None]) -> str:

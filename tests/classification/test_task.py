@@ -254,3 +254,12 @@ def test_every_method_that_there_is_selects_by_it(tmp_path):
     for name in method_names():
         evidence = TaskEvidence(task, 0, tmp_path / name, places=places)
         assert select(name, evidence, 0.5).num_kept == 18, name
+
+
+def test_what_is_planted_is_told_sample_by_sample():
+    task = make_task("", [*FEW, "DATA.WRONG_LABELS", "0.2", "DATA.TWINS", "0.3"])
+    assert {name: int(own.sum()) for name, own in task.planted.items()} == {
+        "wrong labels": 12, "twins": 18,
+    }  # fmt: skip
+    assert np.flatnonzero(task.planted["wrong labels"]).tolist() == task.data.wrong.tolist()
+    assert not make_task("", FEW).planted

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,14 @@ MODEL_FILE, SELECTION_FILE, RESULT_FILE = "model.pt", "selection.json", "result.
 #: What the model in MODEL_FILE expects of an image, and what its logits mean.
 INPUT_FILE = "model.json"
 
+#: A line of JSON an epoch of what a guide says of itself, named as in Detectron2's runs.
+METRICS_FILE = "metrics.json"
+
 #: The files of a run; those of an earlier one are set aside.
-RUN_FILES = ("checkpoint*.pt", MODEL_FILE, INPUT_FILE, *files.SELECTION_FILES, RESULT_FILE)
+RUN_FILES = (
+    *("checkpoint*.pt", MODEL_FILE, INPUT_FILE, *files.SELECTION_FILES, RESULT_FILE),
+    METRICS_FILE,
+)
 
 
 def save_checkpoint(state: dict[str, Any], folder: str | Path) -> None:
@@ -74,6 +81,28 @@ def load_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
     if faults:
         raise DataError(f"{'; '.join(faults)}; start anew without --resume")
     return None
+
+
+def write_metrics(
+    folder: str | Path, step: int, loss: float, scalars: Mapping[str, float]
+) -> None:
+    """Add a line to the metrics of the run in ``folder``, which a report draws.
+
+    A resumed run may write a line twice. Nothing of a run hangs on it, and a disk that takes no
+    more stops the run at the checkpoint that follows.
+
+    Args:
+        folder: where the run writes.
+        step: of training, from 1.
+        loss: the epoch's mean.
+        scalars: see :meth:`..methods.base.Guide.scalars`.
+    """
+    own = {f"adapruner/{name}": float(value) for name, value in scalars.items()}
+    if not own:
+        return
+    line = json.dumps({"iteration": step, "total_loss": loss, **own})
+    with suppress(OSError), open(Path(folder) / METRICS_FILE, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from ..stopping import Stopped, StopRequest
 from . import signals
 from .augment import channel_statistics, crop_and_flip, cutout
 from .batches import Batches, split_order, steps_per_epoch
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, save_checkpoint, write_metrics
 from .classifier import Classifier
 from .config import resolve_device
 from .image_set import ImageSet
@@ -180,7 +180,10 @@ class Trainer:
                     self.epoch_loss = float(loss_sum)
                     self._require_finite(epoch, self.epoch_loss)
                     self._save_or_stop(save)
-        self._end_epoch(epoch, float(loss_sum) / sum(map(len, batches)))
+        mean_loss = float(loss_sum) / sum(map(len, batches))
+        self._end_epoch(epoch, mean_loss)
+        if save and self.guide is not None:
+            write_metrics(self.cfg.OUTPUT_DIR, self.step, mean_loss, self.guide.scalars())
         self.epoch_loss = 0.0
         self._save_or_stop(save)
 

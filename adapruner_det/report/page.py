@@ -42,8 +42,8 @@ _PARTS = (
 )
 _MOST_EXCLUDED = 200
 _NO_HISTORY = (
-    "Nothing of it is beside the selection: runs of Detectron2 leave a metrics.json with the ratio "
-    "and α of every few steps; classification runs and other methods leave none."
+    "Nothing of it is beside the selection: a pruning run leaves a metrics.json there with its "
+    "ratio and α; other methods have neither."
 )
 
 

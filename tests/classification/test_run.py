@@ -12,6 +12,8 @@ from adapruner_det.classification.run import build_pruner, prune, train, transfe
 from adapruner_det.classification.trainer import Trainer
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
+from adapruner_det.methods.recorder import Recorder
+from adapruner_det.report.history import read_history
 from adapruner_det.selection import Selection
 from tests.classification.tiny import CLASSES, same_state, tiny_config, tiny_set, write_folder
 
@@ -242,6 +244,23 @@ def test_transfer_starts_from_the_source_s_weights_with_a_new_head(tmp_path):
     weights = [key for key in before if key.endswith("weight") and "fc" not in key]
     assert all(torch.equal(before[key], after[key]) for key in weights)  # the rate was 0
     assert (before["fc.weight"].shape[0], after["fc.weight"].shape[0]) == (3, 10)
+
+
+def test_pruning_leaves_its_ratio_and_alpha_of_every_epoch(tmp_path):
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path))
+    found = prune(cfg, tiny_set())
+    history = read_history(tmp_path)
+    epochs = cfg.SOLVER.EPOCHS
+    assert len(history.steps) == epochs and history.steps[-1] == epochs * history.steps[0]
+    assert history.ratios[-1] == pytest.approx(found.soft_ratio)
+    assert list(history.alphas) == sorted(history.alphas) and history.alphas[-1] > 1
+    prune(cfg, tiny_set())  # a new run begins anew
+    assert len((tmp_path / "metrics.json").read_text().splitlines()) == epochs
+
+
+def test_a_method_without_a_mask_leaves_no_metrics(tmp_path):
+    train(tiny_config(OUTPUT_DIR=str(tmp_path)), tiny_data(), guide=Recorder(36))
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_resuming_a_finished_run_repeats_its_result(tmp_path):

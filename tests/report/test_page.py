@@ -412,7 +412,7 @@ def test_what_a_person_said_holds_when_the_slider_moves_on(opened):
     assert opened.count() == 2
     opened.slide(10)
     assert opened.count() == 10
-    assert "nothing changed" in opened.page.inner_text("#changes")  # the cut keeps it by itself
+    assert "nothing by you" in opened.page.inner_text("#changes")  # the cut keeps it by itself
     opened.slide(6)
     assert opened.count() == 7
 

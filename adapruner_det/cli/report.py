@@ -23,11 +23,8 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..command import config_path, program
 from ..errors import DataError, reported
@@ -35,7 +32,7 @@ from ..files import require_writable
 from ..report.history import read_history
 from ..report.overrule import apply, read_decisions, summary
 from ..report.page import REPORT, write_report
-from ..report.pictures import Picture, of_records
+from ..report.pictures import Picture
 from ..report.predictions import Predicted, read_predictions, save_predictions
 from ..selection import Selection, lost_classes_line
 from .arguments import plain_parser
@@ -127,19 +124,14 @@ def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, 
         train = load_data(cfg).train
         return pictures_of(train.kept(selection.cut(1.0)))
     try:
-        from ..detection.data.records import kept_records
+        from ..detection.data.pictures import pictures_of as of_detection
         from ..detection.setup import load_config
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "detectron2":
             raise
         raise DataError("Detectron2, which reads these data, is not installed") from error
     load_config(args.config_file, args.opts)  # which registers the data sets that it names
-    return of_records(kept_records(_all_kept(selection)).records)
-
-
-def _all_kept(selection: Selection) -> Selection:
-    everything = {**selection.columns, "kept": np.ones(selection.num_samples, dtype=bool)}
-    return replace(selection, keep_ratio=1.0, columns=everything)
+    return of_detection(selection)
 
 
 def _task(args: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ _PARTS = (
     *("pictures", "gallery", "view", "page"),
 )
 _MOST_EXCLUDED = 200
+_MOST_SAMPLES = 100_000  # of a report that nobody has asked for
 _NO_HISTORY = (
     "Nothing of it is beside the selection: a pruning run leaves a metrics.json there with its "
     "ratio and α; other methods have neither."
@@ -89,21 +90,33 @@ def write_report(
 
 
 def write_report_of_run(
-    selection: Selection, folder: str | Path, pictures: Mapping[str, Picture], command: str = ""
+    selection: Selection,
+    folder: str | Path,
+    pictures: Callable[[], Mapping[str, Picture]],
+    command: str = "",
 ) -> Path | None:
     """The report that a run leaves beside its selection, with as many thumbnails as fit into it.
 
     Whatever fails here is one warning: a run is not lost for its report.
 
+    Args:
+        selection: of N samples; of more than 100,000 no report is written.
+        folder: of the run.
+        pictures: gives those of the samples, by key.
+        command: that made the run, to be shown.
+
     Returns:
-        The page, or None where it could not be written.
+        The page, or None where there is none.
     """
     path = Path(folder) / REPORT
+    if selection.num_samples > _MOST_SAMPLES:
+        logger.info("%s is left out: %d samples are many", path, selection.num_samples)
+        return None
     try:
         return write_report(
             selection,
             path,
-            pictures,
+            pictures(),
             history=read_history(Path(folder)),
             command=command,
             most_images=MOST_INLINE,

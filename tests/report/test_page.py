@@ -144,7 +144,7 @@ def test_a_run_leaves_it_with_its_history(tmp_path):
     ]
     (tmp_path / "metrics.json").write_text("\n".join(lines))
     own = selection()
-    path = write_report_of_run(own, tmp_path, pictures(own), "adapruner prune-net")
+    path = write_report_of_run(own, tmp_path, lambda: pictures(own), "adapruner prune-net")
     assert path == tmp_path / "report.html"
     assert data_of(path)["history"]["steps"] == [19, 39]
     assert "adapruner prune-net" in path.read_text()
@@ -155,11 +155,20 @@ def test_whatever_fails_in_it_is_one_warning(tmp_path, monkeypatch, caplog, erro
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(page_module, "page_data", fails)
     own = selection()
-    assert write_report_of_run(own, tmp_path, pictures(own)) is None
-    (record,) = caplog.records
-    assert record.levelname == "WARNING" and "could not be written" in record.getMessage()
+    assert write_report_of_run(own, tmp_path, fails) is None
+    monkeypatch.setattr(page_module, "page_data", fails)
+    assert write_report_of_run(own, tmp_path, lambda: pictures(own)) is None
+    for record in caplog.records:
+        assert record.levelname == "WARNING" and "could not be written" in record.getMessage()
+        assert "\n" not in record.getMessage()
+    assert len(caplog.records) == 2 and not list(tmp_path.iterdir())
+
+
+def test_of_very_many_samples_a_run_leaves_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "_MOST_SAMPLES", 9)
+    own = selection()
+    assert write_report_of_run(own, tmp_path, lambda: pictures(own)) is None
     assert not list(tmp_path.iterdir())
 
 

@@ -9,9 +9,9 @@ Let s be the confidence of a prediction and u its IoU with a label, and ramp(u; 
 u = a to 1 at u = b.
 
 * overlooked: max s·(1 − ramp(u; 0.05, 0.25)) over predictions, u with the nearest label;
-* badly located: of a label (against + ε) / (against + for + 2ε), with for = max s·ramp(u; 0.4, 0.8)
-  and against = max s·ramp(u; 0, 0.2)·(1 − ramp(u; 0.4, 0.8)) over the predictions of any class
-  that are nearest to this label, and ε = 0.02;
+* badly located: of a label (against + ε) / (against + for + 2ε), with for = max √s·ramp(u; 0.4, 0.8)
+  and against = max √s·ramp(u; 0, 0.2)·(1 − ramp(u; 0.4, 0.8)) over the predictions of any class
+  that are nearest to this label, and ε = 0.3. The root, for an unsure box can lie well;
 * swapped: the same of max s·ramp(u; 0.2, 0.5), for over predictions of the label's class, against
   over those of another class that are nearest to this label, and ε = 0.005;
 * unsupported: 1 − max s·ramp(u; 0.1, 0.5) over predictions of any class.
@@ -30,7 +30,7 @@ OVERLOOKED, LOCATED, SWAPPED, UNSUPPORTED = "overlooked", "badly located", "swap
 KINDS = (OVERLOOKED, LOCATED, SWAPPED, UNSUPPORTED)
 
 #: ε: evidence on both sides that is well below it leaves a score at a half.
-_LITTLE = {LOCATED: 0.02, SWAPPED: 0.005}
+_LITTLE = {LOCATED: 0.3, SWAPPED: 0.005}
 
 _TOUCHES = (0.05, 0.25)
 _FITS = (0.4, 0.8)
@@ -143,7 +143,7 @@ def _overlooked(
 
 def _located(u: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(G,) scores, and the prediction (G,) that speaks loudest against each label; −1: none."""
-    sure = np.where(_nearest(u), scores, 0.0)
+    sure = np.where(_nearest(u), np.sqrt(scores), 0.0)
     fits = _ramp(u, _FITS)
     return _balance(sure * fits, sure * _ramp(u, _NEAR) * (1.0 - fits), _LITTLE[LOCATED])
 

@@ -20,7 +20,13 @@ from ..errors import DataError, reported
 
 #: Heading → the sub-commands below it.
 GROUPS = {
-    "detection, with Detectron2": ("prune-net", "train-pruned", "suspects", "check-data", "anchors"),
+    "detection, with Detectron2": (
+        "prune-net",
+        "train-pruned",
+        "suspects",
+        "check-data",
+        "anchors",
+    ),
     "classification": ("prune-cls", "train-cls", "transfer-cls"),
     "both": ("compare", "cut", "report", "export", "analyze"),
 }

@@ -30,11 +30,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..box_faults import Labels
 from ..errors import DataError
 from ..predictions import Predictions, joined
+from ..samples import digest
 from ..selection import Selection
 from .data.checks import checked_set
 from .data.loader import NamingMapper, seeded
 from .data.samples import SampleIndex, require_datasets, require_same_classes
 from .inference import detections
+from .modeling.yolov3_tiny import YOLOv3Tiny
 from .per_image import LossSource
 from .task import DetectionTask
 from .training.lazy import evaluation_mapper, is_lazy
@@ -42,6 +44,9 @@ from .training.lazy import evaluation_mapper, is_lazy
 logger = logging.getLogger(__name__)
 
 FILE = "predictions.npz"
+
+#: Seconds between two looks at how far a training is.
+POLL = 1.0
 
 #: Is told the share of all steps that is done, in [0, 1].
 Progress = Callable[[float], Any]
@@ -103,6 +108,7 @@ class HeldOutTask(DetectionTask):
         """What the model in ``folder`` predicts for the images ``rows`` of :attr:`everything`, and
         their losses, without augmentation."""
         model = self._trained(folder)
+        keys = [self.everything.keys[row] for row in rows]
         dicts = [self.everything.dicts[row] for row in rows]
         batches = _batches(dicts, self._prediction_mapper(), self._cfg.DATALOADER.NUM_WORKERS)
         found = detections(model, batches)
@@ -110,8 +116,9 @@ class HeldOutTask(DetectionTask):
             raise DataError(f"{type(model).__name__} predicts boxes that are not upright")
         losses = np.full(len(rows), np.nan)
         if not is_lazy(self._cfg):  # whose mapper cannot be asked for annotations
-            losses = held_out_losses(model, _batches(dicts, _loss_mapper(self._cfg), 0))
-        keys = [self.everything.keys[row] for row in rows]
+            if isinstance(model, YOLOv3Tiny):
+                model.train_sizes = []  # at one size, or losses could not be compared
+            losses = held_out_losses(model, keys, _batches(dicts, _loss_mapper(self._cfg), 0))
         return Predictions(keys, found, losses, np.zeros(len(rows), np.int64))
 
     def _prediction_mapper(self) -> Callable[[dict[str, Any]], Any]:
@@ -232,14 +239,17 @@ def _identity(task: HeldOutTask, rows: Sequence[int], seed: int) -> str:
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def held_out_losses(model: nn.Module, batches: Iterable[list[dict[str, Any]]]) -> np.ndarray:
+def held_out_losses(
+    model: nn.Module, keys: Sequence[str], batches: Iterable[list[dict[str, Any]]]
+) -> np.ndarray:
     """(N,) float64: the sum of a detector's losses on each image, as a trained one judges it.
 
     The detector is in training mode, but its batch norms use what they have learnt and nothing is
-    dropped out. What it draws at random, it draws from seeds of the image's place.
+    dropped out. What it draws at random, it draws from a seed of the image's key.
 
     Args:
         model: a detector; its mode is given back.
+        keys: of the N images.
         batches: of one image each, with ``instances``.
     """
     was_training = model.training
@@ -250,8 +260,8 @@ def held_out_losses(model: nn.Module, batches: Iterable[list[dict[str, Any]]]) -
     source = LossSource(model)
     losses = []
     with torch.no_grad(), EventStorage(0):
-        for place, batch in enumerate(batches):
-            with seeded(0, place):
+        for key, batch in zip(keys, batches, strict=True):
+            with seeded(0, digest(key)):
                 own = source.losses(batch, lambda: None)
             losses.append(float(sum(value.double().sum() for value in own.values())))
     model.train(was_training)
@@ -278,7 +288,7 @@ def _told(progress: Progress, folder: Path, fold: int, folds: int, steps: int) -
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(1.0):
+        while not ended.wait(POLL):
             progress((fold + min(steps_done(folder) * folds / (steps * (folds - 1)), 1.0)) / folds)
 
     thread = threading.Thread(target=watch, daemon=True, name="progress")

@@ -217,8 +217,15 @@ def _objective(
     if look and samples.read_image is not None and len(samples) > 1:
         near = Neighbours(*neighbours(thumbnails(samples), SCALE_RANK))
     keys = np.array([digest(key) for key in samples.keys], dtype=np.uint64)
-    gate = "fault" in offered
-    found = Inclusion(keys, seed, keep_ratio, epochs, neighbours=near, gate=gate)
+    found = Inclusion(
+        keys,
+        seed,
+        keep_ratio,
+        epochs,
+        neighbours=near,
+        gate="fault" in offered,
+        parts="box_iou" in offered,
+    )
     found.signals &= frozenset(offered)
     return found
 

@@ -183,10 +183,15 @@ class FaultGate:
     set by heart. Where annotations are wrong, their averages form a heap of their own at the upper
     end; where none are, the averages just thin out, and what lies above ½ is a hard image. So the
     gate opens only if more samples lie above :data:`CLEAR` than between ½ and it, and then takes
-    all above ½.
+    above ½.
+
+    Where the evidence is the strongest of many parts of a sample, as of the boxes of an image, it
+    lies above ½ by chance in most samples. A ``limit`` of its own, which sound samples seldom
+    reach, then takes the place of ½, and the gate is always open.
 
     Args:
         visits: how many of them count.
+        limit: what a fault lies above; None finds out whether there are faults at all.
     """
 
     learnt: Mapping[str, Any] = {"fault": np.uint16}
@@ -195,23 +200,26 @@ class FaultGate:
     EVEN = 0.5  # another answer is as likely as the given one
     CLEAR = 0.7  # another answer is clearly more likely
 
-    def __init__(self, visits: int) -> None:
-        self._visits = visits
-        self.open = False
+    def __init__(self, visits: int, limit: float | None = None) -> None:
+        self.visits, self._limit = visits, limit
+        self.open = limit is not None
 
     def observe(self, seen: np.ndarray, state: State, signals: State) -> dict[str, np.ndarray]:
         """The running mean over the first visits."""
         if "fault" not in signals:
             return {"fault": state["fault"]}
         mean = running_mean(as_share(state["fault"]), signals["fault"], seen)
-        return {"fault": np.where(seen < self._visits, stored_share(mean), state["fault"])}
+        return {"fault": np.where(seen < self.visits, stored_share(mean), state["fault"])}
 
     def flagged(self, stored: np.ndarray) -> np.ndarray:
         """φ = 1, bool, shape as ``stored``."""
-        return self.open & (as_share(stored) > self.EVEN)
+        limit = self.EVEN if self._limit is None else self._limit
+        return self.open & (as_share(stored) > limit)
 
     def end_epoch(self, mask: SampleMask) -> None:
         """Open or close the gate."""
+        if self._limit is not None:
+            return
         fault = as_share(mask.column("fault"))
         counts = [np.sum(fault > self.CLEAR), np.sum((fault > self.EVEN) & (fault <= self.CLEAR))]
         clear, doubtful = mask.exchange.sum(np.array(counts, dtype=np.float64))
@@ -361,6 +369,7 @@ class Inclusion:
         epochs: of the run, warm-up and pruning.
         neighbours: of all N samples; None knows no copies.
         gate: whether samples with faults are looked for; it takes the signal ``fault``.
+        parts: whether that is the strongest of a sample's parts, such as boxes.
         floor: a in [0, 1]; 1 draws evenly among what is neither faulty nor a spare twin.
 
     Raises:
@@ -369,6 +378,8 @@ class Inclusion:
 
     name = "inclusion"
     FLOOR = 0.25
+    #: What the evidence against the worst of a sample's parts lies above where one is faulty.
+    PARTS_LIMIT = 0.65
     #: Added to the pressure, whose other part spans some 20: faults go first, then spare twins.
     FAULT, SPARE = 80.0, 40.0
     TOP = 10  # samples of largest w, whose mean confidence is μ
@@ -382,6 +393,7 @@ class Inclusion:
         *,
         neighbours: Neighbours | None = None,
         gate: bool = True,
+        parts: bool = False,
         floor: float | None = None,
     ) -> None:
         if neighbours is not None and len(neighbours) != len(digests):
@@ -393,7 +405,12 @@ class Inclusion:
         self.known = Known()
         self._draw = Draw(digests, seed)
         self._uncertainty = Uncertainty.of_run(epochs)
-        self._gate = FaultGate(self._uncertainty.visits) if gate else None
+        self._gate = None
+        if gate and parts:
+            # A detector learns late what it takes to doubt a box, and forgets it no more.
+            self._gate = FaultGate(epochs, self.PARTS_LIMIT)
+        elif gate:
+            self._gate = FaultGate(self._uncertainty.visits)
         self._redundancy = None if neighbours is None else Redundancy(neighbours, self._draw)
         self._terms = [t for t in (self._uncertainty, self._gate) if t is not None]
         self.learnt: Mapping[str, Any] = {
@@ -417,7 +434,7 @@ class Inclusion:
             mask.column("copies")[:] = self._redundancy.stored[own]
 
     def observe(self, seen: np.ndarray, state: State, signals: State) -> dict[str, np.ndarray]:
-        self._moved = self._moved or bool(np.any(seen < self._uncertainty.visits))
+        self._moved = self._moved or bool(np.any(seen < max(t.visits for t in self._terms)))
         return {k: v for t in self._terms for k, v in t.observe(seen, state, signals).items()}
 
     def pressure(self, loss: np.ndarray, state: State) -> np.ndarray:

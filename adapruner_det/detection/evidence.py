@@ -4,11 +4,16 @@ A loss summed over an image hides a fault in one box of many. Each annotated box
 against the predictions of the forward that the loss is computed from, which costs no other one:
 
 * its *quality* is the largest IoU · p over the predictions, p of the given class;
-* it is *confirmed* by the largest p of the given class where the IoU is at least one half;
-* it looks *swapped* by the largest p of another class there;
-* it looks *moved* by the largest p of the given class where the IoU is between a tenth and one half
-  and no other annotation claims the prediction;
+* it is *confirmed* by the largest p of the given class where the IoU is at least 0.3;
+* it looks *swapped* by the largest p of another class there, of predictions nearest to this box;
+* it looks *moved* by the largest p of the given class where the IoU is between 0.1 and 0.2 and no
+  other annotation is met either;
 * an object looks *overlooked* by the largest p of any class that touches no annotation.
+
+What speaks against a box is held against what speaks for it, against / (against + for), and an
+overlooked object against half of what annotated ones of its batch get: in the course of a training
+confidence rises from nothing, and a detector that is sure of little is as telling as one that is
+sure of much. A half says that nothing speaks either way.
 
 From boxes to the image leads a soft minimum or a maximum, never a sum: sums rank crowded images.
 
@@ -28,8 +33,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-#: IoU from which a prediction is of an annotation, and below which it touches none.
-MATCH, TOUCH = 0.5, 0.1
+#: IoU from which a prediction is of an annotation, below which it is beside, or touches it not.
+MATCH, BESIDE, TOUCH = 0.3, 0.2, 0.1
+#: Evidence that is well below it leaves a ratio at a half.
+LITTLE = 0.02
 #: Temperature of the soft minimum over the boxes of an image.
 TEMPERATURE = 0.1
 
@@ -66,13 +73,16 @@ class Evidence:
         """(B,) ``confidence`` and ``fault`` of each image, as :data:`.core.terms.SIGNALS` has them.
 
         The confidence is the soft minimum of the boxes' quality; without a box it is one minus
-        what is overlooked. The fault is the largest evidence against a box, or of a box that lacks.
+        what is overlooked. The fault is the largest of all ratios.
         """
-        quality = self.iou * self.confidence
-        against = torch.maximum(self.swapped, self.moved) - self.confirmed
+        usual = self.confirmed.mean() if len(self.confirmed) else self.overlooked.new_ones(())
+        against = torch.maximum(
+            _ratio(self.swapped, self.confirmed), _ratio(self.moved, self.confirmed)
+        )
+        lacking = self.overlooked / (self.overlooked + usual / 2 + LITTLE)
         return {
-            "confidence": self._softmin(quality).clamp(0.0, 1.0),
-            "fault": self._largest((1.0 + against) / 2.0, self.overlooked),
+            "confidence": self._softmin(self.iou * self.confidence).clamp(0.0, 1.0),
+            "fault": self._largest(against, lacking),
         }
 
     def of_boxes(self, most: int) -> dict[str, Tensor]:
@@ -134,17 +144,21 @@ def box_evidence(
     claimed = iou.new_zeros(pred.shape[:2])
     claimed = claimed.scatter_reduce(0, image[:, None].expand_as(iou), iou, "amax")  # (B, M)
     fits = (iou * own).argmax(1) if len(rows) else rows
-    near = iou >= MATCH
-    beside = (iou >= TOUCH) & (claimed[image] < MATCH)
+    near, nearest = iou >= MATCH, iou >= claimed[image]
+    beside = (iou >= TOUCH) & (iou < BESIDE) & (claimed[image] < MATCH)
     return Evidence(
         image=image,
         iou=iou[rows, fits],
         confidence=own[rows, fits],
         confirmed=_most(own, near),
-        swapped=_most(other, near),
+        swapped=_most(other, near & nearest),
         moved=_most(own, beside),
         overlooked=_most(best[..., 0], claimed < TOUCH),
     )
+
+
+def _ratio(against: Tensor, for_it: Tensor) -> Tensor:
+    return (against + LITTLE) / (against + for_it + 2 * LITTLE)
 
 
 def _most(values: Tensor, where: Tensor) -> Tensor:

@@ -639,3 +639,33 @@ def test_a_probability_that_rounding_took_a_little_beyond_one_is_taken():
 def test_refused_options(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_of_the_worst_of_many_parts_a_higher_limit_holds_and_the_gate_is_open():
+    gate = FaultGate(30, limit=0.65)
+    stored = stored_share(np.array([0.2, 0.55, 0.64, 0.66, 0.9]))
+    assert gate.flagged(stored).tolist() == [False, False, False, True, True]
+    mask = SampleMask(5, learnt=gate.learnt)
+    mask.column("fault")[:] = stored
+    gate.end_epoch(mask)  # in which more lie below CLEAR than above
+    assert gate.flagged(stored).tolist() == [False, False, False, True, True]
+
+
+def test_evidence_of_parts_counts_for_the_whole_run():
+    """A sample that speaks against its annotation from the thirtieth visit on is flagged."""
+    for parts, flagged in ((True, True), (False, False)):
+        pruner = AdaPruner(
+            40,
+            0.8,
+            Schedule(5, 95),
+            objective=Inclusion(digests(40), 0, 0.8, 100, parts=parts),
+        )
+        ids, confidence = np.arange(40), np.full(40, 0.5)
+        for epoch in range(100):
+            fault = np.full(40, 0.1)
+            fault[:4] = 0.9 if epoch >= 30 else 0.1
+            pruner.observe(ids, np.ones(40), confidence=confidence, fault=fault)
+            pruner.end_epoch()
+        found = pruner.columns()
+        assert found["flagged"][:4].tolist() == [flagged] * 4
+        assert not found["flagged"][4:].any()

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapruner_det.detection.evidence import (
+    BESIDE,
+    LITTLE,
     MATCH,
     TEMPERATURE,
     TOUCH,
@@ -38,33 +40,24 @@ def iou(a, b):
 
 
 def by_loops(pred, scores, boxes, classes):
-    """The signals and (iou, confidence) of each box of one image, from the module's words."""
-    claimed = [max((iou(p, b) for b in boxes), default=0.0) for p in pred]
+    """Of one image: what is overlooked, and (quality, iou, p, confirmed, against) of each box."""
+    over = [[iou(p, b) for b in boxes] for p in pred]
+    claimed = [max(own, default=0.0) for own in over]
     overlooked = max(
         (max(s) for s, c in zip(scores, claimed, strict=True) if c < TOUCH), default=0.0
     )
-    fault, quality, fits = overlooked, [], []
-    for box, own in zip(boxes, classes, strict=True):
-        over = [iou(p, box) for p in pred]
-        value, place = max((o * s[own], -i) for i, (o, s) in enumerate(zip(over, scores)))  # noqa: B905
-        quality.append(value)
-        fits.append((over[-place], scores[-place][own]))
-        near = [s for o, s in zip(over, scores, strict=True) if o >= MATCH]
-        confirmed = max((s[own] for s in near), default=0.0)
-        swapped = max((x for s in near for c, x in enumerate(s) if c != own), default=0.0)
-        moved = max(
-            (
-                s[own]
-                for o, s, c in zip(over, scores, claimed, strict=True)
-                if TOUCH <= o < MATCH and c < MATCH
-            ),
-            default=0.0,
-        )
-        fault = max(fault, (1 + max(swapped, moved) - confirmed) / 2)
-    weights = [math.exp(-q / TEMPERATURE) for q in quality]
-    total = sum(w * q for w, q in zip(weights, quality, strict=True))
-    confidence = total / sum(weights) if quality else 1 - overlooked
-    return confidence, fault, fits
+    found = []
+    for place, own in enumerate(classes):
+        mine = [(row[place], s, c) for row, s, c in zip(over, scores, claimed, strict=True)]
+        quality, _, at, p = max((u * s[own], -i, u, s[own]) for i, (u, s, _) in enumerate(mine))
+        near = [(u, s, c) for u, s, c in mine if u >= MATCH]
+        confirmed = max((s[own] for _, s, _ in near), default=0.0)
+        others = (s[:own] + s[own + 1 :] for u, s, c in near if u >= c)
+        swapped = max((max(x, default=0.0) for x in others), default=0.0)
+        moved = max((s[own] for u, s, c in mine if TOUCH <= u < BESIDE and c < MATCH), default=0.0)
+        against = max((x + LITTLE) / (x + confirmed + 2 * LITTLE) for x in (swapped, moved))
+        found.append((quality, at, p, confirmed, against))
+    return overlooked, found
 
 
 def made_up(seed, counts, num_pred=7, num_classes=3):
@@ -105,18 +98,27 @@ def test_it_is_what_loops_find(seed, counts, num_classes):
     pred, scores, boxes, classes = made_up(seed, counts, num_classes=num_classes)
     found = evidence(pred, scores, boxes, classes)
     signals, of_boxes = found.signals(), found.of_boxes(4)
-    for i in range(len(counts)):
-        confidence, fault, fits = by_loops(pred[i], scores[i].tolist(), boxes[i], classes[i])
+    by_hand = [
+        by_loops(p, s.tolist(), b, c.tolist())
+        for p, s, b, c in zip(pred, scores, boxes, classes, strict=True)
+    ]
+    confirmed = [row[3] for _, rows in by_hand for row in rows]
+    usual = np.mean(confirmed) if confirmed else 1.0
+    for i, (overlooked, rows) in enumerate(by_hand):
+        weights = [math.exp(-row[0] / TEMPERATURE) for row in rows]
+        total = sum(w * row[0] for w, row in zip(weights, rows, strict=True))
+        confidence = total / sum(weights) if rows else 1 - overlooked
+        fault = max([overlooked / (overlooked + usual / 2 + LITTLE), *(row[4] for row in rows)])
         assert float(signals["confidence"][i]) == pytest.approx(confidence, abs=1e-4)
         assert float(signals["fault"][i]) == pytest.approx(fault, abs=1e-5)
-        rows = [of_boxes[name][i] for name in ("box_iou", "box_confidence")]
-        assert torch.stack(rows, 1)[: counts[i]].tolist() == [pytest.approx(f) for f in fits]
-        assert all(torch.isnan(row[counts[i] :]).all() for row in rows)
+        own = torch.stack([of_boxes[name][i] for name in ("box_iou", "box_confidence")], 1)
+        assert own[: counts[i]].tolist() == [pytest.approx(row[1:3]) for row in rows]
+        assert torch.isnan(own[counts[i] :]).all()
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.floats(0.1, 10))
-def test_neither_scale_nor_empty_places_nor_batch_mates_matter(seed, scale):
+def test_neither_scale_nor_empty_places_matter_nor_mates_to_the_confidence(seed, scale):
     pred, scores, boxes, classes = made_up(seed, [3, 2])
     found = evidence(pred, scores, boxes, classes).signals()
     places = np.zeros((2, 3, 4), np.float32), np.zeros((2, 3, 3), np.float32)
@@ -129,33 +131,34 @@ def test_neither_scale_nor_empty_places_nor_batch_mates_matter(seed, scale):
     alone = evidence(pred[1:], scores[1:], boxes[1:], classes[1:]).signals()
     for name, values in found.items():
         assert torch.allclose(values, other[name], atol=1e-4)
-        assert torch.allclose(values[1:], alone[name], atol=1e-6)
         assert 0 <= values.min() and values.max() <= 1
+    assert torch.allclose(found["confidence"][1:], alone["confidence"], atol=1e-6)
 
 
 BOX, AWAY = [10.0, 10.0, 30.0, 30.0], [40.0, 40.0, 60.0, 60.0]
-HALF_OFF = [18.0, 18.0, 38.0, 38.0]  # IoU 0.22 with BOX
+HALF_OFF = [19.0, 19.0, 39.0, 39.0]  # IoU 0.18 with BOX
 
 
 @pytest.mark.parametrize(
-    ("pred", "scores", "expected"),
+    ("pred", "scores", "low", "high"),
     [
-        pytest.param([BOX], [[0.9, 0.0]], 0.05, id="agreed"),
-        pytest.param([BOX], [[0.0, 0.9]], 0.95, id="swapped"),
-        pytest.param([HALF_OFF], [[0.9, 0.0]], 0.95, id="moved"),
-        pytest.param([BOX, AWAY], [[0.9, 0.0], [0.0, 0.8]], 0.8, id="overlooked"),
-        pytest.param([BOX], [[0.0, 0.0]], 0.5, id="unseen"),
-        pytest.param([HALF_OFF, BOX], [[0.9, 0.0], [0.9, 0.0]], 0.5, id="moved but confirmed"),
+        pytest.param([BOX], [[0.9, 0.0]], 0.0, 0.05, id="agreed"),
+        pytest.param([BOX], [[0.0, 0.9]], 0.95, 1.0, id="swapped"),
+        pytest.param([HALF_OFF], [[0.9, 0.0]], 0.95, 1.0, id="moved"),
+        pytest.param([BOX, AWAY], [[0.9, 0.0], [0.0, 0.8]], 0.6, 0.65, id="overlooked"),
+        pytest.param([BOX], [[0.0, 0.0]], 0.5, 0.5, id="unseen"),
+        pytest.param([BOX], [[0.02, 0.2]], 0.75, 1.0, id="swapped early in a training"),
+        pytest.param([HALF_OFF, BOX], [[0.9, 0.0], [0.9, 0.0]], 0.45, 0.5, id="also confirmed"),
     ],
 )
-def test_each_kind_of_fault_shows(pred, scores, expected):
+def test_each_kind_of_fault_shows(pred, scores, low, high):
     found = evidence(
         np.array([pred], np.float32),
         np.array([scores], np.float32),
         [np.array([BOX], np.float32)],
         [np.array([0])],
     )
-    assert float(found.signals()["fault"][0]) == pytest.approx(expected)
+    assert low <= float(found.signals()["fault"][0]) <= high
 
 
 def test_the_faulty_box_of_many_is_not_averaged_away():

@@ -42,6 +42,7 @@ from .checkpoints import WholeCheckpointer, require_same_run
 from .fit import fit_to_data
 from .hooks import GuideHook, renamed_hooks
 from .lazy import LazyMixin, is_lazy, pruning_mapper
+from .leaving import LeavingHook
 from .run_state import TRAIN, RunState, StopHook, kind_of, run_identity, without_tracebacks
 from .weighting import LossWeighting
 
@@ -250,7 +251,8 @@ class PruningMixin(RunMixin):
         model.guide = self.guide
         periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
         self.guiding = GuideHook(self.guide, model, loader, periods, self._select)
-        return [self.guiding, *super().build_hooks()]
+        leaving = LeavingHook(self.guide, loader.index, loader.batch_size)
+        return [self.guiding, leaving, *super().build_hooks()]
 
     def _gather_state(self) -> None:
         self.guiding.gather()

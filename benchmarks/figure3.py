@@ -19,6 +19,7 @@ the figure go to benchmarks/results/figure3_<name>.*. Shape letters: N samples, 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shlex
 import sys
@@ -30,7 +31,7 @@ import numpy as np
 import torch
 
 from adapruner_det.analysis.figures import draw, save
-from adapruner_det.analysis.study import ALL, KEPT, OTHER, Study, single_labels, study, table
+from adapruner_det.analysis.study import ALL, KEPT, Study, single_labels, study, table
 from adapruner_det.classification.config import load_config, resolve_device
 from adapruner_det.classification.data import load_data
 from adapruner_det.classification.run import prune
@@ -44,31 +45,19 @@ RESULTS = ROOT / "benchmarks" / "results"
 MNIST = str(ROOT / "configs" / "classification" / "mnist_resnet18.yaml")
 
 #: What the paper's text says of its Figure 3: (b) there is the kept, (c) all by the other model.
-PAPER = {
-    ALL: {"Dunn index": "8.79e-05"},
-    KEPT: {
-        "Dunn index": "2.05e-03, ×23.3",
-        "distance of adjacent centres": "+4.4%",
-        "single linkage of adjacent classes": "+17.8%",
-        "radius of a class": "-10.9%",
-    },
-    OTHER: {
-        "Dunn index": "2.59e-04, ×2.95",
-        "single linkage of adjacent classes": "+31.16%",
-        "mean distance within a class": "-3.2%",
-    },
-}
+PAPER = json.loads(Path(__file__).with_name("paper.json").read_text(encoding="utf-8"))["fig3"]
 
 
-def main() -> None:
-    args = parse(sys.argv[1:])
+def main(words: Sequence[str]) -> None:
+    args = parse(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with reported():
         start = time.perf_counter()
         selection, runs, found = figure3(args)
-        text = report(args, selection, runs, found, time.perf_counter() - start)
+        text = report(args, words, selection, runs, found, time.perf_counter() - start)
         print(text)
         place = RESULTS if args.write else args.folder
+        place.mkdir(parents=True, exist_ok=True)
         (place / f"figure3_{args.name}.md").write_text(text, encoding="utf-8")
         save(draw(found), place / f"figure3_{args.name}.png")
 
@@ -103,6 +92,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
 
 def report(
     args: argparse.Namespace,
+    words: Sequence[str],
     selection: Selection,
     runs: dict[str, Run],
     found: Study,
@@ -115,7 +105,7 @@ def report(
     lines = [
         f"# Figure 3: {args.name}",
         "",
-        f"    python benchmarks/figure3.py {shlex.join(sys.argv[1:])}",
+        f"    python benchmarks/figure3.py {shlex.join(words)}",
         "",
         f"{selection.num_kept} of {selection.num_samples} images of {classes} classes kept; "
         f"{cfg.MODEL.NAME}, {cfg.SOLVER.EPOCHS} epochs, seed {args.seed}; one pruning run and one "
@@ -151,4 +141,4 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -137,7 +137,7 @@ def test_the_falling_are_those_that_will_go_the_fastest_first():
 def test_a_picture_is_small_and_has_its_boxes_where_they_are(tmp_path):
     pixels = Image.new("RGB", (1024, 512), (10, 20, 30))
     pixels.save(tmp_path / "a.png")
-    box = {"bbox": [256, 128, 512, 256], "bbox_mode": 1, "category_id": 0}
+    box = {"bbox": [256, 128, 256, 128], "bbox_mode": 1, "category_id": 0}
     image = drawn({"file_name": str(tmp_path / "a.png"), "annotations": [box]}, "0.5 to 0.1  ä/b")
     assert image.size == (SIDE, SIDE // 2 + 14)
     for place in ((64, 60), (128, 60), (90, 46), (90, 78)):  # a quarter of the box's, and the line

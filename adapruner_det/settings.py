@@ -150,6 +150,7 @@ def build_pruner(
     seed: int = 0,
     offered: Collection[str] = (),
     look: bool = True,
+    thumbs: np.ndarray | None = None,
     exchange: Exchange | None = None,
     length: str = "the number of epochs",
 ) -> AdaPruner:
@@ -164,6 +165,7 @@ def build_pruner(
         offered: the signals that the training gives besides the loss.
         look: whether near-copies are looked for where the objective knows them, which reads every
             image; a mask that is made as a check needs none.
+        thumbs: (N, D) the :func:`.neighbours.thumbnails`, where they are at hand.
         exchange: the processes that share the mask.
         length: what to raise for a longer run, for the message that asks for it.
 
@@ -188,7 +190,7 @@ def build_pruner(
             len(samples),
             ratio,
             Schedule(warmup, epochs - warmup, options["ALPHA_START"], options["ALPHA_END"]),
-            objective=_objective(options, samples, ratio, epochs, seed, offered, look),
+            objective=_objective(options, samples, ratio, epochs, seed, offered, look, thumbs),
             controller=options["CONTROLLER"],
             normalize=options["NORMALIZE"],
             sizes=samples.sizes if options.get("NORMALIZE_BY_OBJECTS") else None,
@@ -209,13 +211,15 @@ def _objective(
     seed: int,
     offered: Collection[str],
     look: bool,
+    thumbs: np.ndarray | None,
 ) -> Inclusion | None:
     """What OBJECTIVE names; None is the paper's."""
     if options["OBJECTIVE"] == "paper":
         return None
     near = None
     if look and samples.read_image is not None and len(samples) > 1:
-        near = Neighbours(*neighbours(thumbnails(samples), SCALE_RANK))
+        thumbs = thumbnails(samples) if thumbs is None else thumbs
+        near = Neighbours(*neighbours(thumbs, SCALE_RANK))
     keys = np.array([digest(key) for key in samples.keys], dtype=np.uint64)
     found = Inclusion(
         keys,

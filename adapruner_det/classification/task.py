@@ -19,6 +19,7 @@ from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
 from ..selection import Selection
 from ..settings import config_digest
 from .batches import steps_per_epoch
+from .checkpoint import MODEL_FILE
 from .classifier import load_classifier
 from .config import load_config
 from .data import Data, load_data
@@ -90,6 +91,12 @@ class ClassificationTask:
             seconds=result.seconds,
             seed=result.seed,
         )
+
+    def tidy(self, folder: Path, *, model: bool) -> None:
+        """See :class:`~adapruner_det.experiment.task.Task`."""
+        names = ("checkpoint*.pt",) if model else ("checkpoint*.pt", MODEL_FILE)
+        for path in [path for name in names for path in Path(folder).rglob(name)]:
+            path.unlink(missing_ok=True)
 
     def features(self, folder: Path) -> np.ndarray:
         """(N, D) float32: the input of the last layer of the model in ``folder``, in evaluation

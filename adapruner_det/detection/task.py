@@ -155,6 +155,14 @@ class DetectionTask:
         epochs = steps * cfg.SOLVER.IMS_PER_BATCH / len(index)
         return Run(self.metric, value, len(index), steps, epochs, clock.seconds, seed)
 
+    def tidy(self, folder: Path, *, model: bool) -> None:
+        """See :class:`~adapruner_det.experiment.task.Task`."""
+        for path in Path(folder).glob("model_*.pth"):
+            if path.name != MODEL_FILE or not model:
+                path.unlink(missing_ok=True)
+        if not model:  # it would name what is gone
+            (Path(folder) / "last_checkpoint").unlink(missing_ok=True)
+
     def features(self, folder: Path) -> np.ndarray:
         """(N, D) float32: see :func:`.inference.backbone_features`, of the model in ``folder``.
 

@@ -104,7 +104,9 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
         require_offered(method, offers(chooser))
         if methods[number] in methods[:number]:
             raise DataError(f"the method {grid.methods[number]!r} is given twice")
-    needs = frozenset[str]().union(*(method.needs for method, _ in methods))
+    given = offers(chooser)
+    reads = [method.reads({**task.options, **own}, given) for method, own in methods]
+    needs = frozenset[str]().union(*reads)
     thumbnails = Cell("thumbnails", task.samples.fingerprint)
     found = [thumbnails] if THUMBNAILS in needs else []
     full, whole = learner_of(task), _visits(task)
@@ -118,9 +120,9 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
         )
         found.append(Cell("train", full.identity, seed, FULL, (), 1.0, "epochs", visits=whole))
         found += [record] if record.signals else []
-        for method, options in methods:
-            own = [record] if method.needs - {THUMBNAILS} else []
-            own += [thumbnails] if THUMBNAILS in method.needs else []
+        for (method, options), read in zip(methods, reads, strict=True):
+            own = [record] if read - {THUMBNAILS} else []
+            own += [thumbnails] if THUMBNAILS in read else []
             found += _cells_of(grid, task, seed, method, tuple(options.items()), tuple(own))
     return found
 

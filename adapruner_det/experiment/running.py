@@ -27,7 +27,7 @@ from ..methods.base import THUMBNAILS, get_method, select
 from ..selection import Selection, lost_classes_line
 from ..stopping import Stopped, StopRequest
 from .cells import DONE, FAILED, Cell, claim, holder, read_done, read_json, write_done, write_json
-from .evidence import RUN_FOLDER, TaskEvidence, record, save_thumbnails
+from .evidence import RUN_FOLDER, TaskEvidence, offers, record, save_thumbnails
 from .grid import Grid, cells
 from .memory import peak_memory
 from .tables import Row
@@ -148,7 +148,8 @@ def _select(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
     for need in cell.needs:
         names = (THUMBNAILS,) if need.kind == "thumbnails" else need.signals
         places |= {name: need.folder(root) for name in names}
-    wanted = get_method(cell.method).needs
+    options = {**task.options, **dict(cell.options)}
+    wanted = get_method(cell.method).reads(options, offers(task))
     evidence = TaskEvidence(
         task,
         cell.seed,
@@ -269,8 +270,16 @@ def _run_next(board: Board, tasks: Mapping[str, Task]) -> tuple[bool, bool]:
             else:
                 if claimed.still_held():
                     write_done(cell, board.root, result)
+                    _tidy(cell, tasks[cell.name], board.root)
         return True, held
     return False, held
+
+
+def _tidy(cell: Cell, task: Task, root: Path) -> None:
+    """Remove what the trainings of a cell that is done left to be resumed from, and their models;
+    that of a recorded training stays, for methods ask it."""
+    for folder in cell.folder(root).glob(f"{RUN_FOLDER}*"):
+        task.tidy(folder, model=cell.kind == "record")
 
 
 def _note_failure(cell: Cell, root: Path, error: Exception) -> None:
@@ -320,6 +329,9 @@ def run_parts(
     board, of_cell = board_of(parts, tasks, root)
     if retry:
         board.forget_failures()
+    for cell in board.cells:
+        if board.result(cell) is not None:  # by a process that was killed before it had tidied up
+            _tidy(cell, of_cell[cell.name], root)
     with (
         StopRequest().listening() as stop,
         logging_redirect_tqdm(),

@@ -110,6 +110,14 @@ class Task(Protocol):
                 training raises.
         """
 
+    def tidy(self, folder: Path, *, model: bool) -> None:
+        """Remove the checkpoints of a training in ``folder`` that is done with.
+
+        Args:
+            folder: of a finished :meth:`train`.
+            model: whether its final model stays.
+        """
+
     def features(self, folder: Path) -> np.ndarray:
         """(N, D) float32 of the model that :meth:`train` left in ``folder``, on all samples."""
 

@@ -69,6 +69,11 @@ class Transfer:
             seed, folder, kept=kept, guide=guide, budget=budget, test=test, resume=resume
         )
 
+    def tidy(self, folder: Path, *, model: bool) -> None:
+        """Of either model: where one has nothing, nothing is removed."""
+        self.chooser.tidy(folder, model=model)
+        self.learner.tidy(folder, model=model)
+
     def features(self, folder: Path) -> np.ndarray:
         """Of the model that selects."""
         return self.chooser.features(folder)

@@ -20,13 +20,19 @@ from ..errors import DataError
 from ..selection import Selection
 from ..settings import AUTO, build_pruner
 from .auto import DRAW, OWN, Verdict, candidates, decide
-from .base import Choice, Evidence, register
+from .base import THUMBNAILS, Choice, Evidence, register
 from .stratified import stratified_score
 
 
-@register("adapruner", per_ratio=True)
+def _wants(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The thumbnails, where near-copies are looked for: so that a grid reads the images once."""
+    return (THUMBNAILS,) if options.get("OBJECTIVE") == "inclusion" else ()
+
+
+@register("adapruner", per_ratio=True, wants=_wants)
 def adapruner(evidence: Evidence, keep_ratio: float) -> Choice:
     """Train with a mask over the samples; keep those that it keeps."""
+    looks = THUMBNAILS in evidence.offers and THUMBNAILS in _wants(evidence.options)
     pruner = build_pruner(
         evidence.options,
         evidence.samples,
@@ -34,6 +40,7 @@ def adapruner(evidence: Evidence, keep_ratio: float) -> Choice:
         keep_ratio,
         seed=evidence.seed,
         offered=evidence.offers,
+        thumbs=evidence.features(THUMBNAILS) if looks else None,
     )
     evidence.train(pruner)
     drop = evidence.options["DROP"]

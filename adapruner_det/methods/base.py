@@ -122,6 +122,10 @@ class Choice:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _nothing(options: Mapping[str, Any]) -> Iterable[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Method:
     """A registered method.
@@ -130,6 +134,7 @@ class Method:
         name: what it is called in flags, files and tables.
         choose: (evidence, keep ratio) → its choice.
         needs: what of the evidence it cannot do without.
+        wants: the node ADAPRUNER → what it reads besides where the task gives that.
         per_ratio: whether another keep ratio takes another call, and perhaps another training;
             otherwise all ratios are cuts of one score.
     """
@@ -138,15 +143,26 @@ class Method:
     choose: Callable[[Evidence, float], Choice]
     needs: frozenset[str] = frozenset()
     per_ratio: bool = False
+    wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing
+
+    def reads(self, options: Mapping[str, Any], offers: Iterable[str]) -> frozenset[str]:
+        """What of the evidence it reads with these options, where there is ``offers``."""
+        return self.needs | (frozenset(self.wants(options)) & frozenset(offers))
 
 
 _METHODS: dict[str, Method] = {}
 
 
 def register(
-    name: str, *, needs: Iterable[str] = (), per_ratio: bool = False
+    name: str,
+    *,
+    needs: Iterable[str] = (),
+    per_ratio: bool = False,
+    wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing,
 ) -> Callable[[Callable[[Evidence, float], Choice]], Callable[[Evidence, float], Choice]]:
     """Decorate a function (evidence, keep ratio) → Choice to be found under ``name``.
+
+    The arguments are those of :class:`Method`.
 
     Raises:
         ValueError: a name that another function has already.
@@ -156,7 +172,7 @@ def register(
         known = _METHODS.get(name)
         if known is not None and known.choose.__qualname__ != choose.__qualname__:
             raise ValueError(f"there is a method {name!r} already: {known.choose.__qualname__}")
-        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio)
+        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio, wants)
         return choose
 
     return add

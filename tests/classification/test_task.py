@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from adapruner_det import settings
 from adapruner_det.classification import task as module
 from adapruner_det.classification.classifier import load_classifier
 from adapruner_det.classification.config import load_config
@@ -16,6 +17,8 @@ from adapruner_det.classification.task import ClassificationTask, make_task
 from adapruner_det.classification.trainer import Trainer
 from adapruner_det.errors import DataError
 from adapruner_det.experiment.evidence import TaskEvidence, record, save_thumbnails
+from adapruner_det.experiment.grid import Grid, cells
+from adapruner_det.experiment.running import run, selection_of
 from adapruner_det.methods.base import method_names, select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder
@@ -263,3 +266,37 @@ def test_what_is_planted_is_told_sample_by_sample():
     }  # fmt: skip
     assert np.flatnonzero(task.planted["wrong labels"]).tolist() == task.data.wrong.tolist()
     assert not make_task("", FEW).planted
+
+
+def test_checkpoints_go_and_the_model_stays_if_it_is_to(tmp_path):
+    task, folder = tiny_task(), tmp_path / "run"
+    task.train(0, folder)
+    assert list(folder.glob("checkpoint*.pt"))
+    task.tidy(folder, model=True)
+    assert not list(folder.glob("checkpoint*.pt"))
+    assert task.predictions(folder).shape[0] == len(task.samples)
+    task.tidy(folder, model=False)
+    assert not list(folder.glob("*.pt")) and (folder / "result.json").is_file()
+    task.tidy(folder, model=False)
+
+
+def test_near_copies_are_looked_for_in_the_thumbnails_of_the_grid(tmp_path, monkeypatch):
+    overrides = [*FEW, "ADAPRUNER.OBJECTIVE", "inclusion"]
+    task = make_task("", overrides)
+    alone = select("adapruner", SelfMade(task, 0, tmp_path / "alone"), 0.5)
+    made = []
+    thumbs = settings.thumbnails
+    monkeypatch.setattr(settings, "thumbnails", lambda s: made.append(1) or thumbs(s))
+    grid = Grid(("adapruner",), (0.5, 0.4))
+    run(grid, partial(make_task, "", overrides), tmp_path / "grid", task=task)
+    assert not made
+    (cell, _) = (c for c in cells(grid, task) if c.kind == "select")
+    assert selection_of(cell, tmp_path / "grid", 0.5).kept_keys == alone.kept_keys
+
+
+class SelfMade(TaskEvidence):
+    """Of a task alone: what a grid makes for it, it makes itself."""
+
+    def features(self, source="model"):
+        assert source == "thumbnails"
+        return settings.thumbnails(self.samples)

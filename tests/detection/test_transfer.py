@@ -39,3 +39,14 @@ def test_a_faster_rcnn_is_trained_on_what_a_yolo_keeps(voc, tmp_path):  # noqa: 
         boxes = task.samples.sizes
         assert change.changes.kept["all"] == pytest.approx(boxes[own].sum() / boxes.sum())
         assert np.isfinite(change.changes.median_side).all()
+
+
+def test_checkpoints_of_a_detector_go_and_its_model_stays_if_it_is_to(voc, tmp_path):  # noqa: F811
+    task = make_task("", options(voc))
+    for name in ("model_0000003.pth", "model_final.pth", "last_checkpoint", "log.txt"):
+        (tmp_path / name).write_text("x")
+    task.tidy(tmp_path, model=True)
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {"model_final.pth", "last_checkpoint", "log.txt"}
+    task.tidy(tmp_path, model=False)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"log.txt"}

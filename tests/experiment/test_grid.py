@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells, parse_method
+from adapruner_det.methods import base
 from tests.experiment.toy import EPOCHS, OPTIONS, N, make_toy
 
 
@@ -151,3 +154,19 @@ def test_methods_that_are_refused(text, part):
 def test_grids_that_are_refused(change, part):
     with pytest.raises(DataError, match=part):
         Grid(**{"methods": ("random",), "keep_ratios": (0.5,), **change})
+
+
+def looks(options):
+    return ["thumbnails", "nothing like it"] if options["ALPHA_END"] > 5 else []
+
+
+def test_what_a_method_wants_with_its_options_is_made_for_it_where_it_can_be(task, monkeypatch):
+    looking = replace(base._METHODS["toy_guided"], wants=looks)
+    monkeypatch.setitem(base._METHODS, "toy_guided", looking)
+    found = cells(Grid(("toy_guided", "toy_guided[ALPHA_END=6]"), (0.7,)), task)
+    (thumbs,) = (cell for cell in found if cell.kind == "thumbnails")
+    needs = {cell.label: cell.needs for cell in found if cell.kind == "select"}
+    assert needs == {"toy_guided": (), "toy_guided[ALPHA_END=6.0]": (thumbs,)}
+    task.offers = frozenset()
+    found = cells(Grid(("toy_guided[ALPHA_END=6]",), (0.7,)), task)
+    assert "thumbnails" not in {cell.kind for cell in found}

@@ -25,7 +25,8 @@ from adapruner_det.experiment.running import (
     selection_of,
     submit,
 )
-from adapruner_det.methods.base import select
+from adapruner_det.methods import base
+from adapruner_det.methods.base import Choice, Method, select
 from adapruner_det.stopping import Stopped
 from tests.experiment.toy import EPOCHS, N, calls, make_toy, until
 
@@ -157,6 +158,47 @@ def test_cuts_of_one_choice_are_nested_and_a_set_is_taken_as_it_is(make, root):
     for ratio in (0.7, 0.4):
         found = selection_of(cell_of(grid, make, "select", "toy_thumb", ratio), root, ratio)
         assert found.cut_from is None and found.num_kept == round(ratio * N)
+
+
+def test_what_is_wanted_is_shown_and_nothing_else(make, root, monkeypatch):
+    shown = []
+
+    def look(evidence, keep_ratio):
+        shown.append(evidence.features("thumbnails").shape[0])
+        with pytest.raises(ValueError, match="'loss' but is not registered"):
+            evidence.signal("loss")
+        return Choice(np.arange(N))
+
+    looking = Method("looks", look, wants=lambda options: ["thumbnails"])
+    monkeypatch.setitem(base._METHODS, "looks", looking)
+    run(Grid(("toy_loss", "looks"), (0.7,)), make, root)
+    assert shown == [N]
+
+
+def checkpoints(root):
+    return sorted(path.parts[-3].split("-")[0] for path in root.glob("cells/*/run*/checkpoint.pt"))
+
+
+def test_of_trainings_that_are_done_with_what_others_read_stays_alone(make, root):
+    grid = Grid(("random", "toy_loss", "toy_guided"), (0.7,), (0, 1))
+    run(grid, make, root)
+    assert checkpoints(root) == ["record", "record"]
+    before = values_of(grid, make, root)
+    run(Grid((*grid.methods, "toy_margin"), (0.7,), (0, 1)), make, root)
+    assert before.items() <= values_of(grid, make, root).items()
+
+
+def test_what_a_killed_process_left_is_tidied_up_later(make, root, tmp_path):
+    tidy = []
+    task = make()
+    run(SMALL, make, root, task=task)
+    (
+        root / "cells" / cell_of(SMALL, make, "train", "full", 1.0).name / "run" / "checkpoint.pt"
+    ).touch()
+    task.tidy = lambda folder, model: tidy.append((folder.parent.name.split("-")[1], model))
+    run(SMALL, make, root, task=task)
+    assert sorted(tidy) == [("full", False), ("random", False), ("random", False)]
+    assert len(calls(tmp_path)) == 3
 
 
 def test_what_a_task_does_not_give_is_refused_before_anything_is_written(make, root, tmp_path):

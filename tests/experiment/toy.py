@@ -145,6 +145,10 @@ class Toy:
             file.write(json.dumps(line) + "\n")
         until(lambda: len({call["pid"] for call in calls(self.folder)}) >= self.meet)
 
+    def tidy(self, folder, *, model):
+        if not model:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+
     def features(self, folder):
         return (self.x @ self.weights(folder)).astype(np.float32)
 

@@ -6,6 +6,7 @@ from adapruner_det.errors import DataError
 from adapruner_det.methods.adapruner import adapruner, choice_of, drop_end
 from adapruner_det.methods.base import select
 from adapruner_det.methods.random import random_selection
+from adapruner_det.neighbours import thumbnails
 
 from .evidence import ToyEvidence, samples
 
@@ -70,6 +71,9 @@ class Twins(ToyEvidence):
             self.samples, "read_image", lambda i: picture(i - i % 2 if i < 20 else i)
         )
         self.asked = []
+
+    def features(self, source="model"):
+        return thumbnails(self.samples) if source == "thumbnails" else super().features(source)
 
     def train(self, guide):
         self.asked.append(guide.signals)

@@ -14,7 +14,7 @@ import yaml
 
 from ..core.cut import kept_count
 from ..errors import DataError, one_line
-from ..methods.base import THUMBNAILS, Method, get_method, require_offered
+from ..methods.base import THUMBNAILS, Method, get_method, require_offered, require_one_class
 from ..selection import check_keep_ratio
 from .cells import Cell
 from .evidence import offers
@@ -102,6 +102,8 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
     methods = [parse_method(text, task.options) for text in grid.methods]
     for number, (method, _) in enumerate(methods):
         require_offered(method, offers(chooser))
+        if method.one_class:
+            require_one_class(method.name, task.samples)
         if methods[number] in methods[:number]:
             raise DataError(f"the method {grid.methods[number]!r} is given twice")
     given = offers(chooser)

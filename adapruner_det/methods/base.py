@@ -134,6 +134,7 @@ class Method:
         name: what it is called in flags, files and tables.
         choose: (evidence, keep ratio) → its choice.
         needs: what of the evidence it cannot do without.
+        one_class: whether every sample must have exactly one class.
         wants: the node ADAPRUNER → what it reads besides where the task gives that.
         per_ratio: whether another keep ratio takes another call, and perhaps another training;
             otherwise all ratios are cuts of one score.
@@ -143,6 +144,7 @@ class Method:
     choose: Callable[[Evidence, float], Choice]
     needs: frozenset[str] = frozenset()
     per_ratio: bool = False
+    one_class: bool = False
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing
 
     def reads(self, options: Mapping[str, Any], offers: Iterable[str]) -> frozenset[str]:
@@ -158,6 +160,7 @@ def register(
     *,
     needs: Iterable[str] = (),
     per_ratio: bool = False,
+    one_class: bool = False,
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing,
 ) -> Callable[[Callable[[Evidence, float], Choice]], Callable[[Evidence, float], Choice]]:
     """Decorate a function (evidence, keep ratio) → Choice to be found under ``name``.
@@ -172,7 +175,7 @@ def register(
         known = _METHODS.get(name)
         if known is not None and known.choose.__qualname__ != choose.__qualname__:
             raise ValueError(f"there is a method {name!r} already: {known.choose.__qualname__}")
-        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio, wants)
+        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio, one_class, wants)
         return choose
 
     return add
@@ -226,6 +229,17 @@ def require_offered(method: Method, offers: Iterable[str]) -> None:
         raise DataError(
             f"the method {method.name!r} needs {', '.join(missing)}, which this task does not "
             f"give; it gives {', '.join(sorted(offers)) or 'nothing but the loss'}"
+        )
+
+
+def require_one_class(name: str, samples: Samples) -> None:
+    """Raise a DataError unless every sample has exactly one class, as the method ``name`` needs."""
+    if (wrong := np.flatnonzero(samples.sizes != 1)).size:
+        first = wrong[0]
+        raise DataError(
+            f"the method {name!r} needs exactly one class a sample, and {wrong.size} of "
+            f"{len(samples)} have none or several, first {samples.keys[first]} with "
+            f"{samples.sizes[first]}; choose a method that does not ask for classes"
         )
 
 

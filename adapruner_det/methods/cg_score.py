@@ -20,7 +20,7 @@ DRAWS = 3
 RIDGE = 1e-6
 
 
-@register("cg-score", needs=(THUMBNAILS,))
+@register("cg-score", needs=(THUMBNAILS,), one_class=True)
 def cg_score(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: yᵀ H⁻¹ y − the same without the sample, averaged over subsets; without training.
 

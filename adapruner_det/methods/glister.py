@@ -21,7 +21,7 @@ PICKS = 32
 TINY = 1e-12
 
 
-@register("glister", needs=(FEATURES, PREDICTIONS))
+@register("glister", needs=(FEATURES, PREDICTIONS), one_class=True)
 def glister(evidence: Evidence, keep_ratio: float) -> Choice:
     """Greedy: next is what raises the held-out log-likelihood most, by its gradient's first order.
 

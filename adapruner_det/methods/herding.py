@@ -13,7 +13,7 @@ from .base import FEATURES, Choice, Evidence, register
 from .shared import by_class, class_of_each, finite_features, places
 
 
-@register("herding", needs=(FEATURES,))
+@register("herding", needs=(FEATURES,), one_class=True)
 def herding(evidence: Evidence, keep_ratio: float) -> Choice:
     """Greedy in each class: next is what brings the mean of the kept nearest to the class mean.
 

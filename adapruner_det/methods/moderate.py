@@ -12,7 +12,7 @@ from .base import FEATURES, Choice, Evidence, register
 from .shared import class_of_each, finite_features
 
 
-@register("moderate", needs=(FEATURES,))
+@register("moderate", needs=(FEATURES,), one_class=True)
 def moderate(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep low: |d_i − median of d|, d the distance of a sample to the mean of its class.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..samples import Samples
-from .base import THUMBNAILS, Evidence
+from .base import THUMBNAILS, Evidence, require_one_class
 
 
 def class_of_each(samples: Samples, method: str) -> np.ndarray:
@@ -22,13 +22,7 @@ def class_of_each(samples: Samples, method: str) -> np.ndarray:
     Raises:
         DataError: samples of which one has no class or several, with the name of the method.
     """
-    if (wrong := np.flatnonzero(samples.sizes != 1)).size:
-        first = wrong[0]
-        raise DataError(
-            f"the method {method!r} needs exactly one class a sample, and {wrong.size} of "
-            f"{len(samples)} have none or several, first {samples.keys[first]} with "
-            f"{samples.sizes[first]}; choose a method that does not ask for classes"
-        )
+    require_one_class(method, samples)
     return np.array([own[0] for own in samples.classes], dtype=np.int64)
 
 

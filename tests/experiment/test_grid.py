@@ -170,3 +170,15 @@ def test_what_a_method_wants_with_its_options_is_made_for_it_where_it_can_be(tas
     task.offers = frozenset()
     found = cells(Grid(("toy_guided[ALPHA_END=6]",), (0.7,)), task)
     assert "thumbnails" not in {cell.kind for cell in found}
+
+
+@pytest.mark.parametrize("name", ["herding", "moderate", "glister", "cg-score"])
+def test_a_method_that_wants_one_class_a_sample_is_refused_where_there_are_several(
+    task, tmp_path, name
+):
+    assert cells(Grid((name,), (0.7,)), task)
+    task = make_toy(tmp_path)
+    task.samples.classes[4] = [0, 1]
+    with pytest.raises(DataError, match=f"{name!r} needs exactly one class a sample, and 1 of 60 "):
+        cells(Grid((name,), (0.7,)), task)
+    assert cells(Grid(("k-center",), (0.7,)), task)

@@ -1,3 +1,4 @@
+import inspect
 import sys
 from importlib.metadata import EntryPoint
 
@@ -137,3 +138,10 @@ def test_a_selection_says_of_which_data_it_is():
     assert selection.class_names == ("class 0", "class 1", "class 2")
     assert (selection.method, selection.keep_ratio, selection.seed) == ("x", 0.5, 7)
     assert selection.columns["kept"].tolist() == [True, True, False, False]
+
+
+def test_who_asks_for_one_class_a_sample_says_so_when_it_is_registered():
+    for name in method_names():
+        method = get_method(name)
+        source = inspect.getsource(sys.modules[method.choose.__module__])
+        assert method.one_class == ("class_of_each(" in source), name

@@ -171,11 +171,11 @@ def find_suspects(annotated: Annotated, predictions: Predictions) -> Suspects:
         DataError: an image without predictions.
     """
     own = predictions.of(annotated.keys)
-    pairs = list(zip(annotated.labels, own.found, strict=True))
-    verdicts = [judge(labels, found) for labels, found in pairs]
+    verdicts = judge(annotated.labels, own.found)
     scores = {kind: np.array([v[kind].score for v in verdicts]) for kind in BOX_KINDS}
     sizes = np.array([np.count_nonzero(~labels.crowd) for labels in annotated.labels])
     scores[LOSS] = over_typical(np.asarray(own.losses), sizes)
+    pairs = list(zip(annotated.labels, own.found, strict=True))
     return Suspects(annotated, verdicts, scores, share_found(pairs))
 
 

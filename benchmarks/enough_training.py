@@ -6,7 +6,7 @@
 The same small CNN is trained for more and more epochs on all images, on a random 60% for as many
 epochs, and on that 60% for as many steps. Where the second falls behind the third, the cut costs
 steps. Beside it stand what a run can know of itself: its steps on the kept part, and by how much
-its mean training loss fell from the third quarter of the run to the last.
+its mean training loss fell from the third quarter of the run to the last, of what it fell in all.
 Trainings are kept in FOLDER/trainings.jsonl, so a benchmark that was stopped goes on.
 """
 
@@ -17,6 +17,7 @@ import itertools
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -28,7 +29,7 @@ from adapruner_det.methods.recorder import Recorder
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "classification"
-EPOCHS = {"digits": (10, 20, 40, 80, 160), "mnist": (5, 10, 20, 40), "cifar10": (5, 10, 20, 40, 80)}
+EPOCHS = {"mnist": (5, 10, 20, 40), "cifar10": (5, 10, 20, 40, 80), "digits": (10, 20, 40, 80)}
 RATIO = 0.6
 
 
@@ -59,7 +60,7 @@ def run(data: Path, out: Path, names: list[str], seeds: list[int]) -> None:
                 print(json.dumps(row), flush=True)
 
 
-def measure(config: str, overrides: list[str], seed: int) -> dict[str, float]:
+def measure(config: str, overrides: list[str], seed: int) -> dict[str, Any]:
     """Accuracy on all, on the part for as many epochs and as many steps; what the run knows."""
     task = make_task(config, overrides)
     kept = random_selection(task.samples, RATIO, seed)
@@ -74,8 +75,7 @@ def measure(config: str, overrides: list[str], seed: int) -> dict[str, float]:
         "part": part.value,
         "part_steps": steps.value,
         "steps": part.steps,
-        "fall": late_fall(losses),
-        "loss": float(losses[-1]),
+        "losses": [float(f"{loss:.5g}") for loss in losses],
     }
 
 
@@ -85,15 +85,17 @@ def table(path: Path) -> str:
     lines = []
     for name, epochs in sorted({(row["data"], row["epochs"]) for row in rows}):
         own = [row for row in rows if (row["data"], row["epochs"]) == (name, epochs)]
-        mean = {key: np.mean([row[key] for row in own]) for key in own[0] if key != "data"}
+        mean = {key: np.mean([row[key] for row in own]) for key in ("steps", "full", "part")}
+        falls = [late_fall(row["losses"]) for row in own]
+        last = np.mean([row["losses"][-1] for row in own])
         gains = np.array([row["part_steps"] - row["part"] for row in own])
         lines.append(
             [
                 name,
                 epochs,
                 f"{mean['steps']:.0f}",
-                f"{100 * mean['fall']:.0f}",
-                f"{mean['loss']:.3f}",
+                f"{100 * np.mean(falls):.1f}",
+                f"{last:.3f}",
                 f"{mean['full']:.2f}",
                 f"{mean['part'] - mean['full']:+.2f}",
                 f"{gains.mean():+.2f} ± {gains.std(ddof=1) if len(gains) > 1 else 0:.2f}",

@@ -14,9 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from fvcore.common.config import CfgNode
 
 from ..command import beside, shipped_config, sibling_command, with_output
+from ..enough import too_few_steps
 from ..errors import DataError, one_line, reported
+from .batches import steps_per_epoch
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = shipped_config("classification/digits.yaml")
 
@@ -76,6 +81,14 @@ def _memory_reported() -> Iterator[None]:
             f"memory ran out: {one_line(error)[:150]}; lower SOLVER.BATCH_SIZE, DATA.SIZE, "
             "DATA.MEMORY_MB or MODEL.WIDTH"
         ) from error
+
+
+def warn_of_few_steps(cfg: CfgNode, images: int) -> None:
+    """Say where a model from random weights is trained on ``images`` kept ones for too short."""
+    if cfg.MODEL.WEIGHTS or cfg.MODEL.PRETRAINED:
+        return
+    if line := too_few_steps(cfg.SOLVER.EPOCHS * steps_per_epoch(images, cfg.SOLVER.BATCH_SIZE)):
+        logger.warning("Warning: %s.", line)
 
 
 def train_command(

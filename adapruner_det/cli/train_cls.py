@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if selection is not None and args.keep_ratio is not None:
             selection = selection.cut(args.keep_ratio)
         data = load_data(cfg)
+        if selection is not None:
+            command.warn_of_few_steps(cfg, selection.num_kept)
         result = run.train(cfg, data, selection, resume=args.resume, selection_file=args.selection)
         print(
             f"{result.accuracy:.2f}% on {result.evaluated_on} after {result.epochs} epochs of "

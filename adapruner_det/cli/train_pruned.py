@@ -22,6 +22,7 @@ from ..detection.modeling import require_known_anchors
 from ..detection.setup import (
     check_datasets,
     check_training_inputs,
+    few_steps,
     load_config,
     require_elsewhere,
     run,
@@ -80,6 +81,8 @@ def take_selection(cfg: Any, args: argparse.Namespace, selection: Selection) -> 
         print(f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations")
     else:
         print(scale_schedule(cfg, selection))
+    if line := few_steps(cfg, cfg.SOLVER.MAX_ITER):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def train(cfg: Any, args: argparse.Namespace) -> None:

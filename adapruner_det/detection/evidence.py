@@ -10,10 +10,11 @@ against the predictions of the forward that the loss is computed from, which cos
   other annotation is met either;
 * an object looks *overlooked* by the largest p of any class that touches no annotation.
 
-What speaks against a box is held against what speaks for it, against / (against + for), and an
-overlooked object against half of what annotated ones of its batch get: in the course of a training
-confidence rises from nothing, and a detector that is sure of little is as telling as one that is
-sure of much. A half says that nothing speaks either way.
+What speaks against a box is held against what speaks for it, against / (against + for): in the
+course of a training confidence rises from nothing, and a detector that is sure of little is as
+telling as one that is sure of much. A half says that nothing speaks either way. An overlooked
+object is held against those of the other images of the batch, or a quarter of what annotated ones
+get: where all images have some, they tell of the data or of the detector, not of an image.
 
 From boxes to the image leads a soft minimum or a maximum, never a sum: sums rank crowded images.
 
@@ -75,11 +76,12 @@ class Evidence:
         The confidence is the soft minimum of the boxes' quality; without a box it is one minus
         what is overlooked. The fault is the largest of all ratios.
         """
-        usual = self.confirmed.mean() if len(self.confirmed) else self.overlooked.new_ones(())
+        usual = self.confirmed.mean() / 4 if len(self.confirmed) else self.overlooked.new_ones(())
+        usual = torch.maximum(usual, self.overlooked.mean())
         against = torch.maximum(
             _ratio(self.swapped, self.confirmed), _ratio(self.moved, self.confirmed)
         )
-        lacking = self.overlooked / (self.overlooked + usual / 2 + LITTLE)
+        lacking = self.overlooked / (self.overlooked + usual + LITTLE)
         return {
             "confidence": self._softmin(self.iou * self.confidence).clamp(0.0, 1.0),
             "fault": self._largest(against, lacking),

@@ -19,6 +19,7 @@ from detectron2.utils.logger import setup_logger
 from torch import nn
 
 from ..command import beside
+from ..enough import too_few_steps
 from ..errors import DataError, one_line
 from ..files import SELECTION_FILES, lies_in, locked, require_writable, set_aside, sweep
 from ..settings import check_yaml
@@ -107,7 +108,14 @@ def check_pruning_inputs(
     check_sampler(cfg)
     index = check_training_inputs(cfg, trust_pickle=trust_pickle, processes=processes, say=say)
     build_pruner(cfg, index, look=False)
+    if line := few_steps(cfg, cfg.SOLVER.MAX_ITER * cfg.ADAPRUNER.KEEP_RATIO):
+        say(f"warning: {line}")
     return index
+
+
+def few_steps(cfg: CfgNode, steps: float) -> str:
+    """What :func:`.enough.too_few_steps` says of a training from random weights; else nothing."""
+    return "" if cfg.MODEL.WEIGHTS else too_few_steps(round(steps))
 
 
 def check_training_inputs(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core.pruner import TOLERANCE
+from ..enough import still_falling
 from ..errors import shown
 from ..selection import Selection
 
@@ -129,6 +130,8 @@ def _warnings(selection: Selection) -> list[tuple[str, str]]:
         rows.append(("never finite", f"{_few(unseen)}: no finite loss, so they were cut first"))
     if selection.excluded:
         rows.append(("left out", f"{_few(list(selection.excluded))}: faulty, see the selection"))
+    if line := still_falling(selection.parameters.get("epoch_losses", ())):
+        rows.append(("too short", line))
     if lost := selection.lost_classes():
         rows.append(("classes lost", f"{_few(lost)}: no image of them is kept"))
     return rows

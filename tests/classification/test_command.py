@@ -10,6 +10,8 @@ from adapruner_det.classification import command
 from adapruner_det.classification.command import beside, parser, running, train_command
 from adapruner_det.errors import DataError
 
+from .tiny import tiny_config
+
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
@@ -102,3 +104,17 @@ def root_logger():
     yield
     root.handlers[:] = before
     root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("settings", "images", "said"),
+    [
+        ({"SOLVER__EPOCHS": 10, "SOLVER__BATCH_SIZE": 10}, 100, "100 steps on the kept part"),
+        ({"SOLVER__EPOCHS": 150, "SOLVER__BATCH_SIZE": 10}, 100, ""),
+        ({"SOLVER__EPOCHS": 1, "MODEL__WEIGHTS": "model.pt"}, 100, ""),
+        ({"SOLVER__EPOCHS": 1, "MODEL__PRETRAINED": True}, 100, ""),
+    ],
+)
+def test_a_short_training_from_random_weights_is_said(settings, images, said, caplog):
+    command.warn_of_few_steps(tiny_config(**settings), images)
+    assert said in caplog.text and bool(said) == bool(caplog.records)

@@ -370,3 +370,12 @@ def test_a_process_that_is_spawned_leaves_out_of_its_test_set_what_the_check_did
     args = default_argument_parser().parse_args(["--num-gpus", "0"])
     setup._start(cfg, args, lambda cfg, args: seen.append(len(DatasetCatalog.get("own_test"))), ())
     assert seen == [2]
+
+
+@pytest.mark.parametrize(
+    ("steps", "weights", "said"), [(1499, "", True), (1500, "", False), (9, "a.pth", False)]
+)
+def test_a_short_training_from_random_weights_is_said(steps, weights, said):
+    cfg = get_cfg()
+    cfg.MODEL.WEIGHTS = weights
+    assert bool(setup.few_steps(cfg, steps)) == said

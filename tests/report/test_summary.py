@@ -166,3 +166,12 @@ def test_what_should_not_be_has_a_line_of_its_own():
 def test_images_without_objects_have_no_classes_to_show():
     text = rows(summarize(selection([1, 0], classes=[[], []]), 1, "s", "c"))
     assert text["kept by class"] == "no image has an object" and "class spread" not in text
+
+
+def test_a_run_whose_loss_still_falls_has_a_line():
+    text = {}
+    for name, losses in (("falls", [8.0, 4.0, 2.0, 1.0]), ("flat", [8.0, 1.0, 1.0, 1.0])):
+        chosen = selection([True, True, True, False], parameters={"epoch_losses": losses})
+        text[name] = rows(summarize(chosen, 1.0, "s.json", "next"))
+    assert text["falls"]["too short"].startswith("14% of the loss's fall came")
+    assert "too short" not in text["flat"]

@@ -83,9 +83,7 @@ def load_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def write_metrics(
-    folder: str | Path, step: int, loss: float, scalars: Mapping[str, float]
-) -> None:
+def write_metrics(folder: str | Path, step: int, loss: float, scalars: Mapping[str, float]) -> None:
     """Add a line to the metrics of the run in ``folder``, which a report draws.
 
     A resumed run may write a line twice. Nothing of a run hangs on it, and a disk that takes no

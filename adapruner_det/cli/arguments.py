@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ..command import config_path, help_text, program
+from ..report.page import write_report_of_run
+from ..report.pictures import Picture
+from ..selection import Selection
 
 
 def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
@@ -14,6 +21,39 @@ def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
         description=help_text(doc),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_report_switch(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the switch that :func:`leave_report` looks at."""
+    parser.add_argument(
+        "--no-report", action="store_true", help="leave no report.html beside the selection"
+    )
+
+
+def leave_report(
+    args: argparse.Namespace,
+    tool: str,
+    argv: Sequence[str] | None,
+    selection: Selection,
+    folder: str | Path,
+    pictures: Callable[[], Mapping[str, Picture]],
+) -> None:
+    """Write the report of a run and print where it is, unless ``--no-report`` was given.
+
+    Args:
+        args: of the run.
+        tool: its file name in ``tools/``.
+        argv: its words; None takes the command line's.
+        selection: that it made.
+        folder: of the run.
+        pictures: gives those of its samples, by key.
+    """
+    if args.no_report:
+        return
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = shlex.join([*program(tool).split(), *words])
+    if page := write_report_of_run(selection, folder, pictures, command):
+        print(f"{'report':<17} {page}", flush=True)
 
 
 def config_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..detection.data.pictures import pictures_of
 from ..detection.setup import load_config
 from ..detection.task import make_task
 from ..errors import reported
@@ -23,6 +24,7 @@ from ..experiment.tables import Row, Setting, main_table, verdict
 from ..experiment.task import Task
 from ..files import locked, require_writable, set_aside
 from ..report.faults import dropped_faults
+from ..report.page import write_report_of_run
 from .compare import log_to
 
 METHOD, SEEDS = "adapruner", (0, 1)
@@ -57,6 +59,8 @@ def main(tool: str) -> None:
                 f"Everything together: {time.perf_counter() - start:.0f} s.\n"
                 f"Selections: {folder}/cells/select-{METHOD}-*/{SELECTION}"
             )
+            if page := report(grid, task, folder):
+                print(f"Report of the first, to be opened in a browser: {page}")
 
 
 def summary(grid: Grid, task: Task, folder: Path, kinds: dict[str, str]) -> str:
@@ -87,6 +91,19 @@ def summary(grid: Grid, task: Task, folder: Path, kinds: dict[str, str]) -> str:
             _seconds(rows),
         ]
     )
+
+
+def report(grid: Grid, task: Task, folder: Path) -> Path | None:
+    """The page that shows what the first seed's selection keeps and drops; None if there is none.
+
+    Args:
+        grid: of one keep ratio.
+        task: it was run on.
+        folder: of the grid.
+    """
+    (first, *_) = [c for c in cells(grid, task) if c.kind == "select" and c.method == METHOD]
+    selection = selection_of(first, folder, grid.keep_ratios[0])
+    return write_report_of_run(selection, folder, lambda: pictures_of(selection))
 
 
 def _seconds(rows: list[Row]) -> str:

@@ -6,7 +6,7 @@
     adapruner prune-cls --resume --config-file ...           # go on with a run that was stopped
     adapruner prune-cls --config-file ... --without warmup   # the paper's Tables 4 and 5
 
-OUTPUT_DIR/selection.json says what is kept. The overrides stand last.
+OUTPUT_DIR/selection.json says what is kept, report.html shows it. The overrides stand last.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from ..classification import command, run
 from ..classification.checkpoint import SELECTION_FILE
 from ..classification.config import ABLATIONS, ablate, load_config
 from ..classification.data import load_data
+from ..classification.pictures import pictures_of
 from ..classification.task import ClassificationTask
 from ..command import config_path, help_text, program
 from ..experiment.auto import settle_file
 from ..report.summary import summarize
 from ..settings import AUTO
+from .arguments import add_report_switch, leave_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = command.parser(help_text(__doc__))
     parser.prog = program("prune_cls.py")
     parser.add_argument("--without", choices=ABLATIONS, help="leave one part of the method out")
+    add_report_switch(parser)
     args = parser.parse_args(argv)
     start = time.perf_counter()
     with command.running():
@@ -45,4 +48,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             selection, verdict = settle_file(task, path)
             print(verdict.text(task.metric))
         next_step = command.train_command(args.config_file, path, args.opts, cfg.OUTPUT_DIR)
-        print(summarize(selection, time.perf_counter() - start, str(path), next_step))
+        seconds = time.perf_counter() - start
+        leave_report(
+            args,
+            "prune_cls.py",
+            argv,
+            selection,
+            cfg.OUTPUT_DIR,
+            lambda: pictures_of(data.train.kept(selection.cut(1.0))),
+        )
+        print(summarize(selection, seconds, str(path), next_step))

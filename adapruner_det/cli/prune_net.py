@@ -5,7 +5,8 @@ adapruner prune-net --config-file ... --resume            # go on with a killed 
 adapruner prune-net --config-file lazy_config.py ADAPRUNER.KEEP_RATIO=0.9
 torchrun --nproc_per_node 2 -m adapruner_det prune-net --config-file ...
 
-OUTPUT_DIR/selection.json says what is kept; the last line of the output trains on it.
+OUTPUT_DIR/selection.json says what is kept, report.html shows it; the last line of the output
+trains on it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch.distributed as dist
 
 from ..command import beside, config_path, help_text, program, sibling_command, with_output
 from ..detection.arguments import num_processes, tool_parser
+from ..detection.data.pictures import pictures_of
 from ..detection.data.samples import SampleIndex
 from ..detection.setup import check_pruning_inputs, load_config, run
 from ..detection.task import make_task
@@ -29,14 +31,18 @@ from ..detection.training.trainer import SELECTION_FILE, PruningTrainer
 from ..errors import DataError, reported
 from ..experiment.auto import settle_file
 from ..report.summary import summarize
+from ..selection import Selection
 from ..settings import AUTO
+from .arguments import add_report_switch, leave_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, prune, and print the summary."""
     parser = tool_parser(help_text(__doc__))
     parser.prog = program("prune_net.py")
+    add_report_switch(parser)
     args = parser.parse_args(argv)
+    args.words = argv
     args.config_file = config_path(args.config_file)
     with reported():
         if args.eval_only:
@@ -64,6 +70,7 @@ def prune(cfg: Any, args: argparse.Namespace, index: SampleIndex) -> None:
         seconds = time.perf_counter() - start
         step = next_step(cfg, args, trainer.selection_path)
         assert trainer.selection is not None  # it is made at the last step
+        show(cfg, args, trainer.selection)
         print(summarize(trainer.selection, seconds, trainer.selection_path, step))
 
 
@@ -73,8 +80,21 @@ def settle(cfg: Any, args: argparse.Namespace) -> None:
     path = str(Path(cfg.OUTPUT_DIR) / SELECTION_FILE)
     task = make_task(args.config_file, args.opts, tested=False)
     selection, verdict = settle_file(task, Path(path))
+    show(cfg, args, selection)
     print(verdict.text(task.metric))
     print(summarize(selection, time.perf_counter() - start, path, next_step(cfg, args, path)))
+
+
+def show(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:
+    """Leave the report of ``selection``."""
+    leave_report(
+        args,
+        "prune_net.py",
+        args.words,
+        selection,
+        cfg.OUTPUT_DIR,
+        lambda: pictures_of(selection),
+    )
 
 
 def next_step(cfg: Any, args: argparse.Namespace, selection: str) -> str:

@@ -53,6 +53,8 @@ def test_prune_then_train_on_the_kept_part(tmp_path, run):
     out = tmp_path / "out"
     status, text, _ = run("prune_cls.py", *QUICK, "OUTPUT_DIR", out, "ADAPRUNER.KEEP_RATIO", "0.8")
     assert status == 0 and "240 of 300 images (80.00%)" in text
+    assert f"report            {out}/report.html" in text
+    assert (out / "report.html").read_text().count("data:image/webp") == 300
     _, tool, *args = shlex.split(next_command(text))
     status, text, _ = run(Path(tool).name, *args)
     assert status == 0 and "after 3 epochs of 240 images" in text

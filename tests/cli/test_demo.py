@@ -109,6 +109,14 @@ def test_it_prints_what_its_grid_found(demo, monkeypatch, capsys, tmp_path):
     assert out.endswith(f"\nSelections: {tmp_path}/out/cells/select-adapruner-*/selection.json\n")
 
 
+def test_it_shows_the_first_selection_on_a_page(demo, monkeypatch, capsys, tmp_path):
+    stubbed(monkeypatch, 2)
+    monkeypatch.setattr(module, "pictures_of", lambda selection: {})
+    assert demo.run() == 0
+    page = tmp_path / "out" / "report.html"
+    assert capsys.readouterr().out.endswith(f"opened in a browser: {page}\n") and page.is_file()
+
+
 def test_what_an_earlier_run_left_is_not_shown_again(demo, monkeypatch, tmp_path):
     calls = stubbed(monkeypatch, 16)
     assert demo.run() == 0

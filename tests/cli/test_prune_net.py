@@ -56,7 +56,7 @@ def test_a_run_writes_selection_logs_and_a_summary(voc, tmp_path, monkeypatch, c
     assert (selection.num_samples, selection.num_kept) == (10, 7)
     assert set(selection.datasets) == {"own_train"}
     names = {path.name for path in output.iterdir()}
-    assert {"config.yaml", "log.txt", "metrics.json", "model_final.pth"} <= names
+    assert {"config.yaml", "log.txt", "metrics.json", "model_final.pth", "report.html"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert yaml.safe_load((output / "config.yaml").read_text())["MODEL"]["YOLO"]["NUM_CLASSES"] == 2
 
@@ -69,6 +69,32 @@ def test_a_run_writes_selection_logs_and_a_summary(voc, tmp_path, monkeypatch, c
     dropped = {f"own_train/im{i}" for i in range(10)} - selection.kept_keys
     (hardest,) = [line for line in summary if line.startswith("hardest dropped")]
     assert set(hardest[18:].split(", ")) == dropped
+
+
+def test_the_report_shows_all_images_and_may_fail_or_be_left_out(
+    voc, tmp_path, monkeypatch, capsys, caplog
+):
+    def pruned(*words):
+        arguments = tool_arguments(voc, tmp_path / "out", "DATASETS.TEST", ())
+        assert run_here(monkeypatch, "prune_net.py", *words, *arguments) == 0
+        assert (tmp_path / "out" / "selection.json").is_file()
+        return "\nreport            " in capsys.readouterr().out
+
+    assert not pruned("--no-report")
+    page = tmp_path / "out" / "report.html"
+    assert not page.exists()
+    assert pruned()
+    text = page.read_text()
+    assert text.count("data:image/webp") == 10 and "prune_net.py" in text
+
+    def fails(selection):
+        raise RuntimeError("a fault")
+
+    page.unlink()
+    monkeypatch.setattr(prune_net, "pictures_of", fails)
+    assert not pruned()  # and the run has ended well all the same
+    assert not page.exists()
+    assert "report.html could not be written: a fault" in caplog.text
 
 
 def test_evaluating_is_not_pruning(voc, tmp_path, monkeypatch, capsys):
@@ -311,6 +337,7 @@ def _same_files(mine, theirs):
 # grow any more.
 STOPPED = """
 import os, resource, runpy, sys
+from adapruner_det.detection.training.leaving import LeavingHook
 from adapruner_det.detection.training.trainer import PruningTrainer
 from detectron2.engine import HookBase
 
@@ -327,6 +354,8 @@ class Stop(HookBase):
         else:
             os.killpg(0, 2)
 
+# Its images would meet the limit of a file before the checkpoint does.
+LeavingHook.before_train = lambda self: None
 build_hooks = PruningTrainer.build_hooks
 PruningTrainer.build_hooks = lambda self: [Stop(), *build_hooks(self)]
 sys.argv = sys.argv[1:]
@@ -416,6 +445,7 @@ def test_of_several_processes_the_first_alone_prints_the_summary(monkeypatch, ca
     monkeypatch.setattr(prune_net.dist, "is_initialized", lambda: rank is not None)
     monkeypatch.setattr(prune_net.dist, "get_rank", lambda: rank)
     args = Namespace(trust_pickle=True, resume=True, config_file="", num_gpus=2, opts=[])
+    args.no_report, args.words = True, []
     prune_net.prune(Namespace(OUTPUT_DIR="out", ADAPRUNER=Namespace(DROP="")), args, None)
     assert capsys.readouterr().out == ("" if rank else "summary of the selection\n")
     assert Trainer.trust_pickle

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MOST, SIDE = 4, 256
 
 #: A smaller fall of the keep probability within an epoch is no news.
-LEAST_FALL = 0.01
+LEAST_FALL = 0.05
 
 _LINE = 14  # pixels of the line of text above an image
 
@@ -111,8 +111,8 @@ def drawn(sample: Mapping[str, Any], words: str) -> Image.Image:
         x0, y0, x1, y1 = BoxMode.convert(list(own["bbox"]), own["bbox_mode"], BoxMode.XYXY_ABS)
         corners = [scale * x0, _LINE + scale * y0, scale * x1, _LINE + scale * y1]
         if corners[0] <= corners[2] and corners[1] <= corners[3]:
-            draw.rectangle(corners, outline="black", width=3)
-            draw.rectangle(corners, outline="yellow", width=1)
+            draw.rectangle(corners, outline="black", width=4)
+            draw.rectangle(corners, outline="yellow", width=2)
     draw.rectangle((0, 0, size[0], _LINE - 1), fill="black")
     draw.text((2, 1), words.encode("ascii", "replace").decode(), fill="white")
     return whole

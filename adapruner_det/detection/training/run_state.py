@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -130,13 +131,26 @@ def _largest(number: int) -> int:
 
 @contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Let Detectron2's loop log no traceback of what :func:`errors.reported` says in one line."""
+    """Let no traceback be seen of what :func:`errors.reported` says in one line.
+
+    Neither Detectron2's loop logs it, nor does the thread that writes TensorBoard's events print
+    it, whose error the loop meets at the next event.
+    """
     loop = logging.getLogger("detectron2.engine.train_loop")
     loop.addFilter(_is_fault_of_the_code)
+    print_traceback = threading.excepthook
+
+    def said_elsewhere(failed: threading.ExceptHookArgs) -> None:
+        error = failed.exc_value
+        if not (isinstance(error, OSError) and error.errno in DISK_ERRORS):
+            print_traceback(failed)
+
+    threading.excepthook = said_elsewhere
     try:
         yield
     finally:
         loop.removeFilter(_is_fault_of_the_code)
+        threading.excepthook = print_traceback
 
 
 def _is_fault_of_the_code(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import signal
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -187,3 +188,21 @@ def test_what_ends_a_run_as_one_line_has_no_traceback_in_the_log(caplog, error, 
     assert "Starting" in caplog.text
     assert ("Exception during training" in caplog.text) == is_logged
     assert not loop.filters
+
+
+@pytest.mark.parametrize(
+    ("error", "is_printed"), [(OSError(errno.ENOSPC, "full"), False), (ValueError("a fault"), True)]
+)
+def test_a_thread_that_meets_a_full_disk_prints_no_traceback(monkeypatch, error, is_printed):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    before = threading.excepthook
+
+    def fails():
+        raise error
+
+    with without_tracebacks():
+        thread = threading.Thread(target=fails)
+        thread.start()
+        thread.join()
+    assert bool(printed) == is_printed and threading.excepthook is before

@@ -379,8 +379,9 @@ class Inclusion:
     name = "inclusion"
     FLOOR = 0.25
     #: What the evidence against the worst of a sample's parts lies above where one is faulty.
-    PARTS_LIMIT = 0.65
-    #: Added to the pressure, whose other part spans some 20: faults go first, then spare twins.
+    PARTS_LIMIT = 0.7
+    #: Added to the pressure, whose other part spans some 20: faults go first, those with most
+    #: evidence at their head, then spare twins.
     FAULT, SPARE = 80.0, 40.0
     TOP = 10  # samples of largest w, whose mean confidence is μ
 
@@ -438,10 +439,10 @@ class Inclusion:
         return {k: v for t in self._terms for k, v in t.observe(seen, state, signals).items()}
 
     def pressure(self, loss: np.ndarray, state: State) -> np.ndarray:
-        f = self._drawn(state) + self.FAULT * self._flagged(state)
+        out = self._against(state)
         if self._redundancy is not None:
-            f += self.SPARE * Redundancy.spare(state["copies"])
-        return f
+            out = np.maximum(out, self.SPARE * Redundancy.spare(state["copies"]))
+        return self._drawn(state) + out
 
     def chance(self, state: State) -> np.ndarray:
         """v·N of samples that are not flagged: 1 is that of an even draw."""
@@ -458,6 +459,12 @@ class Inclusion:
         if self._gate is None:
             return np.zeros(len(state["draw"]), dtype=bool)
         return self._gate.flagged(state["fault"])
+
+    def _against(self, state: State) -> np.ndarray:
+        """What the evidence against flagged samples adds, the more of it the more; 0 for others."""
+        if self._gate is None:
+            return np.zeros(len(state["draw"]))
+        return self._flagged(state) * self.FAULT * (1.0 + as_share(state["fault"]))
 
     def _informed(self, state: State) -> np.ndarray:
         """w·B(p)/M."""
@@ -514,8 +521,8 @@ class Inclusion:
 
     def _score(self, state: State) -> np.ndarray:
         """The pressure of all samples, with the twins that stay as they are now."""
-        score = self._drawn(state) + self.FAULT * self._flagged(state)
-        return score + self.SPARE * self._spare(score)
+        drawn, out = self._drawn(state), self._against(state)
+        return drawn + np.maximum(out, self.SPARE * self._spare(drawn + out))
 
     def _spare(self, score: np.ndarray) -> np.ndarray:
         """Which samples have a twin of lower score that stays, (N,) bool."""
@@ -539,7 +546,7 @@ class Inclusion:
             found["flagged"] = self._flagged(state)
         if self._redundancy is not None:
             found["twin_group"] = self._redundancy.twins.group
-            found["spare"] = self._spare(self._drawn(state) + self.FAULT * self._flagged(state))
+            found["spare"] = self._spare(self._drawn(state) + self._against(state))
         return found
 
     def _all(self, read: Read) -> dict[str, np.ndarray]:

@@ -641,6 +641,25 @@ def test_refused_options(make, message):
         make()
 
 
+def test_of_the_faults_the_clearest_go_first_twins_or_not():
+    pruner = new(60, 0.5, neighbours=twin_pairs(60, 6))
+    confidence, fault = np.full(60, 0.5), np.full(60, 0.1)
+    fault[6:26] = np.random.default_rng(0).permutation(np.linspace(0.6, 1.0, 20))
+    for _ in range(20):
+        pruner.observe(np.arange(60), np.ones(60), confidence=confidence, fault=fault)
+        pruner.end_epoch()
+    flagged = pruner.columns()["flagged"]
+    assert np.flatnonzero(flagged).tolist() == list(range(6, 26))
+    last = np.argsort(pruner.ranks())[::-1][:20]
+    assert set(last) == set(range(6, 26))
+    assert np.corrcoef(fault[last], np.arange(20))[0, 1] < -0.9
+    state = pruner.objective._all(pruner.mask.full_column)
+    pressure, spare = pruner.objective.pressure(np.ones(60), state), state["copies"] > 127
+    assert (spare & flagged).any() and (spare & ~flagged).any()
+    assert pressure[flagged].min() > pressure[spare & ~flagged].max()
+    assert pressure[spare & ~flagged].min() > pressure[~spare & ~flagged].max()
+
+
 def test_of_the_worst_of_many_parts_a_higher_limit_holds_and_the_gate_is_open():
     gate = FaultGate(30, limit=0.65)
     stored = stored_share(np.array([0.2, 0.55, 0.64, 0.66, 0.9]))
@@ -652,7 +671,7 @@ def test_of_the_worst_of_many_parts_a_higher_limit_holds_and_the_gate_is_open():
 
 
 def test_evidence_of_parts_counts_for_the_whole_run():
-    """A sample that speaks against its annotation from the thirtieth visit on is flagged."""
+    """A sample that speaks against its annotation from the twentieth visit on is flagged."""
     for parts, flagged in ((True, True), (False, False)):
         pruner = AdaPruner(
             40,
@@ -663,7 +682,7 @@ def test_evidence_of_parts_counts_for_the_whole_run():
         ids, confidence = np.arange(40), np.full(40, 0.5)
         for epoch in range(100):
             fault = np.full(40, 0.1)
-            fault[:4] = 0.9 if epoch >= 30 else 0.1
+            fault[:4] = 0.9 if epoch >= 20 else 0.1
             pruner.observe(ids, np.ones(40), confidence=confidence, fault=fault)
             pruner.end_epoch()
         found = pruner.columns()

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from .files import write_whole
+from .images import cache_file
 from .samples import Samples
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,9 @@ EXACT_UP_TO = 50_000
 #: Of faiss: the part of its cells that a search looks into, and how many more than k it returns.
 PROBED, SPARE = 1 / 16, 8
 
+#: What the files are called that remember thumbnails, and of how many data sets there are some.
+_REMEMBERED, _SETS = "thumbnails-", 8
+
 _BLOCK = 512
 _IMAGES = 64
 #: Of |x|² + |y|²: more than float32 loses of x·y by rounding.
@@ -39,12 +45,51 @@ def thumbnails(samples: Samples) -> np.ndarray:
     """(N, 192) float32: each image as 8 x 8 area means of RGB, without their mean, of unit length.
 
     The cosine of two of them tells near-duplicates apart from other images. An image of one colour
-    is zeros. Images are read by several threads, behind a progress bar.
+    is zeros. Images are read by several threads, behind a progress bar; where their files are known
+    by their bytes, those of the last few data sets are remembered beside the checks of images.
 
     Raises:
         ValueError: samples whose images cannot be read one by one.
         DataError: what reading an image raises.
     """
+    place = _place(samples)
+    if place is not None and (known := _remembered(place, len(samples))) is not None:
+        return known
+    rows = _read_all(samples)
+    if place is not None:
+        _remember(place, rows)
+    return rows
+
+
+def _place(samples: Samples) -> Path | None:
+    """Where the thumbnails of these images are remembered; None where bytes do not tell them."""
+    if samples.digest_of != "bytes":
+        return None
+    return cache_file().parent / f"{_REMEMBERED}{samples.fingerprint[:32]}.npy"
+
+
+def _remembered(place: Path, count: int) -> np.ndarray | None:
+    try:
+        found: np.ndarray = np.load(place, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = found.shape == (count, THUMBNAIL) and found.dtype == np.float32
+    return found if fits and np.isfinite(found).all() else None
+
+
+def _remember(place: Path, rows: np.ndarray) -> None:
+    """Keep ``rows``, and forget the oldest; a cache that takes nothing is none of the user's."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(place, lambda file: np.save(file, rows, allow_pickle=False))
+        others = sorted(place.parent.glob(f"{_REMEMBERED}*.npy"), key=lambda p: p.stat().st_mtime)
+        for old in others[:-_SETS]:
+            old.unlink()
+    except OSError as error:
+        logger.debug("The thumbnails are not remembered: %s", error)
+
+
+def _read_all(samples: Samples) -> np.ndarray:
     rows = np.empty((len(samples), THUMBNAIL), dtype=np.float32)
 
     def fill(start: int) -> int:

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from adapruner_det import neighbours as module
 from adapruner_det.errors import DataError
 from adapruner_det.neighbours import neighbours, search_for, thumbnails
+from adapruner_det.samples import Samples
 from tests.methods.evidence import samples
 
 # --- neighbours ----------------------------------------------------------------------------------
@@ -231,3 +232,65 @@ def test_an_image_that_cannot_be_read_ends_it():
     assert len(read) < 50_000  # the others were not waited for
     with pytest.raises(ValueError, match="cannot be read one by one"):
         thumbnails(replace(samples(2), read_image=None))
+
+
+# --- thumbnails that are remembered --------------------------------------------------------------
+
+
+class Pictures:
+    """Counts how often images are read."""
+
+    def __init__(self, count=5):
+        self.reads = 0
+        keys = [f"toy/{i}" for i in range(count)]
+        self.samples = Samples(
+            keys, np.arange(count, dtype=np.uint64), {"toy": "f" * 64}, [[0]] * count,
+            digest_of="bytes", read_image=self.read,
+        )  # fmt: skip
+
+    def read(self, index):
+        self.reads += 1
+        return np.random.default_rng(index).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_images_of_known_bytes_are_read_for_thumbnails_once(cache):
+    pictures = Pictures()
+    first = thumbnails(pictures.samples)
+    again = thumbnails(pictures.samples)
+    np.testing.assert_array_equal(first, again)
+    assert pictures.reads == 5 and len(list(cache.iterdir())) == 1
+    for change in ({"datasets": {"toy": "e" * 64}}, {"digest_of": ""}):
+        thumbnails(replace(pictures.samples, **change))
+    assert pictures.reads == 15
+
+
+@pytest.mark.parametrize("damage", ["torn", "other shape", "nan"])
+def test_a_damaged_memory_of_thumbnails_is_made_anew(cache, damage):
+    pictures = Pictures()
+    first = thumbnails(pictures.samples)
+    (place,) = cache.iterdir()
+    if damage == "torn":
+        place.write_bytes(place.read_bytes()[:-5])
+    else:
+        np.save(place, first[:3] if damage == "other shape" else first * np.float32("nan"))
+    np.testing.assert_array_equal(thumbnails(pictures.samples), first)
+    assert pictures.reads == 10
+    np.testing.assert_array_equal(np.load(place), first)
+
+
+def test_thumbnails_of_few_data_sets_are_remembered_and_none_where_nothing_can_be(
+    cache, monkeypatch, tmp_path
+):
+    pictures = Pictures()
+    for i in range(12):
+        thumbnails(replace(pictures.samples, datasets={"toy": f"{i:064x}"}))
+    assert len(list(cache.iterdir())) == 8
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "file" / "cache"))
+    thumbnails(pictures.samples)

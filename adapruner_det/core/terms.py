@@ -378,11 +378,12 @@ class Inclusion:
 
     name = "inclusion"
     FLOOR = 0.25
-    #: What the evidence against the worst of a sample's parts lies above where one is faulty.
-    PARTS_LIMIT = 0.7
-    #: Added to the pressure, whose other part spans some 20: faults go first, those with most
-    #: evidence at their head, then spare twins.
-    FAULT, SPARE = 80.0, 40.0
+    #: What the evidence against the worst of a sample's parts lies above where one is faulty, and
+    #: where that is clear.
+    PARTS_LIMIT, PARTS_CLEAR = 0.7, 0.75
+    #: Added to the pressure, whose other part spans some 26: clear faults go first, those with most
+    #: evidence at their head, then spare twins, then doubtful faults.
+    FAULT, SPARE, DOUBT = 100.0, 80.0, 30.0
     TOP = 10  # samples of largest w, whose mean confidence is μ
 
     def __init__(
@@ -407,6 +408,7 @@ class Inclusion:
         self._draw = Draw(digests, seed)
         self._uncertainty = Uncertainty.of_run(epochs)
         self._gate = None
+        self._clear = self.PARTS_CLEAR if parts else 0.0
         if gate and parts:
             # A detector learns late what it takes to doubt a box, and forgets it no more.
             self._gate = FaultGate(epochs, self.PARTS_LIMIT)
@@ -464,7 +466,9 @@ class Inclusion:
         """What the evidence against flagged samples adds, the more of it the more; 0 for others."""
         if self._gate is None:
             return np.zeros(len(state["draw"]))
-        return self._flagged(state) * self.FAULT * (1.0 + as_share(state["fault"]))
+        share = as_share(state["fault"])
+        weight = np.where(share > self._clear, self.FAULT, self.DOUBT)
+        return self._flagged(state) * weight * (1.0 + share)
 
     def _informed(self, state: State) -> np.ndarray:
         """w·B(p)/M."""

@@ -1,5 +1,7 @@
 """Each term against a direct computation, and the promises of the objectives made of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -658,6 +660,29 @@ def test_of_the_faults_the_clearest_go_first_twins_or_not():
     assert (spare & flagged).any() and (spare & ~flagged).any()
     assert pressure[flagged].min() > pressure[spare & ~flagged].max()
     assert pressure[spare & ~flagged].min() > pressure[~spare & ~flagged].max()
+
+
+def test_of_parts_clear_faults_go_first_then_spare_twins_then_doubtful_faults():
+    pruner = AdaPruner(
+        60,
+        0.5,
+        Schedule(1, 19),
+        objective=Inclusion(digests(60), 0, 0.5, 20, neighbours=twin_pairs(60, 6), parts=True),
+    )
+    fault = np.full(60, 0.3)
+    fault[20:26], fault[30:36] = 0.8, 0.73
+    for _ in range(20):
+        pruner.observe(np.arange(60), np.ones(60), confidence=np.full(60, 0.5), fault=fault)
+        pruner.end_epoch()
+    last = np.argsort(pruner.ranks())[::-1]
+    assert set(last[:6]) == set(range(20, 26))
+    assert len(set(last[6:12]) & set(range(12))) == 6
+    assert set(last[12:18]) == set(range(30, 36))
+    state = pruner.objective._all(pruner.mask.full_column)
+    pressure, spare = pruner.objective.pressure(np.ones(60), state), state["copies"] > 127
+    tiers = [fault == 0.8, spare, fault == 0.73, ~spare & (fault == 0.3)]
+    for before, after in itertools.pairwise(tiers):
+        assert pressure[before].min() > pressure[after].max()
 
 
 def test_of_the_worst_of_many_parts_a_higher_limit_holds_and_the_gate_is_open():

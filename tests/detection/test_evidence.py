@@ -195,6 +195,10 @@ def test_nothing_is_computed_unless_somebody_looks():
     with watching(False) as found:
         show(never)
     assert not found
+    learnt = torch.ones(1, requires_grad=True)
+    with watching(True) as found:
+        show(lambda: Predictions(2 * learnt, 3 * learnt))
+    assert not found[0].boxes.requires_grad and not found[0].scores.requires_grad
     with watching(True) as outer:
         with watching(True) as inner:
             show(lambda: Predictions(torch.ones(1), torch.ones(1)))

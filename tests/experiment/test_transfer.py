@@ -56,6 +56,13 @@ def test_its_selections_are_those_of_the_model_alone_and_are_shared_with_it(tmp_
     assert len(values[0]) == len(values[1]) == 7 and values[0] != values[1]
 
 
+def test_each_of_several_parts_is_run_on_its_own_task(tmp_path):
+    parts = [Part(GRID, partial(make_toy, tmp_path)), Part(GRID, partial(make_both, tmp_path))]
+    run_parts(parts, tmp_path / "grid")
+    assert len(calls(tmp_path)) == 1 + 2 + 7  # recorded, guided, trained
+    assert not calls(tmp_path / "chooser") and len(calls(tmp_path / "learner")) == 7
+
+
 def test_trainings_of_a_model_that_another_selects_for_are_cells_of_their_own(tmp_path):
     both = make_both(tmp_path)
     of = [cells(GRID, task) for task in (both.chooser, both.learner, both)]
@@ -82,9 +89,11 @@ def test_it_is_a_task_of_both(tmp_path):
     assert both.predictions(tmp_path / "a" / "run").shape == (N, 3)
 
 
-def test_the_same_two_in_the_other_direction_are_another_task(tmp_path):
+def test_either_model_and_their_order_make_another_task(tmp_path):
     one, other = make_toy(tmp_path), make_other(tmp_path)
-    assert Transfer(one, other).identity != Transfer(other, one).identity
+    third = make_toy(tmp_path, identity="toy-3")
+    pairs = [(one, other), (other, one), (third, other), (one, third)]
+    assert len({Transfer(*pair).identity for pair in pairs}) == 4
 
 
 def test_tasks_of_other_samples_or_of_another_kind_are_refused(tmp_path):

@@ -280,3 +280,19 @@ def test_a_detector_run_on_one_image_at_a_time_shows_nothing():
     source.look = True
     source.losses([{}, {}], lambda: None)
     assert not source.shows and source.evidence is None
+
+
+def test_of_a_cascade_the_last_stage_counts():
+    class TwoStages(torch.nn.Linear):
+        def losses_per_image(self, batched_inputs):
+            for shift in (5.0, 0.0):
+                boxes = torch.stack(
+                    [x["instances"].gt_boxes.tensor + shift for x in batched_inputs]
+                )
+                show(lambda boxes=boxes: Predictions(boxes, torch.full((1, len(boxes[0]), 2), 0.5)))
+            return {"loss": self.weight.sum() * torch.ones(len(batched_inputs))}
+
+    source = LossSource(TwoStages(1, 1))
+    source.look = True
+    source.losses(batch(counts=(3,)), lambda: None)
+    assert source.evidence.iou.tolist() == pytest.approx([1.0, 1.0, 1.0])

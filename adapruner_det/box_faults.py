@@ -167,7 +167,8 @@ def _among_like(score: np.ndarray, classes: np.ndarray, areas: np.ndarray) -> np
         areas: of each.
     """
     score = np.round(score, 9)  # what differs by rounding alone is equal
-    size = (rankdata(areas) - 1.0) * _SIZES // max(len(areas), 1)
+    lengths = np.round(np.log(np.maximum(areas, np.finfo(float).tiny)), 9)
+    size = (rankdata(lengths) - 1.0) * _SIZES // max(len(areas), 1)
     total = np.zeros(len(score))
     for groups in (classes, size):
         for group in np.unique(groups):

@@ -22,6 +22,7 @@ from ..classification.data import load_data
 from ..classification.pictures import pictures_of
 from ..classification.task import ClassificationTask
 from ..command import config_path, help_text, program
+from ..core import kept_count
 from ..experiment.auto import settle_file
 from ..report.summary import summarize
 from ..settings import AUTO
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.without:
             ablate(cfg, args.without)
         data = load_data(cfg)
+        command.warn_of_few_steps(cfg, kept_count(len(data.train), cfg.ADAPRUNER.KEEP_RATIO))
         selection = run.prune(cfg, data.train, resume=args.resume)
         path = Path(cfg.OUTPUT_DIR) / SELECTION_FILE
         if cfg.ADAPRUNER.DROP == AUTO:

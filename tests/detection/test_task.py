@@ -15,9 +15,9 @@ from detectron2.modeling import build_model
 
 from adapruner_det import PruningTrainer
 from adapruner_det.detection import task as module
+from adapruner_det.detection.evidence import EVIDENCE
 from adapruner_det.detection.setup import load_config
 from adapruner_det.detection.task import MODEL_FILE, logged_to, make_task
-from adapruner_det.detection.evidence import EVIDENCE
 from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.running import Board, rows_of, run, selection_of

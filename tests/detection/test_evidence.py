@@ -6,7 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +28,7 @@ from adapruner_det.detection.evidence import (
     show,
     watching,
 )
-from adapruner_det.detection.per_image import LossSource
+from adapruner_det.detection.per_image import LossSource, take_apart
 
 from .per_image.tiny import random_batch, tiny_cfg
 from .toy import DETECTORS
@@ -296,3 +300,21 @@ def test_of_a_cascade_the_last_stage_counts():
     source.look = True
     source.losses(batch(counts=(3,)), lambda: None)
     assert source.evidence.iou.tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_of_regions_the_box_of_the_best_class_is_shown():
+    head = FastRCNNOutputLayers(
+        ShapeSpec(channels=4),
+        box2box_transform=Box2BoxTransform((1.0, 1.0, 1.0, 1.0)),
+        num_classes=2,
+    )
+    take_apart(head)
+    regions = Instances((64, 64), proposal_boxes=Boxes([[0.0, 0.0, 10.0, 10.0]] * 2))
+    # Of the first region class 1 is best, of the second class 0; each class moves to the right by
+    # a width of its own.
+    scores = torch.tensor([[0.0, 2.0, -1.0], [3.0, 0.0, -1.0]])
+    deltas = torch.tensor([[0.1, 0, 0, 0, 0.5, 0, 0, 0]] * 2)
+    with EventStorage(0), watching(True) as shown:
+        show(lambda: head._predictions(scores, deltas, [regions]))
+    assert shown[0].boxes[0, :, 0].tolist() == pytest.approx([5.0, 1.0])
+    assert torch.allclose(shown[0].scores[0], scores.softmax(1)[:, :2])

@@ -79,6 +79,9 @@ def test_each_trial_holds_out_another_tenth_and_pairs_all_cuts():
             assert not (kept & held).any() and kept.sum() == kept_count(90, 0.6)
         seen += held
     assert seen.max() == 1
+    # Each trial has a draw of its own: of what no two trials hold out, other samples are kept.
+    free, draws = seen == 0, [kept for kept, _, _ in world.calls[::3]]
+    assert all(not np.array_equal(draws[0][free], own[free]) for own in draws[1:])
     again = World(np.zeros(N))
     decide(scores(np.random.default_rng(0)), samples(N), 0.6, 7, again)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(world.calls, again.calls, strict=True))

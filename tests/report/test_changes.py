@@ -58,7 +58,7 @@ def test_what_is_planted_among_the_dropped_by_hand():
     wrong, twins = np.zeros(20, dtype=bool), np.zeros(20, dtype=bool)
     wrong[[0, 12, 13]] = twins[[13, 14]] = True
     losses = np.arange(20.0)
-    losses[[12, 13]] = 99.0  # wrong, so not hard but right
+    losses[[0, 12, 13]] = 99.0  # wrong, so not hard but right
     losses[19] = np.nan  # never seen
     found = changes(
         Objects.of_classes([[0]] * 20), kept, planted={"wrong": wrong, "twins": twins},

@@ -10,6 +10,7 @@ from adapruner_det.experiment.auto import settle_file, settle_run
 from adapruner_det.experiment.task import Run
 from adapruner_det.methods.auto import DRAW, OWN
 from adapruner_det.methods.random import random_selection
+from adapruner_det.methods.stratified import stratified_score
 from adapruner_det.selection import Selection
 from tests.experiment.toy import N, make_toy
 
@@ -59,6 +60,8 @@ def test_without_evidence_a_draw_from_each_class_stays(tmp_path, monkeypatch):
     found, verdict = settle_run(task, run, 0.6, tmp_path / "auto")
     assert verdict.taken == DRAW and set(found.columns["why"]) == {"", "drawn"}
     assert found.num_kept == 36
+    lowest = np.argsort(stratified_score(task.samples, run.seed))[:36]
+    assert set(np.flatnonzero(found.columns["kept"])) == set(lowest)
     classes = np.array([own[0] for own in task.samples.classes])
     for own in range(3):
         share = found.columns["kept"][classes == own].mean()

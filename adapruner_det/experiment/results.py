@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 CELLS, TABLE, CHANGES = "cells.json", "table.md", "changes.md"
 
+#: What a column is called.
+SIDE = "median side, % of the image's"
+
 #: Class names in a line, of those of which least is kept.
 SHOWN = 3
 
@@ -137,7 +140,8 @@ def changes_report(found: Sequence[Change], task: Task, name: str = "") -> str:
         "Means over the seeds, in percent where nothing else is said. A third is of all objects by "
         "the side of the box relative to the image's, or of all images by their objects; tall is "
         "below 2:3, wide above 3:2. Hard, right are the tenth with the highest loss of the samples "
-        "in which nothing is planted.",
+        "in which nothing is planted. By class: the kept share of the images with it, and after a "
+        "stroke of its objects where those are more.",
     ]
     for ratio in sorted({own.keep_ratio for own in found}, reverse=True):
         own = [change for change in found if change.keep_ratio == ratio]
@@ -147,6 +151,11 @@ def changes_report(found: Sequence[Change], task: Task, name: str = "") -> str:
 
 def _changes_table(found: Sequence[Change]) -> str:
     lines = []
+    if (full := found[0].changes).median_side is not None:
+        figures = {"objects an image": full.per_image[0], SIDE: 100 * full.median_side[0]}
+        lines.append(
+            {"method": "full", "seeds": "", **{name: f"{own:.2f}" for name, own in figures.items()}}
+        )
     for method, own in _by_method(found).items():
         line = {"method": method, "seeds": str(len(own))}
         names = list(own[0].kept)
@@ -157,7 +166,7 @@ def _changes_table(found: Sequence[Change]) -> str:
             line |= {f"{n} kept": _mean([c.kept[n] for c in own]) for n in names}
         if boxes:
             sides = [c.median_side[1] for c in own if c.median_side]
-            line["median side, % of the image's"] = _mean(sides)
+            line[SIDE] = _mean(sides, digits=2)
         line["least kept classes"] = _least(own)
         for name in own[0].dropped:
             share, chance = ([c.dropped[name][i] for c in own] for i in (0, 1))

@@ -125,6 +125,7 @@ def test_boxes_faults_and_hard_images_are_told_where_a_task_has_them(done, root)
     assert own.median_side == pytest.approx((0.3, 0.3))
     page = module.changes_report(changes_of(done[1], task), task)
     assert "| wrong labels among the dropped" in page and "| tall kept" in page
+    assert page.count("| full ") == 2 and "| 1.00 " in page and "| 30.00 " in page
     means = np.mean([found["random", 0.4, s].dropped["wrong labels"][0] for s in (0, 1)])
     (line,) = (x for x in page.partition("## 40% kept")[2].splitlines() if x.startswith("| random"))
     assert line.split("|")[-5].strip() == f"{100 * means:.1f}"

@@ -16,8 +16,8 @@ import numpy as np
 
 #: Steps on the kept part below which a cut costs steps, for a model that begins at random.
 ENOUGH_STEPS = 1500
-#: A loss that falls by more than this part of its fall in the last quarter still falls.
-STILL_FALLS = 0.1
+#: A loss that falls by more than this part of its whole fall in the last quarter still falls.
+STILL_FALLS = 0.05
 
 
 def late_fall(losses: Sequence[float] | np.ndarray) -> float:

@@ -479,7 +479,7 @@ def test_of_very_many_images_only_those_in_sight_are_there(browser, tmp_path):
     assert page.evaluate("document.activeElement.dataset.key") == "toy/009999"
     for share in (0.25, 0.5, 0.75):
         page.evaluate(f"scrollTo(0, document.body.scrollHeight * {share})")
-        page.wait_for_timeout(100)
+        page.evaluate("new Promise(done => setTimeout(done, 100))")
         assert page.locator(".card").count() < 120
         card = page.locator(".card").nth(20)
         place, key = card.get_attribute("aria-posinset"), card.get_attribute("data-key")

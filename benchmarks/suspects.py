@@ -280,10 +280,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
             ahead = values["this"] - best
             lines.append(
                 [name, kind]
-                + [
-                    f"{v.mean():.3f} ± {v.std(ddof=min(1, len(v) - 1)):.3f}"
-                    for v in values.values()
-                ]
+                + [mean_and_spread(v) for v in values.values()]
                 + [" ".join(f"{d:+.3f}" for d in ahead)]
             )
     head = ["set", "fault", *who, "this − the better of cleanlab's two, by seed"]
@@ -297,6 +294,11 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
         tabulate(table, names, tablefmt="github", disable_numparse=True)
         for table, names in ((lines, head), (about, columns))
     )
+
+
+def mean_and_spread(values: np.ndarray) -> str:
+    spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{values.mean():.3f}{spread}"
 
 
 def main() -> None:

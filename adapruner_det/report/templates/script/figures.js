@@ -52,17 +52,17 @@ function showHistory() {
   const place = $("history"), last = h.steps.at(-1), first = h.steps[0];
   const f = frame(place, `Soft ratio from ${h.ratios[0].toFixed(3)} to ${h.ratios.at(-1).toFixed(3)}, α from ${h.alphas[0].toFixed(2)} to ${h.alphas.at(-1).toFixed(2)}, over ${last} steps`, 250);
   const xAt = (v) => f.x0 + (v - first) / (last - first) * (f.x1 - f.x0), split = f.y1 + 0.58 * (f.y0 - f.y1);
-  const draw = (values, low, high, top, bottom, cls, marks, words) => {
+  const draw = (values, low, high, top, bottom, cls, marks, words, wordsAt) => {
     const yAt = (v) => bottom - (v - low) / (high - low) * (bottom - top);
     for (const v of marks) f.root.append(svg("path", {class: v === low ? "axis base" : "axis", d: `M${f.x0} ${yAt(v)}H${f.x1}`}), text(f.x0 - 6, yAt(v) + 4, short(v), "end"));
     f.root.append(svg("path", {class: cls, d: "M" + values.map((v, i) => `${xAt(h.steps[i]).toFixed(1)} ${yAt(v).toFixed(1)}`).join("L")}));
-    f.root.append(text(f.x0 + 4, top + 11, words, "start", {class: "strong"}));
+    f.root.append(text(f.x0 + 4, wordsAt, words, "start", {class: "strong"}));
     return yAt;
   };
-  const yAt = draw(h.ratios, 0, 1, f.y1, split - 14, "s-kept", [0, 0.5, 1], "soft ratio r");
+  const yAt = draw(h.ratios, 0, 1, f.y1, split - 14, "s-kept", [0, 0.5, 1], "soft ratio r", split - 20);
   f.root.append(svg("path", {class: "s-goal", d: `M${f.x0} ${yAt(D.keepRatio)}H${f.x1}`}), text(f.x1, yAt(D.keepRatio) + (D.keepRatio > 0.85 ? 14 : -5), `asked ${+D.keepRatio.toFixed(4)}`, "end"));
   const top = Math.max(...h.alphas) * 1.02 || 1;
-  draw(h.alphas, 0, top, split + 14, f.y0, "s-ink", ticks(0, top, 2), "α");
+  draw(h.alphas, 0, top, split + 14, f.y0, "s-ink", ticks(0, top, 2), "α", split + 25);
   axes(f, [], null, null, ticks(first, last, 5), xAt, whole, "training step");
 }
 

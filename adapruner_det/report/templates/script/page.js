@@ -1,7 +1,7 @@
 // All together.
 
 function showCount() {
-  $("count").textContent = `${whole(count)} of ${whole(N)} kept (${percent(count / N, 2)})`;
+  $("count").replaceChildren(`${whole(count)} of ${whole(N)} kept`, el("span", {class: "more"}, `(${percent(count / N, 2)})`));
   const own = [...say.keys()].filter(changed), kept = own.filter((i) => say.get(i)).length;
   const words = own.length ? `by you: ${kept} called back, ${own.length - kept} sent away` : cut === K0 ? "nothing changed by you" : "another ratio, nothing by you";
   const unsaved = JSON.stringify(decisions()) !== saved && (own.length || cut !== K0);

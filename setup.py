@@ -47,6 +47,9 @@ SLURM = ["submitit>=1.5"]
 # To find the neighbours among very many samples.
 FAISS = ["faiss-cpu>=1.9"]
 
+# What the method of the same name asks.
+CLEANLAB = ["cleanlab>=2.9"]
+
 # To test the page of a report in a browser, which has to be there besides.
 BROWSER = ["playwright>=1.45"]
 
@@ -83,7 +86,13 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.14",
     install_requires=OWN + DETECTRON2,
-    extras_require={"browser": BROWSER, "dev": DEV, "faiss": FAISS, "slurm": SLURM},
+    extras_require={
+        "browser": BROWSER,
+        "cleanlab": CLEANLAB,
+        "dev": DEV,
+        "faiss": FAISS,
+        "slurm": SLURM,
+    },
     entry_points={"console_scripts": ["adapruner = adapruner_det.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

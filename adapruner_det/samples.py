@@ -2,7 +2,7 @@
 
 A sample is one image with its annotations. Its key is ``dataset_name/image_id``; its index, 0 to
 N−1, is its place among the sorted keys of a run; its digest changes with what it is. Shape letters:
-N samples, H x W pixels.
+N samples, G objects of a sample, H x W pixels.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Samples:
             empty where images are no files.
         excluded: key → why, of samples that are left out because they cannot be used.
         read_image: index → (H, W, 3) uint8 RGB; None where images cannot be read one by one.
+        boxes: of each sample (G, 4) float32, its objects' (x0, y0, x1, y1) in pixels of the image
+            as it is annotated, in the order of ``classes``; None where objects have no boxes.
     """
 
     keys: Sequence[str]
@@ -39,6 +41,7 @@ class Samples:
     digest_of: str = ""
     excluded: Mapping[str, str] = field(default_factory=dict)
     read_image: Callable[[int], np.ndarray] | None = None
+    boxes: Sequence[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

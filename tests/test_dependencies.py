@@ -22,6 +22,7 @@ SECTIONS = {
     "What Detectron2 needs besides": "DETECTRON2",
     "The extra `slurm`": "SLURM",
     "The extra `faiss`": "FAISS",
+    "The extra `cleanlab`": "CLEANLAB",
     "The extra `browser`": "BROWSER",
     "The extra `dev`": "DEV",
 }
@@ -73,6 +74,6 @@ def test_the_page_explains_what_setup_asks_for_and_nothing_else(name):
 
 def test_setup_asks_for_what_the_package_imports_and_for_nothing_else():
     lists = asked_for()
-    own = [*lists["OWN"], *lists["SLURM"], *lists["FAISS"]]
+    own = [*lists["OWN"], *lists["SLURM"], *lists["FAISS"], *lists["CLEANLAB"]]
     assert imported() == {"detectron2", *(IMPORTED_AS.get(name, name) for name in own)}
     assert not {*lists["OWN"]} & {*lists["DETECTRON2"]}

@@ -153,4 +153,4 @@ def test_metadata_states_the_licence_with_its_text(metadata, wheel):
         text = archive.read(name).decode()
     assert "Apache License\n                           Version 2.0, January 2004" in text
     assert "Copyright AdaPruner-Det contributors" in text
-    assert {*metadata.get_all("Provides-Extra")} == {"browser", "dev", "faiss", "slurm"}
+    assert {*metadata.get_all("Provides-Extra")} == {"browser", "cleanlab", "dev", "faiss", "slurm"}

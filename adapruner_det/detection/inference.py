@@ -1,4 +1,7 @@
-"""What a trained detector makes of images, one at a time. D features, M detections of an image."""
+"""What a trained detector makes of images, one at a time.
+
+Shape letters: N images, G annotated boxes of an image, M detections of an image, D features.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,17 @@ import numpy as np
 import torch
 from detectron2.evaluation import inference_context
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 
 from ..errors import DataError
 
 logger = logging.getLogger(__name__)
 
 Batch = list[dict[str, Any]]
+
+#: Boxes are pooled on the coarsest map with no more than so many pixels of the input a cell, into
+#: so many cells a side.
+STRIDE, POOLED = 16, 7
 
 
 def backbone_features(model: nn.Module, batches: Iterable[Batch]) -> np.ndarray:
@@ -55,6 +63,45 @@ def detections(model: nn.Module, batches: Iterable[Batch]) -> list[dict[str, np.
     return [_detections(model(batch)[0], model) for batch in _looked_at(model, batches)]
 
 
+def has_box_features(model: nn.Module) -> bool:
+    """Whether :func:`box_features` can be had, as of all of Detectron2's detectors."""
+    return hasattr(model, "backbone") and hasattr(model, "preprocess_image")
+
+
+def box_features(
+    model: nn.Module, batches: Iterable[Batch], boxes: Sequence[np.ndarray]
+) -> np.ndarray:
+    """(ΣG, D) float32: the mean of a feature map of the backbone inside each annotated box.
+
+    The map is the coarsest one of stride 16 or less, as a C4 head has it, and the finest one where
+    there is none. RoI-align takes 7 x 7 values of a box, whose mean is its feature.
+
+    Args:
+        model: a detector with ``backbone`` and ``preprocess_image``; it is in evaluation mode
+            meanwhile.
+        batches: N of one image each, as the detector takes them.
+        boxes: N of (G, 4), (x0, y0, x1, y1) in pixels of the image as it is annotated.
+    """
+    looked_at = zip(_looked_at(model, batches), boxes, strict=True)
+    found = [_pooled(model, batch, own) for batch, own in looked_at]
+    return np.concatenate(found)
+
+
+def _pooled(model: nn.Module, batch: Batch, boxes: np.ndarray) -> np.ndarray:
+    """(G, D) of one image."""
+    images = model.preprocess_image(batch)  # type: ignore[operator]
+    shown = _box_map(model.backbone(images.tensor), images.tensor.shape[-1])  # type: ignore[operator]
+    height, width = batch[0]["image"].shape[1:]
+    annotated = np.array([batch[0].get("width", width), batch[0].get("height", height)])
+    # From the annotated image to the part of the input that it covers, and on to cells of the map.
+    covered = np.array(images.image_sizes[0])[::-1]
+    cells = np.array(shown.shape[2:])[::-1] / np.array(images.tensor.shape[2:])[::-1]
+    scaled = boxes * np.tile(covered / annotated * cells, 2)
+    own = torch.as_tensor(scaled, dtype=shown.dtype, device=shown.device)
+    found = roi_align(shown, [own], POOLED, aligned=True)
+    return found.mean(dim=(2, 3)).float().cpu().numpy()
+
+
 class _Reached(Exception):
     """Carries the backbone's output out of a forward that goes no further."""
 
@@ -81,7 +128,20 @@ def _last_map(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     maps: Sequence[Tensor] = list(output.values() if isinstance(output, Mapping) else output)
-    return min(reversed(maps), key=lambda found: found.shape[-2] * found.shape[-1])
+    return min(reversed(maps), key=_cells)
+
+
+def _box_map(output: Any, width: int) -> Tensor:
+    """(1, D, H, W): see :func:`box_features`; the input is ``width`` pixels wide."""
+    if isinstance(output, Tensor):
+        return output
+    maps: Sequence[Tensor] = list(output.values() if isinstance(output, Mapping) else output)
+    fine = [found for found in maps if width <= STRIDE * found.shape[-1]]
+    return min(fine, key=_cells) if fine else max(maps, key=_cells)
+
+
+def _cells(found: Tensor) -> int:
+    return found.shape[-2] * found.shape[-1]
 
 
 def _detections(output: Any, model: nn.Module) -> dict[str, np.ndarray]:

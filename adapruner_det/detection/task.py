@@ -1,6 +1,6 @@
 """Detection as a grid sees it: one configuration, its data sets, and trainings of its detector.
 
-Shape letters: N samples, M detections of an image, D features.
+Shape letters: N samples, M boxes of all samples, D features.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import nn
 
 from ..errors import DataError, one_line
 from ..experiment.task import Budget, Run
-from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
+from ..methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS, Guide
 from ..random_states import random_states, restore_random_states
 from ..report.changes import Objects
 from ..samples import Samples
@@ -34,7 +34,7 @@ from .data.kept_splits import register_kept
 from .data.loader import NamingMapper
 from .data.objects import objects_of
 from .data.samples import SampleIndex
-from .inference import backbone_features, detections
+from .inference import backbone_features, box_features, detections, has_box_features
 from .per_image import LossSource
 from .setup import check_datasets, check_training_inputs, load_config, run_folder
 from .training.checkpoints import load_weights, newest_whole
@@ -100,8 +100,8 @@ class DetectionTask:
 
     @property
     def offers(self) -> frozenset[str]:
-        """All that there is; without a ``backbone`` no features."""
-        return frozenset((PREDICTIONS, THUMBNAILS, *([FEATURES] if self._looked_up[1] else [])))
+        """All that there is; features are of detectors that have a ``backbone``."""
+        return frozenset((PREDICTIONS, THUMBNAILS, BOXES)) | self._looked_up[1]
 
     @cached_property
     def objects(self) -> Objects:
@@ -109,11 +109,14 @@ class DetectionTask:
         return objects_of(self._index.dicts)
 
     @cached_property
-    def _looked_up(self) -> tuple[frozenset[str], bool]:
+    def _looked_up(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The signals of a training, and the features of a trained model."""
         states = random_states()
         try:
             model = EvaluatingTrainer.build_model(self._cfg)
-            return signals_of(model, self._cfg, self._index), hasattr(model, "backbone")
+            known = {FEATURES: hasattr(model, "backbone"), BOX_FEATURES: has_box_features(model)}
+            features = frozenset(name for name, there in known.items() if there)
+            return signals_of(model, self._cfg, self._index), features
         finally:
             restore_random_states(states)
 
@@ -170,6 +173,14 @@ class DetectionTask:
             DataError: a folder without a finished model of this task.
         """
         return backbone_features(self._trained(folder), self._images())
+
+    def box_features(self, folder: Path) -> np.ndarray:
+        """(M, D) float32: see :func:`.inference.box_features`, of the model in ``folder``.
+
+        Raises:
+            DataError: a folder without a finished model of this task.
+        """
+        return box_features(self._trained(folder), self._images(), self.samples.boxes or ())
 
     def predictions(self, folder: Path) -> list[dict[str, np.ndarray]]:
         """N of what :func:`.inference.detections` gives, of the model in ``folder``.

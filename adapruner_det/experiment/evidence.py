@@ -1,6 +1,6 @@
 """What a grid shows a method of a task; one recorded training of a seed serves all methods.
 
-Shape letters: N samples, E epochs, D features, C classes, H x W pixels.
+Shape letters: N samples, M boxes of all samples, E epochs, D features, C classes, H x W pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import write_whole
-from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
+from ..methods.base import BOX_FEATURES, FEATURES, PREDICTIONS, THUMBNAILS, Guide
 from ..methods.recorder import LOSS, Recorder
 from ..neighbours import thumbnails
 from ..samples import Samples
@@ -73,11 +73,16 @@ class TaskEvidence:
         return _load(self._path(name))
 
     def features(self, source: str = "model") -> np.ndarray:
-        """(N, D) float32: of the recorded model, or :func:`.neighbours.thumbnails`."""
-        if source == THUMBNAILS:
-            return _load(self._path(THUMBNAILS))
+        """(N, D) float32: of the recorded model, or :func:`.neighbours.thumbnails`.
+
+        Of ``box_features`` (M, D), of the recorded model.
+        """
+        if source in (THUMBNAILS, BOX_FEATURES):
+            return _load(self._path(source))
         if source != "model":
-            raise ValueError(f"there are no features of {source!r}: 'model' or {THUMBNAILS!r}")
+            raise ValueError(
+                f"there are no features of {source!r}: 'model', {THUMBNAILS!r} or {BOX_FEATURES!r}"
+            )
         return _load(self._path(FEATURES))
 
     def predictions(self) -> Any:
@@ -153,7 +158,8 @@ def record(task: Task, seed: int, folder: Path, wanted: Iterable[str]) -> Run:
         DataError: a training that ended without its record, or what training raises.
     """
     wanted = frozenset(wanted)
-    recorder = Recorder(len(task.samples), wanted - {FEATURES, PREDICTIONS, THUMBNAILS, LOSS})
+    of_model = {FEATURES, BOX_FEATURES, PREDICTIONS, THUMBNAILS}
+    recorder = Recorder(len(task.samples), wanted - of_model - {LOSS})
     run = task.train(seed, folder / RUN_FOLDER, guide=recorder)
     if not recorder.epochs:
         raise DataError(f"{folder} has a finished training without its record; remove the folder")
@@ -161,6 +167,8 @@ def record(task: Task, seed: int, folder: Path, wanted: Iterable[str]) -> Run:
         _save(folder, name, recorder.signal(name))
     if FEATURES in wanted:
         _save(folder, FEATURES, task.features(folder / RUN_FOLDER))
+    if BOX_FEATURES in wanted:
+        _save(folder, BOX_FEATURES, task.box_features(folder / RUN_FOLDER))  # type: ignore[attr-defined]
     if PREDICTIONS in wanted:
         found = task.predictions(folder / RUN_FOLDER)
         if isinstance(found, np.ndarray):

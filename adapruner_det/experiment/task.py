@@ -60,10 +60,13 @@ class Task(Protocol):
         options: the node ADAPRUNER of the configuration; KEEP_RATIO in it has no effect.
         epochs: that a training on all samples has.
         signals: what a guide may ask for besides the loss.
-        offers: of ``features``, ``predictions`` and ``thumbnails`` those that can be had.
+        offers: of ``features``, ``predictions``, ``thumbnails``, ``boxes`` and ``box_features``
+            those that can be had.
 
     Where there are any, a task has besides ``objects``, a :class:`~.report.changes.Objects` with
-    boxes, and ``planted``, what was planted in the data, such as ``wrong labels`` → (N,) bool.
+    boxes, and ``planted``, what was planted in the data, such as ``wrong labels`` → (N,) bool. One
+    that offers ``box_features`` has a method of that name, which is called as :meth:`features` is
+    and gives (M, D) float32, a row a box.
     """
 
     name: str

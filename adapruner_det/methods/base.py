@@ -2,7 +2,8 @@
 
 A method is a function (evidence, keep ratio) → :class:`Choice`. It is registered by name, in this
 package or another's (``docs/methods.md`` says how), and knows neither the task nor its framework.
-Shape letters: N samples, B samples of a batch, E epochs, D features, C classes, K kept.
+Shape letters: N samples, B samples of a batch, M boxes of all samples, E epochs, D features,
+C classes, K kept.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ENTRY_POINTS = "adapruner_det.methods"
 
 #: What evidence may hold besides the signals of the losses.
 FEATURES, PREDICTIONS, THUMBNAILS = "features", "predictions", "thumbnails"
+#: What it holds besides where samples have boxes: these, and features of each.
+BOXES, BOX_FEATURES = "boxes", "box_features"
 
 
 class Guide(Protocol):
@@ -67,8 +70,8 @@ class Evidence(Protocol):
         seed: of the run.
         options: the node ADAPRUNER of the configuration.
         epochs: that a training on all samples has.
-        offers: the signals that :meth:`signal` can give, and of ``features``, ``predictions`` and
-            ``thumbnails`` those that can be had.
+        offers: the signals that :meth:`signal` can give, and of ``features``, ``predictions``,
+            ``thumbnails``, ``boxes`` (of the samples) and ``box_features`` those that can be had.
     """
 
     samples: Samples
@@ -84,7 +87,11 @@ class Evidence(Protocol):
         """(E, N, ...) float32 of a run without weights; NaN where a sample was not seen."""
 
     def features(self, source: str = "model") -> np.ndarray:
-        """(N, D) float32: of the trained model's last layer but one, or ``thumbnails``."""
+        """(N, D) float32: of the trained model's last layer but one, or ``thumbnails``.
+
+        Of ``box_features`` it is (M, D), one row a box, in the order of the samples and of the
+        boxes of each.
+        """
 
     def predictions(self) -> Any:
         """Of the trained model: (N, C) probabilities, or the detections of each image."""
@@ -148,8 +155,11 @@ class Method:
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing
 
     def reads(self, options: Mapping[str, Any], offers: Iterable[str]) -> frozenset[str]:
-        """What of the evidence it reads with these options, where there is ``offers``."""
-        return self.needs | (frozenset(self.wants(options)) & frozenset(offers))
+        """What of the evidence is to be made for it, with these options, where there is ``offers``.
+
+        The boxes are with the samples already.
+        """
+        return (self.needs | (frozenset(self.wants(options)) & frozenset(offers))) - {BOXES}
 
 
 _METHODS: dict[str, Method] = {}

@@ -1,7 +1,7 @@
-"""What several methods do alike with classes, recorded visits, features and orders.
+"""What several methods do alike with classes, boxes, recorded visits, features and orders.
 
-A visit is an epoch in which a sample was seen. Shape letters: N samples, E epochs, D features,
-C classes.
+A visit is an epoch in which a sample was seen. Shape letters: N samples, M boxes of all samples, G
+boxes of the sample that has most, E epochs, D features, C classes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..samples import Samples
-from .base import THUMBNAILS, Evidence, require_one_class
+from .base import BOX_FEATURES, THUMBNAILS, Evidence, require_one_class
 
 
 def class_of_each(samples: Samples, method: str) -> np.ndarray:
@@ -24,6 +24,37 @@ def class_of_each(samples: Samples, method: str) -> np.ndarray:
     """
     require_one_class(method, samples)
     return np.array([own[0] for own in samples.classes], dtype=np.int64)
+
+
+def sample_of_each_box(samples: Samples) -> np.ndarray:
+    """(M,) int64, the index of the sample that each box is in."""
+    return np.repeat(np.arange(len(samples)), samples.sizes)
+
+
+def class_of_each_box(samples: Samples) -> np.ndarray:
+    """(M,) int64."""
+    return np.array([c for own in samples.classes for c in own], dtype=np.int64)
+
+
+def sum_of_class_shares(samples: Samples, value: np.ndarray) -> np.ndarray:
+    """(N,) sums over the boxes of a sample of the part that each has of its class's ``value``.
+
+    Args:
+        samples: N with M boxes.
+        value: (M,) of each box, 0 or more.
+    """
+    classes = class_of_each_box(samples)
+    of_class = np.bincount(classes, value)[classes] if len(classes) else np.empty(0)
+    share = np.divide(value, of_class, out=np.zeros(len(classes)), where=of_class > 0)
+    return np.bincount(sample_of_each_box(samples), share, minlength=len(samples))
+
+
+def mean_over_boxes(values: np.ndarray, samples: Samples) -> np.ndarray:
+    """(N, G), NaN where a sample has no box or it was never seen → (N,) float64.
+
+    A sample without boxes has 0, and one whose boxes were never seen NaN.
+    """
+    return np.where(samples.sizes == 0, 0.0, mean_of_visits(values.T))
 
 
 def visits(evidence: Evidence, signal: str, method: str, epochs: int = 1) -> np.ndarray:
@@ -86,6 +117,14 @@ def places(order: np.ndarray) -> np.ndarray:
     return found
 
 
+def ties_drawn(score: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) places in the order of ``score``, in which equal ones have an order drawn by the seed.
+
+    By index, what stands late in the data set would go.
+    """
+    return places(np.lexsort((np.random.default_rng(seed).random(len(score)), score)))
+
+
 def by_class(classes: np.ndarray, rank: np.ndarray, seed: int) -> np.ndarray:
     """A score that takes from every class in proportion to its size, in the order of ``rank``.
 
@@ -103,14 +142,16 @@ def by_class(classes: np.ndarray, rank: np.ndarray, seed: int) -> np.ndarray:
 
 
 def finite_features(evidence: Evidence, method: str, source: str = "model") -> np.ndarray:
-    """(N, D) float32.
+    """(N, D) float32; of ``box_features`` (M, D).
 
     Raises:
         DataError: a feature that is NaN or infinite, with the sample's key.
     """
     values = np.asarray(evidence.features(source), dtype=np.float32)
     if not (finite := np.isfinite(values).all(axis=1)).all():
-        key = evidence.samples.keys[int(np.argmin(finite))]
+        row = int(np.argmin(finite))
+        row = int(sample_of_each_box(evidence.samples)[row]) if source == BOX_FEATURES else row
+        key = evidence.samples.keys[row]
         whose = "the thumbnail" if source == THUMBNAILS else "the trained model's features"
         raise DataError(
             f"the method {method!r} needs finite features, and {whose} of {key} are not; "

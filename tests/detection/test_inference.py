@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
-from adapruner_det.detection.inference import backbone_features, detections
+from adapruner_det.detection.inference import (
+    backbone_features,
+    box_features,
+    detections,
+    has_box_features,
+)
 from adapruner_det.errors import DataError
 
 
@@ -114,3 +119,73 @@ def test_a_detector_without_boxes_is_named(output):
 
     with pytest.raises(DataError, match="Segmentor gives no boxes"):
         detections(Segmentor(), IMAGES)
+
+
+class Placed(nn.Module):
+    """A detector whose maps hold, in two channels, the x and y of each cell's middle in its input.
+
+    As Detectron2's do it pads an image below and to the right, to 64 x 64 pixels; what it is given
+    it makes ``larger`` first.
+    """
+
+    def __init__(self, strides=(8, 16, 32), larger=1):
+        super().__init__()
+        self.backbone, self.larger = Backbone(self.maps), larger
+        self.strides = strides
+
+    def preprocess_image(self, batch):
+        assert not self.training and not torch.is_grad_enabled()
+        _, height, width = batch[0]["image"].shape
+        return ImageList(torch.zeros(1, 3, 64, 64), [(self.larger * height, self.larger * width)])
+
+    def maps(self, image):
+        found = {}
+        for stride in self.strides:
+            middle = (torch.arange(64 // stride) + 0.5) * stride
+            y, x = torch.meshgrid(middle, middle, indexing="ij")
+            found[str(stride)] = torch.stack([x, y, torch.full_like(x, stride)])[None]
+        return found
+
+
+SEEN = [
+    # Annotated in 40 x 80 (width x height), given as 20 x 40.
+    [{"image": torch.zeros(3, 40, 20), "width": 40, "height": 80}],
+    [{"image": torch.zeros(3, 32, 48)}],
+]
+#: Their middles lie as far from the border as a stride of 16 needs, in the input.
+MARKED = [
+    np.array([[10, 20, 30, 60], [20, 20, 30, 40]], np.float32),
+    np.array([[12, 12, 28, 20]], np.float32),
+]
+
+
+@pytest.mark.parametrize("larger", [1, 2])
+def test_a_box_has_the_mean_of_the_map_inside_it(larger):
+    """Of a map that is linear, that is its value in the middle of the box."""
+    model = Placed((4,), larger).train()
+    seen, boxes = (SEEN, MARKED) if larger == 1 else (SEEN[:1], MARKED[:1])
+    found = box_features(model, seen, boxes)
+    middles = [(own[:, :2] + own[:, 2:]) / 2 for own in boxes]
+    expected = np.concatenate([middles[0] / 2, *middles[1:]]) * larger
+    np.testing.assert_allclose(found[:, :2], expected, atol=0.01)
+    assert found.dtype == np.float32 and model.training and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("strides", "taken"), [((8, 16, 32), 16), ((32, 64), 32), ((4, 8), 8), ((64, 2, 32), 2)]
+)
+def test_boxes_are_pooled_on_the_coarsest_map_that_is_fine_enough(strides, taken):
+    found = box_features(Placed(strides), SEEN, MARKED)
+    assert found[:, 2].tolist() == [taken] * 3
+
+
+def test_an_image_without_boxes_has_no_features_of_boxes():
+    boxes = [np.zeros((0, 4), np.float32), MARKED[1]]
+    assert box_features(Placed(), SEEN, boxes).shape == (1, 3)
+    with pytest.raises(ValueError, match="zip"):
+        box_features(Placed(), SEEN, boxes[:1])
+
+
+def test_a_detector_that_prepares_no_images_has_no_features_of_boxes():
+    assert has_box_features(Placed())
+    assert not has_box_features(Detector()) and not has_box_features(nn.Linear(1, 1))

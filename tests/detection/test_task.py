@@ -22,7 +22,7 @@ from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.running import Board, rows_of, run, selection_of
 from adapruner_det.experiment.task import Run
-from adapruner_det.methods.base import FEATURES, PREDICTIONS, THUMBNAILS
+from adapruner_det.methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder
 from adapruner_det.settings import build_pruner
@@ -131,7 +131,7 @@ def test_its_signals_are_losses_and_evidence_which_no_random_number_tells(task):
     expected = torch.rand(()), np.random.rand()  # noqa: NPY002
     torch.manual_seed(3), np.random.seed(3)  # noqa: B018, NPY002
     assert task.signals == YOLO_KEYS | EVIDENCE
-    assert task.offers == {FEATURES, PREDICTIONS, THUMBNAILS}
+    assert task.offers == {FEATURES, BOX_FEATURES, BOXES, PREDICTIONS, THUMBNAILS}
     assert (torch.rand(()), np.random.rand()) == expected  # noqa: NPY002
 
 
@@ -142,7 +142,7 @@ def test_signals_of_other_detectors(voc):
     own = ("MODEL.META_ARCHITECTURE", "RegisteredCentreNet", "INPUT.MIN_SIZE_TRAIN", (48,))
     serial = make_task("", options(voc, *own))
     assert serial.signals == {"loss_centre", "loss_class"}
-    assert serial.offers == {PREDICTIONS, THUMBNAILS}  # it has no backbone
+    assert serial.offers == {BOXES, PREDICTIONS, THUMBNAILS}  # it has no backbone
 
 
 def test_a_lazy_config_is_a_task_too(voc):

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from adapruner_det.methods.base import FEATURES, PREDICTIONS, THUMBNAILS
+from adapruner_det.methods.base import (
+    BOX_FEATURES,
+    BOXES,
+    FEATURES,
+    PREDICTIONS,
+    THUMBNAILS,
+)
 from adapruner_det.samples import Samples, digest
 
 OPTIONS = {
@@ -36,6 +42,8 @@ SIGNALS = {
     "gradient_norm",
     "probabilities",
 }
+#: Those of boxes, (E, N, G).
+BOX_SIGNALS = {"box_iou", "box_confidence"}
 OFFERS = frozenset({*SIGNALS, FEATURES, PREDICTIONS, THUMBNAILS})
 
 
@@ -132,24 +140,93 @@ class ToyEvidence:
         return self._drawn("probabilities")[-1]
 
 
+class ToyBoxes(ToyEvidence):
+    """Evidence of a detector: samples have one to three boxes, one has none, of up to two classes.
+
+    Boxes follow from the seed; what is predicted of them is drawn once.
+    """
+
+    def __init__(self, count=60, seed=0, epochs=12, offers=None, **options):
+        super().__init__(count, seed, epochs, BOX_OFFERS if offers is None else offers, **options)
+        rng = np.random.default_rng([seed, 5])
+        classes = [[i % 3, *rng.integers(0, 2, i % 3)] for i in range(count)]
+        classes[-1] = []
+        self.samples = replace(self.samples, classes=[[int(c) for c in own] for own in classes])
+        if BOXES in self.offers:
+            self.samples = replace(self.samples, boxes=some_boxes(self.samples.sizes, rng))
+
+    def _drawn(self, name):
+        if name not in BOX_SIGNALS:
+            return super()._drawn(name)
+        sizes = self.samples.sizes
+        rng = np.random.default_rng([self.seed, 6, len(name)])
+        values = rng.uniform(size=(self.epochs, len(sizes), max(sizes.max(), 1)))
+        values[:, np.arange(values.shape[2]) >= sizes[:, None]] = np.nan
+        return values.astype(np.float32)
+
+    def features(self, source="model"):
+        if source != BOX_FEATURES:
+            return super().features(source)
+        assert BOX_FEATURES in self.offers
+        rows = np.random.default_rng([self.seed, 7]).normal(size=(self.samples.sizes.sum(), WIDTH))
+        return rows.astype(np.float32)
+
+    def predictions(self):
+        """Of each image its boxes, moved, and one more."""
+        assert PREDICTIONS in self.offers
+        rng = np.random.default_rng([self.seed, 8])
+        found = []
+        for own, classes in zip(self.samples.boxes, self.samples.classes, strict=True):
+            more = np.concatenate([own + rng.normal(0, 3, own.shape), [[0, 0, 9, 9]]])
+            labels = np.array([*classes, 1])
+            scores = rng.uniform(size=len(labels)).astype(np.float32)
+            boxes = more.astype(np.float32)
+            found.append({"boxes": boxes, "scores": scores, "classes": labels})
+        return found
+
+
+def some_boxes(sizes, rng):
+    """Of each sample as many boxes as its size, (G, 4) float32, in an image of 100 x 100."""
+    found = []
+    for size in sizes:
+        low = rng.uniform(0, 60, (size, 2))
+        sides = rng.uniform(5, 40, (size, 2))
+        found.append(np.concatenate([low, low + sides], 1).astype(np.float32))
+    return found
+
+
+#: What a detector gives; its predictions are detections.
+BOX_OFFERS = OFFERS | BOX_SIGNALS | {BOXES, BOX_FEATURES}
+
+
 class Given(ToyEvidence):
     """Evidence of which a test says what matters.
 
     Args:
         classes: (N,) of one class each, or the classes of each.
+        boxes: of each its boxes (G, 4), as lists or arrays; without them there are some.
         known: name of a signal, ``features``, ``thumbnails`` or ``predictions`` → its values, as
             lists or arrays.
     """
 
-    def __init__(self, classes=None, seed=0, **known):
+    def __init__(self, classes=None, seed=0, boxes=None, **known):
         self.known = {name: np.asarray(value, dtype=np.float32) for name, value in known.items()}
-        sides = {n: v.shape[0 if n not in SIGNALS else 1] for n, v in self.known.items()}
+        sides = {
+            n: v.shape[1 if n in SIGNALS | BOX_SIGNALS else 0]
+            for n, v in self.known.items()
+            if n != BOX_FEATURES
+        }
         count = len(classes) if classes is not None else next(iter(sides.values()))
         assert set(sides.values()) <= {count}
         super().__init__(count, seed)
         if classes is not None:
             each = [[own] if np.ndim(own) == 0 else list(own) for own in classes]
             self.samples = replace(self.samples, classes=each)
+        sizes = self.samples.sizes
+        boxes = some_boxes(sizes, np.random.default_rng(9)) if boxes is None else boxes
+        boxes = [np.asarray(own, dtype=np.float32).reshape(-1, 4) for own in boxes]
+        assert [len(own) for own in boxes] == sizes.tolist()
+        self.samples = replace(self.samples, boxes=boxes)
 
     def signal(self, name):
         return self.known[name]

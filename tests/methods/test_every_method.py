@@ -1,6 +1,7 @@
 """What holds for every method there is; one that is registered is tested by that."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,35 +9,65 @@ import pytest
 from adapruner_det.core.cut import kept_count
 from adapruner_det.errors import DataError
 from adapruner_det.methods import get_method, method_names, select
-from adapruner_det.selection import Selection
+from adapruner_det.methods.base import BOX_FEATURES, BOXES
+from adapruner_det.selection import Selection, class_column
 
-from .evidence import OFFERS, SIGNALS, ToyEvidence
+from .evidence import BOX_OFFERS, BOX_SIGNALS, OFFERS, SIGNALS, ToyBoxes, ToyEvidence, some_boxes
 
-METHODS = method_names()
+NAMES = method_names()
+METHODS = [
+    pytest.param(name, marks=pytest.mark.skipif(not find_spec("cleanlab"), reason="no cleanlab"))
+    if name == "cleanlab"
+    else name
+    for name in NAMES
+]
 RATIOS = (0.1, 0.35, 0.6, 0.95, 1.0)
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
+def is_of_boxes(name):
+    """Whether a method wants what a detector alone gives."""
+    return bool(get_method(name).needs & {BOXES, BOX_FEATURES, *BOX_SIGNALS})
+
+
+def offers_to(name):
+    return BOX_OFFERS if is_of_boxes(name) else OFFERS
+
+
+def toy(name, *mixed_in, **known):
+    """Evidence of which the method can make something."""
+    kind = ToyBoxes if is_of_boxes(name) else ToyEvidence
+    return type("Toy", (*mixed_in, kind), {})(**{"offers": offers_to(name), **known})
+
+
 def test_the_methods_of_this_package_are_there():
-    assert set(METHODS) >= {
+    assert set(NAMES) >= {
         *("adapruner", "random", "stratified"),
         *("forgetting", "el2n", "grand", "herding", "glister", "prototypes", "cg-score"),
         *("aum", "ccs", "dyn-unc", "tdds", "dual", "dual-beta"),
         *("d2", "moderate", "k-center", "semdedup", "aum-clean", "prototypes-easy"),
+        *("matched-boxes", "most-boxes", "balanced-boxes", "shape-complexity", "cleanlab"),
+        *("image-loss", "typical-loss", "box-forgetting", "vps", "csod", "thinning", "every-kth"),
     }
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if is_of_boxes(n)])
+def test_a_method_of_boxes_is_refused_where_there_are_none(name):
+    with pytest.raises(DataError, match=f"{name!r} needs .*box.*, which this task does not give"):
+        select(name, ToyEvidence(), 0.6)
 
 
 @every_method
 @pytest.mark.parametrize("keep_ratio", RATIOS)
 def test_it_keeps_exactly_the_rounded_part(name, keep_ratio):
-    selection = select(name, ToyEvidence(), keep_ratio)
+    selection = select(name, toy(name), keep_ratio)
     assert selection.num_kept == kept_count(60, keep_ratio)
     assert (selection.method, selection.keep_ratio, selection.seed) == (name, keep_ratio, 0)
 
 
 @every_method
 def test_its_cuts_are_nested(name):
-    run = select(name, ToyEvidence(), 0.6)
+    run = select(name, toy(name), 0.6)
     cuts = [run.cut(ratio).kept_keys for ratio in RATIOS]
     assert [len(kept) for kept in cuts] == [kept_count(60, ratio) for ratio in RATIOS]
     for smaller, larger in zip(cuts, cuts[1:], strict=False):
@@ -46,7 +77,7 @@ def test_its_cuts_are_nested(name):
 @every_method
 @pytest.mark.parametrize("keep_ratio", RATIOS)
 def test_a_cut_of_its_score_at_its_own_ratio_is_what_it_keeps(name, keep_ratio):
-    run = select(name, ToyEvidence(), keep_ratio)
+    run = select(name, toy(name), keep_ratio)
     assert run.cut(keep_ratio).kept_keys == run.kept_keys
 
 
@@ -54,7 +85,7 @@ def test_a_cut_of_its_score_at_its_own_ratio_is_what_it_keeps(name, keep_ratio):
 def test_a_method_of_one_score_chooses_the_same_at_every_ratio(name):
     if get_method(name).per_ratio:
         pytest.skip("its choice depends on the keep ratio")
-    scores = [select(name, ToyEvidence(), ratio).columns["score"] for ratio in RATIOS]
+    scores = [select(name, toy(name), ratio).columns["score"] for ratio in RATIOS]
     for score in scores[1:]:
         np.testing.assert_array_equal(score, scores[0])
 
@@ -62,7 +93,7 @@ def test_a_method_of_one_score_chooses_the_same_at_every_ratio(name):
 @every_method
 def test_the_same_seed_selects_the_same(name, tmp_path):
     for folder in ("a", "b"):
-        select(name, ToyEvidence(seed=3), 0.6).save(tmp_path / folder / "run.json")
+        select(name, toy(name, seed=3), 0.6).save(tmp_path / folder / "run.json")
     for file in ("run.json", "run.npz"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -70,14 +101,14 @@ def test_the_same_seed_selects_the_same(name, tmp_path):
 @every_method
 def test_it_does_not_look_at_the_seed_alone(name):
     """Other losses, other features or another draw: something of the evidence is looked at."""
-    kept = [select(name, ToyEvidence(seed=seed), 0.5).kept_keys for seed in range(4)]
+    kept = [select(name, toy(name, seed=seed), 0.5).kept_keys for seed in range(4)]
     assert len(set(kept)) > 1
 
 
 @every_method
 def test_killed_in_its_training_it_goes_on_to_the_same(name):
-    whole = select(name, ToyEvidence(), 0.6)
-    killed = ToyEvidence(stop_after=5)
+    whole = select(name, toy(name), 0.6)
+    killed = toy(name, stop_after=5)
     try:
         found = select(name, killed, 0.6)
     except KeyboardInterrupt:
@@ -88,18 +119,20 @@ def test_killed_in_its_training_it_goes_on_to_the_same(name):
 
 @every_method
 def test_what_it_selects_is_saved_and_loaded(name, tmp_path):
-    selection = select(name, ToyEvidence(), 0.6, config_digest="c", libraries=["torchvision"])
+    evidence = toy(name)
+    selection = select(name, evidence, 0.6, config_digest="c", libraries=["torchvision"])
     found = Selection.load(selection.save(tmp_path / "run.json"))
     assert found.kept_keys == selection.kept_keys and found.config_digest == "c"
     assert set(found.versions) == {"adapruner-det", "torch", "numpy", "torchvision"}
     assert found.columns["kept"].dtype == bool
-    assert found.columns["classes"][:4].tolist() == ["0", "1", "2", "0"]
+    expected = class_column(evidence.samples.classes)["classes"]
+    np.testing.assert_array_equal(found.columns["classes"], expected)
 
 
 @every_method
 def test_without_what_it_needs_it_is_refused_by_name(name):
     for missing in get_method(name).needs:
-        evidence = ToyEvidence(offers=OFFERS - {missing})
+        evidence = toy(name, offers=offers_to(name) - {missing})
         with pytest.raises(DataError, match=f"{name!r} needs {missing}") as caught:
             select(name, evidence, 0.6)
         assert "it gives" in str(caught.value) and evidence.trained == 0
@@ -107,15 +140,29 @@ def test_without_what_it_needs_it_is_refused_by_name(name):
 
 @every_method
 def test_it_uses_nothing_that_it_does_not_say_it_needs(name):
-    select(name, ToyEvidence(offers=get_method(name).needs), 0.6)
+    select(name, toy(name, offers=get_method(name).needs), 0.6)
 
 
-class Watched(ToyEvidence):
+class Noted(list):
+    """The boxes of samples, of which evidence notes that they are read."""
+
+    def __init__(self, boxes, evidence):
+        super().__init__(boxes)
+        self.evidence = evidence
+
+    def __iter__(self):
+        self.evidence.read.add(BOXES)
+        return super().__iter__()
+
+
+class Watched:
     """Evidence that remembers what was read of it."""
 
     def __init__(self, **known):
         super().__init__(**known)
         self.read = set()
+        if self.samples.boxes is not None:
+            self.samples = replace(self.samples, boxes=Noted(self.samples.boxes, self))
 
     def signal(self, name):
         self.read.add(name)
@@ -132,12 +179,12 @@ class Watched(ToyEvidence):
 
 @every_method
 def test_it_looks_at_all_that_it_says_it_needs(name):
-    evidence = Watched()
+    evidence = toy(name, Watched)
     select(name, evidence, 0.6)
     assert evidence.read == get_method(name).needs
 
 
-class Gaps(ToyEvidence):
+class Gaps:
     """Sample 7 was never seen, sample 9 not in every second epoch."""
 
     def signal(self, name):
@@ -147,24 +194,18 @@ class Gaps(ToyEvidence):
         return values
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if get_method(n).needs & SIGNALS])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if get_method(n).needs & (SIGNALS | BOX_SIGNALS)]
+)
 def test_a_sample_that_was_never_seen_is_kept_last(name):
-    run = select(name, Gaps(), 59 / 60)
+    run = select(name, toy(name, Gaps), 59 / 60)
     assert run.columns["key"][~run.columns["kept"]].tolist() == ["toy/0007"]
-    assert select(name, Gaps(), 1.0).num_kept == 60
+    assert select(name, toy(name, Gaps), 1.0).num_kept == 60
     assert np.isfinite(run.columns["score"][9])
 
 
-class Objects(ToyEvidence):
-    """What detection has: samples with several classes, and with none."""
-
-    def __init__(self, classes):
-        super().__init__()
-        self.samples = replace(self.samples, classes=classes)
-
-
 #: The methods of this package, and those of them that want one class a sample.
-OWN = {n for n in METHODS if get_method(n).choose.__module__.startswith("adapruner_det.")}
+OWN = {n for n in NAMES if get_method(n).choose.__module__.startswith("adapruner_det.")}
 CLASSED = {"cg-score", "glister", "herding", "moderate"}
 
 
@@ -173,8 +214,11 @@ CLASSED = {"cg-score", "glister", "herding", "moderate"}
 def test_samples_of_other_than_one_class_are_served_or_refused_by_name(name, odd):
     classes = [[i % 3] for i in range(60)]
     classes[4], classes[31] = odd, odd
+    evidence = toy(name)
+    boxes = some_boxes([len(own) for own in classes], np.random.default_rng(0))
+    evidence.samples = replace(evidence.samples, classes=classes, boxes=boxes)
     try:
-        assert select(name, Objects(classes), 0.6).num_kept == 36
+        assert select(name, evidence, 0.6).num_kept == 36
     except DataError as error:
         assert repr(name) in str(error) and (name in CLASSED or name not in OWN)
         if name in CLASSED:
@@ -186,7 +230,7 @@ def test_samples_of_other_than_one_class_are_served_or_refused_by_name(name, odd
 @every_method
 @pytest.mark.parametrize("keep_ratio", [0.0, -1.0, 1.5, float("nan")])
 def test_a_keep_ratio_outside_0_to_1_is_refused(name, keep_ratio):
-    evidence = ToyEvidence()
+    evidence = toy(name)
     with pytest.raises(DataError, match=r"\(0, 1\]"):
         select(name, evidence, keep_ratio)
     assert evidence.trained == 0
@@ -194,6 +238,6 @@ def test_a_keep_ratio_outside_0_to_1_is_refused(name, keep_ratio):
 
 @every_method
 def test_samples_that_were_left_out_are_on_record(name):
-    evidence = ToyEvidence()
+    evidence = toy(name)
     evidence.samples = replace(evidence.samples, excluded={"toy/x": "cut short"})
     assert select(name, evidence, 0.6).excluded == {"toy/x": "cut short"}

@@ -1,6 +1,6 @@
 """The samples of a run's data sets, by index.
 
-Shape letters: N samples, H x W pixels.
+Shape letters: N samples, G objects of a sample, H x W pixels.
 
 A sample's index, 0 to N−1, is its place among the sorted keys of a run, taken after Detectron2 has
 filtered the data sets.
@@ -21,6 +21,7 @@ from detectron2.data.build import (
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
 )
+from detectron2.structures import BoxMode
 
 from ...errors import DataError
 from ...images import read_upright
@@ -103,10 +104,8 @@ class SampleIndex:
     @cached_property
     def samples(self) -> Samples:
         """The same as both tasks know them; images are read as Detectron2 reads them, in RGB."""
-        classes = [
-            [int(a["category_id"]) for a in d.get("annotations", ()) if not a.get("iscrowd")]
-            for d in self.dicts
-        ]
+        objects = [_objects(d) for d in self.dicts]
+        classes = [own for own, _ in objects]
         used = 1 + max((max(own, default=-1) for own in classes), default=-1)
         return Samples(
             keys=self.keys,
@@ -117,11 +116,31 @@ class SampleIndex:
             digest_of="bytes" if all(d.get("file_digest") for d in self.dicts) else "",
             excluded=self.excluded,
             read_image=self._read_image,
+            boxes=[own for _, own in objects],
         )
 
     def _read_image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB; a DataError, with its name, for a file that cannot be read."""
         return np.asarray(read_upright(self.dicts[index]["file_name"]).convert("RGB"))
+
+
+def _objects(sample: Mapping[str, Any]) -> tuple[list[int], np.ndarray]:
+    """The class ids, and the boxes (G, 4) float32, of a Detectron2 dict; crowds are no objects."""
+    own = [a for a in sample.get("annotations", ()) if not a.get("iscrowd")]
+    boxes = [_corners(a["bbox"], a["bbox_mode"]) for a in own]
+    classes = [int(a["category_id"]) for a in own]
+    return classes, np.array(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def _corners(box: Sequence[float], mode: int) -> Sequence[float]:
+    """(x0, y0, x1, y1). The common modes by hand: a data set may have a million boxes."""
+    if mode == BoxMode.XYXY_ABS:
+        return box
+    if mode == BoxMode.XYWH_ABS:
+        x, y, width, height = box
+        return x, y, x + width, y + height
+    found: Sequence[float] = BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
+    return found[:4]
 
 
 def require_registered(name: str) -> None:

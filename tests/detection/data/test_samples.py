@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
 from PIL import Image
 
 from adapruner_det.detection.data.samples import SampleIndex, require_datasets, require_registered
@@ -141,6 +142,22 @@ def test_the_samples_say_what_the_index_holds(tmp_path):
     assert samples.digest_of == "bytes"
     assert samples.datasets.keys() == {"toy"}
     assert index.samples is samples
+
+
+def test_boxes_are_corners_in_pixels_in_the_order_of_the_classes(tmp_path):
+    dicts = squares(tmp_path, 3)
+    square = dicts[0]["annotations"][0]["bbox"]
+    dicts[0]["annotations"] += [
+        {"bbox": [5, 6, 7.5, 8], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1},
+        {"bbox": [0, 0, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1, "iscrowd": 1},
+        {"bbox": [10, 20, 8, 4, 0], "bbox_mode": BoxMode.XYWHA_ABS, "category_id": 0},
+    ]
+    dicts[1]["annotations"] = []
+    samples = SampleIndex.from_dicts({"toy": dicts}).samples
+    assert samples.boxes[0].tolist() == [square, [5, 6, 12.5, 14], [6, 18, 14, 22]]
+    assert samples.boxes[1].shape == (0, 4)
+    assert {own.dtype for own in samples.boxes} == {np.dtype(np.float32)}
+    assert [len(own) for own in samples.boxes] == samples.sizes.tolist() == [3, 0, 1]
 
 
 def test_the_samples_say_what_was_left_out(tmp_path):

@@ -87,7 +87,8 @@ def test_the_next_command_works_word_for_word_where_the_first_was_given(tmp_path
         next_command(text), shell=True, cwd=here, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0 and "after 2 epochs of 32 images" in done.stdout
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    own = "Warning: 8 steps on the kept part are few"  # of this run, not of a library
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr.replace(own, "")
     assert (here / "out of it_kept" / "result.json").is_file()
 
 

@@ -31,7 +31,7 @@ from ..box_faults import Labels
 from ..errors import DataError
 from ..predictions import Predictions, joined
 from ..samples import digest
-from ..selection import Selection
+from ..selection import Selection, part_of
 from .data.checks import checked_set
 from .data.loader import NamingMapper, seeded
 from .data.samples import SampleIndex, require_datasets, require_same_classes
@@ -65,10 +65,7 @@ class HeldOutTask(DetectionTask):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.DATASETS.TEST = tuple(cfg.DATASETS.TRAIN[:1])  # a task has one; it is not evaluated
-        super().__init__(cfg)
+        super().__init__(cfg, tested=False)
         self.everything = all_images(cfg)
         self.steps: int = self._cfg.SOLVER.MAX_ITER
 
@@ -88,21 +85,7 @@ class HeldOutTask(DetectionTask):
                 f"none of the {len(kept)} training images is left to train on; take fewer folds, "
                 "or more images"
             )
-        columns = {
-            "key": np.array(self.samples.keys),
-            "digest": self.samples.digests,
-            "kept": kept,
-            "score": np.zeros(len(kept)),
-        }
-        return Selection(
-            method="held out",
-            keep_ratio=float(kept.mean()),
-            seed=0,
-            datasets=self.samples.datasets,
-            columns=columns,
-            excluded=self.samples.excluded,
-            digest_of=self.samples.digest_of,
-        )
+        return part_of(self.samples, kept, "held out")
 
     def look_at(self, folder: Path, rows: Sequence[int]) -> Predictions:
         """What the model in ``folder`` predicts for the images ``rows`` of :attr:`everything`, and

@@ -79,13 +79,15 @@ class DetectionTask:
                 f"({', '.join(cfg.DATASETS.TEST) or 'none'}); a comparison evaluates on one"
             )
         self._index = check_training_inputs(cfg)
-        test = {name: own.dicts for name, own in check_datasets(cfg, train=False).items()}
+        known = [self._index.samples.fingerprint]
+        if tested:
+            test = {name: own.dicts for name, own in check_datasets(cfg, train=False).items()}
+            known.append(SampleIndex.from_dicts(test).samples.fingerprint)
         self._cfg = cfg
         self.samples: Samples = self._index.samples
         self.options: Mapping[str, Any] = cfg.ADAPRUNER
         self.epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // len(self.samples)
         self.config_digest = config_digest(cfg)
-        known = (self.samples.fingerprint, SampleIndex.from_dicts(test).samples.fingerprint)
         self.identity = hashlib.sha256("\n".join((self.config_digest, *known)).encode()).hexdigest()
         model = cfg.MODEL.META_ARCHITECTURE
         if is_lazy(cfg):

@@ -3,6 +3,7 @@ import pickle
 import signal
 import subprocess
 from argparse import Namespace
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from adapruner_det.cli import prune_net
 from adapruner_det.detection.data.loader import build_pruning_train_loader
 from adapruner_det.detection.training.trainer import EvaluatingTrainer
 from adapruner_det.errors import reported
+from adapruner_det.methods import adapruner
+from adapruner_det.methods.auto import decide
 from tests.detection.coco_writer import content, write_coco
 from tests.detection.toy import process_restored, register, squares, toy_cfg, write_voc_folder
 from tests.tools.running import (
@@ -69,6 +72,27 @@ def test_a_run_writes_selection_logs_and_a_summary(voc, tmp_path, monkeypatch, c
     dropped = {f"own_train/im{i}" for i in range(10)} - selection.kept_keys
     (hardest,) = [line for line in summary if line.startswith("hardest dropped")]
     assert set(hardest[18:].split(", ")) == dropped
+
+
+@pytest.mark.slow
+def test_the_end_to_drop_is_found_out_on_held_out_images(tmp_path, monkeypatch, capsys):
+    """Without a test set, which is not looked at."""
+    monkeypatch.setattr(adapruner, "decide", partial(decide, trials=2))
+    folder = write_voc_folder(tmp_path / "voc", train=20, test=2)
+    output = tmp_path / "out"
+    arguments = tool_arguments(
+        folder, output, "DATASETS.TEST", (), "ADAPRUNER.DROP", "auto", "ADAPRUNER.OBJECTIVE",
+        "inclusion", "SOLVER.MAX_ITER", 20, "SOLVER.STEPS", (18,), "ADAPRUNER.WARMUP_EPOCHS", 1,
+    )  # fmt: skip
+    assert run_here(monkeypatch, "prune_net.py", *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "held-out AP50" in printed and "trainings on held-out parts took" in printed
+    selection = Selection.load(output / "selection.json")
+    assert (selection.num_kept, selection.parameters["drop"]) == (14, "auto")
+    values = selection.parameters["auto_values"]
+    assert {len(own) for own in values.values()} == {2}
+    assert {"stratified draw", "own order", "both", "easy"} == set(values)
+    assert "kept              14 of 20 images (70.00%), 6 dropped" in printed
 
 
 def test_the_report_shows_all_images_and_may_fail_or_be_left_out(

@@ -25,6 +25,7 @@ from adapruner_det.experiment.task import Run
 from adapruner_det.methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder
+from adapruner_det.selection import part_of
 from adapruner_det.settings import build_pruner
 from tests.detection.test_any_detector import RegisteredCentreNet  # noqa: F401
 from tests.detection.toy import options_of, write_voc_folder
@@ -484,3 +485,20 @@ def test_logs_go_to_the_file_alone_and_the_loggers_are_as_they_were(tmp_path, ca
     assert "afterwards" not in text
     assert [(own.level, own.handlers[:]) for own in loggers] == before
     assert "a step" not in capsys.readouterr().err
+
+
+def test_without_a_test_set_each_training_says_what_it_is_tested_on(voc, tmp_path):
+    bare = make_task("", options(voc, "DATASETS.TEST", ()), tested=False)
+    kept = np.zeros(10, dtype=bool)
+    kept[:6] = True
+    parts = [part_of(bare.samples, own) for own in (kept, ~kept)]
+    run = bare.train(0, tmp_path / "run", kept=parts[0], test=parts[1])
+    assert run.images == 6 and np.isfinite(run.value)
+    tested = make_task("", options(voc))
+    on_the_set = tested.train(0, tmp_path / "set", kept=parts[0])
+    assert tested.identity != bare.identity
+    weights, others = model(tmp_path / "run"), model(tmp_path / "set")
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    with pytest.raises(DataError, match="a comparison evaluates on one"):
+        make_task("", options(voc, "DATASETS.TEST", ()))
+    assert np.isfinite(on_the_set.value)

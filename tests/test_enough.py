@@ -43,3 +43,7 @@ def test_a_loss_that_still_falls_is_told_from_one_that_is_flat():
 def test_few_steps_are_said():
     assert too_few_steps(ENOUGH_STEPS) == ""
     assert too_few_steps(ENOUGH_STEPS - 1).startswith(f"{ENOUGH_STEPS - 1} steps on the kept part")
+
+
+def test_no_more_than_all_of_a_fall_came_late():
+    assert still_falling([1.0, 2.0, 3.0, 0.5]).startswith("100% of the loss's fall")

@@ -18,6 +18,7 @@ from ..detection.data.pictures import pictures_of
 from ..detection.setup import load_config
 from ..detection.task import make_task
 from ..errors import reported
+from ..experiment.evidence import RUN_FOLDER
 from ..experiment.grid import Grid, cells
 from ..experiment.running import SELECTION, Board, rows_of, run, selection_of
 from ..experiment.tables import Row, Setting, main_table, verdict
@@ -103,7 +104,8 @@ def report(grid: Grid, task: Task, folder: Path) -> Path | None:
     """
     (first, *_) = [c for c in cells(grid, task) if c.kind == "select" and c.method == METHOD]
     selection = selection_of(first, folder, grid.keep_ratios[0])
-    return write_report_of_run(selection, folder, lambda: pictures_of(selection))
+    run = first.folder(folder) / RUN_FOLDER
+    return write_report_of_run(selection, folder, lambda: pictures_of(selection), run=run)
 
 
 def _seconds(rows: list[Row]) -> str:

@@ -94,6 +94,7 @@ def write_report_of_run(
     folder: str | Path,
     pictures: Callable[[], Mapping[str, Picture]],
     command: str = "",
+    run: str | Path | None = None,
 ) -> Path | None:
     """The report that a run leaves beside its selection, with as many thumbnails as fit into it.
 
@@ -101,9 +102,10 @@ def write_report_of_run(
 
     Args:
         selection: of N samples; of more than 100,000 no report is written.
-        folder: of the run.
+        folder: where the page is written.
         pictures: gives those of the samples, by key.
         command: that made the run, to be shown.
+        run: the folder with the run's metrics; None takes ``folder``.
 
     Returns:
         The page, or None where there is none.
@@ -117,7 +119,7 @@ def write_report_of_run(
             selection,
             path,
             pictures(),
-            history=read_history(Path(folder)),
+            history=read_history(Path(folder if run is None else run)),
             command=command,
             most_images=MOST_INLINE,
         )

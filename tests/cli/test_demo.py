@@ -13,6 +13,7 @@ from adapruner_det.experiment.cells import write_done
 from adapruner_det.experiment.grid import cells
 from adapruner_det.experiment.running import SELECTION
 from adapruner_det.experiment.task import Run
+from adapruner_det.report import page as page_module
 from tests.detection.toy import options_of, write_voc_folder
 from tests.tools.running import ROOT, assert_one_error_line, run_here
 
@@ -112,7 +113,11 @@ def test_it_prints_what_its_grid_found(demo, monkeypatch, capsys, tmp_path):
 def test_it_shows_the_first_selection_on_a_page(demo, monkeypatch, capsys, tmp_path):
     stubbed(monkeypatch, 2)
     monkeypatch.setattr(module, "pictures_of", lambda selection: {})
+    looked = []
+    monkeypatch.setattr(page_module, "read_history", looked.append)
     assert demo.run() == 0
+    (run,) = looked
+    assert run.name == "run" and run.parent.name.startswith("select-adapruner-0.7-s0-")
     page = tmp_path / "out" / "report.html"
     assert capsys.readouterr().out.endswith(f"opened in a browser: {page}\n") and page.is_file()
 

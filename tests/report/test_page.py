@@ -148,6 +148,9 @@ def test_a_run_leaves_it_with_its_history(tmp_path):
     assert path == tmp_path / "report.html"
     assert data_of(path)["history"]["steps"] == [19, 39]
     assert "adapruner prune-net" in path.read_text()
+    elsewhere = write_report_of_run(own, tmp_path / "page", lambda: pictures(own), run=tmp_path)
+    assert elsewhere == tmp_path / "page" / "report.html"
+    assert data_of(elsewhere)["history"]["steps"] == [19, 39]
 
 
 @pytest.mark.parametrize("error", [DataError("full"), ValueError("a fault"), MemoryError()])

@@ -40,6 +40,7 @@ from ..experiment.task import Task
 from ..experiment.transfer import Transfer
 from ..files import require_writable
 from ..methods import method_names
+from ..methods.base import dynamic_names
 from ..settings import check_yaml
 from .arguments import plain_parser
 
@@ -106,6 +107,7 @@ def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         keep_ratios=tuple(args.keep_ratios or plan.keep_ratios),
         seeds=tuple(args.seeds or plan.seeds or range(args.num_seeds)),
         budgets=tuple(args.budgets or plan.budgets or ("epochs",)),
+        dynamic=tuple(args.dynamic or plan.dynamic),
         folder=args.folder or plan.folder,
     )
 
@@ -124,7 +126,7 @@ def _transfer_options(words: Sequence[str], train_on: str) -> tuple[str, ...]:
 def grid_of(plan: Plan, task: TaskPlan, args: argparse.Namespace) -> Grid:
     """What is compared on one task; without keep ratios its configuration's."""
     ratios = plan.keep_ratios or (settings_of(task, args.task).ADAPRUNER.KEEP_RATIO,)
-    return Grid(plan.methods, ratios, plan.seeds, plan.budgets)  # type: ignore[arg-type]
+    return Grid(plan.methods, ratios, plan.seeds, plan.budgets, plan.dynamic)  # type: ignore[arg-type]
 
 
 def settings_of(task: TaskPlan, kind: str | None) -> Any:
@@ -244,6 +246,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", metavar="SEED")
     add("--num-seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1")
     add("--budgets", nargs="+", metavar="BUDGET", help="epochs (the default), steps or both")
+    add(
+        "--dynamic",
+        nargs="+",
+        metavar="NAME",
+        help=f"references that prune while they train: {', '.join(dynamic_names())}",
+    )
     add("--folder", help="of the grid; default: OUTPUT_DIR")
     add("--processes", type=int, default=1, help="side by side, of one thread each")
     add("--slurm", type=int, metavar="JOBS", help="submit so many jobs instead, with submitit")

@@ -14,7 +14,14 @@ import yaml
 
 from ..core.cut import kept_count
 from ..errors import DataError, one_line
-from ..methods.base import THUMBNAILS, Method, get_method, require_offered, require_one_class
+from ..methods.base import (
+    THUMBNAILS,
+    Method,
+    get_dynamic,
+    get_method,
+    require_offered,
+    require_one_class,
+)
 from ..selection import check_keep_ratio
 from .cells import Cell
 from .evidence import offers
@@ -35,21 +42,26 @@ class Grid:
         keep_ratios: each c_r in (0, 1].
         seeds: of selection and training.
         budgets: how long a part is trained on.
+        dynamic: references that prune while they train, for as many epochs as all samples have.
     """
 
     methods: tuple[str, ...]
     keep_ratios: tuple[float, ...]
     seeds: tuple[int, ...] = (0,)
     budgets: tuple[Budget, ...] = ("epochs",)
+    dynamic: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, values in asdict(self).items():
-            if not values or len(set(values)) < len(values):
+            needed = name != "dynamic"
+            if (needed and not values) or len(set(values)) < len(values):
                 raise DataError(f"the {name} are {list(values)}; give one or more, each once")
         for keep_ratio in self.keep_ratios:
             check_keep_ratio(keep_ratio)
         if unknown := sorted({*self.budgets} - {*get_args(Budget)}):
             raise DataError(f"there is no budget {unknown[0]!r}; there are epochs and steps")
+        for name in self.dynamic:
+            get_dynamic(name)
         if min(self.seeds) < 0:
             raise DataError(f"the seed {min(self.seeds)} is negative; seeds are 0 or more")
 
@@ -120,7 +132,10 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
             signals=tuple(sorted(needs - {THUMBNAILS})),
             visits=_visits(chooser),
         )
-        found.append(Cell("train", full.identity, seed, FULL, (), 1.0, "epochs", visits=whole))
+        found += [
+            Cell("train", full.identity, seed, name, (), 1.0, "epochs", visits=whole)
+            for name in (FULL, *grid.dynamic)
+        ]
         found += [record] if record.signals else []
         for (method, options), read in zip(methods, reads, strict=True):
             own = [record] if read - {THUMBNAILS} else []

@@ -10,6 +10,7 @@
     keep_ratios: [0.9, 0.6]
     seeds: [0, 1, 2]
     budgets: [epochs, steps]
+    dynamic: [infobatch]
     folder: output/grids/mine
 
 All but ``tasks`` may be left out. Of a task ``config_file`` alone must be there; its overrides hold
@@ -57,7 +58,7 @@ class Plan:
 
     Attributes:
         tasks: one or more.
-        methods, keep_ratios, seeds, budgets: as :class:`~.grid.Grid` has them.
+        methods, keep_ratios, seeds, budgets, dynamic: as :class:`~.grid.Grid` has them.
         folder: of the cells and tables.
         train_on, train_overrides: of every task without its own.
     """
@@ -67,6 +68,7 @@ class Plan:
     keep_ratios: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
     budgets: tuple[str, ...] = ()
+    dynamic: tuple[str, ...] = ()
     folder: str = ""
     train_on: str = ""
     train_overrides: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ _LISTS = {
     "keep_ratios": float,
     "seeds": int,
     "budgets": str,
+    "dynamic": str,
     "overrides": str,
     "train_overrides": str,
 }

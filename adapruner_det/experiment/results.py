@@ -20,7 +20,7 @@ from ..selection import Selection
 from .cells import Cell, write_json
 from .figures import draw
 from .running import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
-from .tables import report
+from .tables import report, settings_of
 from .task import Task
 from .transfer import chooser_of
 
@@ -86,7 +86,7 @@ def _section(root: Path, part: Named, several: bool) -> str:
     lines = [report(rows, title, task.metric, len(board.cells), done)]
     if lost := lost_lines(board):
         lines += [*(f"- Warning: {line}" for line in lost), ""]
-    for budget in sorted({row.budget for row in rows if row.method != "full"}):
+    for budget in sorted({setting.budget for setting in settings_of(rows)}):
         place = f"accuracy-{f'{name}-' if several else ''}{budget}.png"
         save(draw(rows, task.title, task.metric, budget), root / place)
         lines += [f"![{task.metric} by keep ratio, equal {budget}]({place})", ""]

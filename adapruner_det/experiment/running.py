@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import DataError, one_line
-from ..methods.base import THUMBNAILS, get_method, select
+from ..methods.base import THUMBNAILS, dynamic_names, get_dynamic, get_method, select
 from ..selection import Selection, lost_classes_line
 from ..stopping import Stopped, StopRequest
 from .cells import DONE, FAILED, Cell, claim, holder, read_done, read_json, write_done, write_json
@@ -32,7 +32,7 @@ from .grid import Grid, cells
 from .memory import peak_memory
 from .tables import Row
 from .task import Budget, Task
-from .transfer import chooser_of
+from .transfer import chooser_of, learner_of
 
 logger = logging.getLogger(__name__)
 
@@ -184,10 +184,21 @@ def _train(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
     if cell.needs and cell.keep_ratio:
         kept = selection_of(cell.needs[0], root, cell.keep_ratio)
     budget: Budget = "steps" if cell.budget == "steps" else "epochs"
-    run = task.train(cell.seed, cell.folder(root) / RUN_FOLDER, kept=kept, budget=budget)
+    folder = cell.folder(root) / RUN_FOLDER
+    if is_dynamic(cell):
+        guide = get_dynamic(cell.method)(len(task.samples), task.epochs, cell.seed)
+        run = learner_of(task).train(cell.seed, folder, guide=guide)
+        run = replace(run, images=guide.images)
+    else:
+        run = task.train(cell.seed, folder, kept=kept, budget=budget)
     if not math.isfinite(run.value):
         raise DataError(f"the evaluation gave {run.value} {run.metric}, which is no result")
     return asdict(run)
+
+
+def is_dynamic(cell: Cell) -> bool:
+    """Whether a cell is a training that prunes while it goes on, so that no selection is behind."""
+    return not cell.needs and cell.method in dynamic_names()
 
 
 def rows_of(board: Board) -> list[Row]:
@@ -208,6 +219,7 @@ def rows_of(board: Board) -> list[Row]:
                 select_memory=_most(board, cell, "memory_mb"),
                 select_added=_most(board, cell, "added_mb"),
                 select_gpu=_most(board, cell, "gpu_mb"),
+                dynamic=is_dynamic(cell),
             )
             found.append(row)
     return found

@@ -14,6 +14,13 @@ import numpy as np
 from scipy.stats import t as student
 from tabulate import tabulate
 
+#: What stands above tables that have dynamic references.
+_OF_DYNAMIC = (
+    "A dynamic reference leaves images out anew in every epoch: its images are the mean over them, "
+    "and it is neither ranked nor compared, for it selects nothing. Here it has the loss of such a "
+    "training, and not its time."
+)
+
 #: What everything is compared with.
 RANDOM = "random"
 
@@ -35,6 +42,8 @@ class Row:
             is not known.
         select_added: the most that it added to what its process had resident before, likewise.
         select_gpu: the most that it had allocated on GPUs, likewise.
+        dynamic: whether it pruned while it trained: a reference that is kept apart from methods,
+            whose ``images`` are the mean over its epochs.
     """
 
     method: str
@@ -48,6 +57,7 @@ class Row:
     select_memory: float | None = None
     select_added: float | None = None
     select_gpu: float | None = None
+    dynamic: bool = False
 
 
 class Setting(NamedTuple):
@@ -113,13 +123,23 @@ def by_seed(rows: Iterable[Row], method: str, setting: Setting) -> dict[int, Row
 
 def settings_of(rows: Iterable[Row]) -> list[Setting]:
     """Those of the parts: by budget, and the largest keep ratio first."""
-    found = {Setting(row.keep_ratio, row.budget) for row in rows if row.method != "full"}
+    found = {Setting(row.keep_ratio, row.budget) for row in rows if _is_of_a_part(row)}
     return sorted(found, key=lambda setting: (setting.budget, -setting.keep_ratio))
 
 
 def methods_of(rows: Iterable[Row]) -> list[str]:
-    """The methods, random first, without ``full``."""
-    return sorted({row.method for row in rows} - {"full"}, key=lambda name: (name != RANDOM, name))
+    """The methods, random first, without ``full`` and what is dynamic."""
+    found = {row.method for row in rows if _is_of_a_part(row)}
+    return sorted(found, key=lambda name: (name != RANDOM, name))
+
+
+def dynamic_of(rows: Iterable[Row]) -> list[str]:
+    """The dynamic references."""
+    return sorted({row.method for row in rows if row.dynamic})
+
+
+def _is_of_a_part(row: Row) -> bool:
+    return row.method != "full" and not row.dynamic
 
 
 def ranks(rows: Sequence[Row], setting: Setting) -> dict[str, int]:
@@ -140,8 +160,9 @@ def ranks(rows: Sequence[Row], setting: Setting) -> dict[str, int]:
 
 
 def main_table(rows: Sequence[Row], metric: str) -> str:
-    """One line for all samples, then one a method and setting; Markdown."""
-    lines = [_line(rows, "full", Setting(1.0, "epochs"), {})]
+    """Markdown: a line for all samples, one a dynamic reference, one a method and setting."""
+    whole = ("full", *dynamic_of(rows))
+    lines = [_line(rows, name, Setting(1.0, "epochs"), {}) for name in whole]
     for setting in settings_of(rows):
         places = ranks(rows, setting)
         lines += [_line(rows, name, setting, places) for name in methods_of(rows)]
@@ -161,9 +182,10 @@ def _line(rows: Sequence[Row], name: str, setting: Setting, places: dict[str, in
     if not found:
         return []
     against = None if name == RANDOM else gap_to_random(rows, name, setting)
+    dynamic = found[0].dynamic
     return [
-        name,
-        f"{100 * setting.keep_ratio:g}",
+        f"{name} (dynamic)" if dynamic else name,
+        "" if dynamic else f"{100 * setting.keep_ratio:g}",
         setting.budget,
         "/".join(str(count) for count in sorted({row.images for row in found})),
         str(len(found)),
@@ -171,7 +193,9 @@ def _line(rows: Sequence[Row], name: str, setting: Setting, places: dict[str, in
         interval_text(against) if against else "",
         f"{against.ahead} of {len(against.values)}" if against else "",
         str(places.get(name, "")),
-        "" if name == "full" else f"{np.mean([row.select_seconds for row in found]):.1f}",
+        ""
+        if name == "full" or dynamic
+        else f"{np.mean([row.select_seconds for row in found]):.1f}",
         _memory(found),
         _most([row.select_gpu for row in found]),
         f"{np.mean([row.train_seconds for row in found]):.1f}",
@@ -253,7 +277,7 @@ def report(rows: Sequence[Row], title: str, metric: str, cells: int, done: int) 
         "paired by seed, with the 95% interval of Student's t. Selection includes the recorded "
         "training that a method reads, which a grid pays for once a seed; its MB are the most that "
         "the process had resident meanwhile, libraries and data included, over all seeds, and in "
-        "brackets what that was above its start.",
+        "brackets what that was above its start." + (" " + _OF_DYNAMIC if dynamic_of(rows) else ""),
         "",
         main_table(rows, metric),
         "",

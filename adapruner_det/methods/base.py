@@ -191,6 +191,50 @@ def register(
     return add
 
 
+class Dynamic(Guide, Protocol):
+    """A guide that prunes anew in every epoch, so that it makes no selection.
+
+    Attributes:
+        images: how many samples had a weight, on the mean of the epochs that have ended.
+    """
+
+    @property
+    def images(self) -> int: ...
+
+
+_DYNAMIC: dict[str, Callable[[int, int, int], Dynamic]] = {}
+
+
+def register_dynamic(name: str) -> Callable[[type[Any]], type[Any]]:
+    """Decorate a class, which is made of (N, epochs, seed), to be found under ``name``.
+
+    It is a reference that a comparison has beside its methods, and never one of them.
+    """
+
+    def add(made: type[Any]) -> type[Any]:
+        _DYNAMIC[name] = made
+        return made
+
+    return add
+
+
+def dynamic_names() -> list[str]:
+    """The names of all dynamic references, sorted."""
+    return sorted(_DYNAMIC)
+
+
+def get_dynamic(name: str) -> Callable[[int, int, int], Dynamic]:
+    """What makes the dynamic reference of that name, of (N, epochs, seed).
+
+    Raises:
+        DataError: a name that none has.
+    """
+    if name not in _DYNAMIC:
+        known = ", ".join(dynamic_names())
+        raise DataError(f"there is no dynamic reference {name!r}; there are {known}")
+    return _DYNAMIC[name]
+
+
 def method_names() -> list[str]:
     """The names of all methods, those of other packages among them, sorted."""
     return sorted({*_METHODS, *(point.name for point in entry_points(group=ENTRY_POINTS))})

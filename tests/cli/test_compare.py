@@ -89,12 +89,13 @@ def test_what_is_given_is_taken(made, tmp_path, monkeypatch):
     grids = []
     monkeypatch.setattr(module, "run_parts", lambda parts, *_, **rest: grids.append(parts[0].grid))
     options = ["--methods", "random", "adapruner[WARMUP_EPOCHS=0]", "--seeds", 3, 1]
-    options += ["--budgets", "epochs", "steps", "--keep-ratios", 0.9, 0.2, "SOLVER.LR", 0.1]
+    options += ["--budgets", "epochs", "steps", "--dynamic", "infobatch"]
+    options += ["--keep-ratios", 0.9, 0.2, "SOLVER.LR", 0.1]
     main(["run", *words("--task", "classification", *options, root=tmp_path / "grid")])
     (grid,) = grids
     assert grid.methods == ("random", "adapruner[WARMUP_EPOCHS=0]")
     assert (grid.seeds, grid.keep_ratios) == ((3, 1), (0.9, 0.2))
-    assert grid.budgets == ("epochs", "steps")
+    assert grid.budgets == ("epochs", "steps") and grid.dynamic == ("infobatch",)
     assert made == [("classification", YAML, ["SOLVER.LR", "0.1"])]
 
 
@@ -201,6 +202,7 @@ def test_jobs_are_submitted_in_place_of_running(made, tmp_path, capsys, monkeypa
         (["--methods", "nobody"], "no method 'nobody'"),
         (["--keep-ratios", 1.5], "(0, 1]"),
         (["--budgets", "hours"], "no budget 'hours'"),
+        (["--dynamic", "adapruner"], "no dynamic reference 'adapruner'"),
         (["--seeds", 1, 1], "each once"),
         (["--grid", YAML], "or --grid FILE"),
         (["--transfer-opts", "SEED=1"], "overrides of what --transfer names: give that too"),

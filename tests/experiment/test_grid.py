@@ -19,6 +19,30 @@ def described(found):
     return [(cell.kind, cell.label, cell.keep_ratio, cell.budget, cell.seed) for cell in found]
 
 
+def test_a_dynamic_reference_is_trained_once_a_seed_beside_all_samples(task):
+    grid = Grid(("random",), (0.7, 0.4), (5, 6), ("steps",), ("infobatch",))
+    found = cells(grid, task)
+    own = [cell for cell in found if cell.method == "infobatch"]
+    assert described(own) == [("train", "infobatch", 1.0, "epochs", seed) for seed in (5, 6)]
+    assert [cell.needs for cell in own] == [(), ()] and own[0].visits == N * EPOCHS
+    rest = [cell.name for cell in found if cell not in own]
+    assert rest == [cell.name for cell in cells(replace(grid, dynamic=()), task)]
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "said"),
+    [
+        (("random",), "no dynamic reference 'random'; there are infobatch"),
+        (("infobatch", "infobatch"), "the dynamic are .*; give one or more, each once"),
+    ],
+)
+def test_a_dynamic_reference_that_is_none_or_twice_is_refused(dynamic, said, task):
+    with pytest.raises(DataError, match=said):
+        Grid(("random",), (0.7,), dynamic=dynamic)
+    with pytest.raises(DataError, match="no method 'infobatch'"):
+        cells(Grid(("infobatch",), (0.7,)), task)
+
+
 def test_the_cells_of_a_small_grid(task):
     grid = Grid(("random", "toy_guided"), (0.7, 0.4), (5,), ("epochs", "steps"))
     found = cells(grid, task)

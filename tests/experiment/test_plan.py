@@ -17,6 +17,7 @@ methods: [random, 'adapruner[WARMUP_EPOCHS=0]']
 keep_ratios: [0.9, 1]
 seeds: [0, 3]
 budgets: [epochs, steps]
+dynamic: [infobatch]
 folder: somewhere
 """
 
@@ -44,11 +45,12 @@ def test_all_that_it_says_is_taken(plan_of, tmp_path):
     assert plan.methods == ("random", "adapruner[WARMUP_EPOCHS=0]")
     assert plan.keep_ratios == (0.9, 1.0) and plan.seeds == (0, 3)
     assert plan.budgets == ("epochs", "steps") and plan.folder == "somewhere"
+    assert plan.dynamic == ("infobatch",)
 
 
 def test_what_it_leaves_out_is_empty_and_the_folder_is_named_after_it(plan_of):
     plan = plan_of("tasks: [{config_file: own.yaml}]")
-    assert plan.methods == plan.keep_ratios == plan.seeds == plan.budgets == ()
+    assert plan.methods == plan.keep_ratios == plan.seeds == plan.budgets == plan.dynamic == ()
     assert plan.folder == "output/plan" and plan.tasks[0].train_on == ""
 
 

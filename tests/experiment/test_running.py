@@ -25,8 +25,9 @@ from adapruner_det.experiment.running import (
     selection_of,
     submit,
 )
+from adapruner_det.experiment.tables import report
 from adapruner_det.methods import base
-from adapruner_det.methods.base import Choice, Method, select
+from adapruner_det.methods.base import Choice, Method, get_dynamic, select
 from adapruner_det.stopping import Stopped
 from tests.experiment.toy import EPOCHS, N, calls, make_toy, until
 
@@ -57,6 +58,23 @@ def values_of(grid, make, root):
     return {
         (row.method, row.keep_ratio, row.seed): row.value
         for row in rows_of(board_of(grid, make, root))
+    }
+
+
+def test_a_dynamic_reference_trains_under_its_guide_and_is_no_method(make, root):
+    grid = replace(SMALL, dynamic=("infobatch",))
+    run(grid, make, root)
+    rows = {row.method: row for row in rows_of(board_of(grid, make, root))}
+    assert rows["infobatch"].dynamic and not rows["random"].dynamic and not rows["full"].dynamic
+    assert rows["infobatch"].select_seconds == 0.0 and rows["infobatch"].keep_ratio == 1.0
+    assert 0.5 * N < rows["infobatch"].images < N == rows["full"].images
+    task, guide = make(), get_dynamic("infobatch")(N, EPOCHS, 0)
+    expected = task.train(0, root / "alone", guide=guide)
+    assert rows["infobatch"].value == expected.value and rows["infobatch"].images == guide.images
+    text = report(list(rows.values()), "t", "accuracy", 5, 5)
+    assert "| infobatch (dynamic) |" in text and "infobatch at" not in text
+    assert values_of(SMALL, make, root).keys() == {
+        *(("full", 1.0, 0), ("random", 0.7, 0), ("random", 0.4, 0))
     }
 
 

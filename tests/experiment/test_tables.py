@@ -49,6 +49,25 @@ def cells_of(text):
     return [[word.strip() for word in line.strip("|").split("|")] for line in lines]
 
 
+def test_what_is_dynamic_is_a_line_of_its_own_and_changes_no_other():
+    whole = Setting(1.0, "epochs")
+    dynamic = [replace(row, dynamic=True) for row in rows_of("ib", [99.0, 97.0], whole, 7, 0.0)]
+    lines = main_table([*dynamic, *SMALL], "AP50").splitlines()
+    assert cells_of("\n".join(lines))[1][:9] == [
+        *("ib (dynamic)", "", "epochs", "7", "2", "98.00 ± 1.41", "", "", "")
+    ]
+    others = [
+        [w.strip() for w in line.split("|")] for line in [*lines[:1], *lines[2:3], *lines[4:]]
+    ]
+    plain = main_table(SMALL, "AP50").splitlines()
+    assert others == [[w.strip() for w in line.split("|")] for line in [plain[0], *plain[2:]]]
+    for said in (worst_table, settings_of):
+        assert said([*dynamic, *SMALL]) == said(SMALL)
+    text = report([*dynamic, *SMALL], "t", "AP50", 1, 1)
+    assert "and not its time" in text and "ib at" not in text
+    assert "dynamic" not in report(SMALL, "t", "AP50", 1, 1)
+
+
 def test_the_table_of_a_small_grid_by_hand():
     lines = cells_of(main_table(SMALL, "AP50"))
     assert [line[:4] for line in lines] == [

@@ -34,6 +34,13 @@ def test_one_model_selects_and_the_other_is_trained(tmp_path):
     assert learnt == ["train"] * 7
 
 
+def test_a_dynamic_reference_is_of_the_model_that_is_trained(tmp_path):
+    run(Grid(("random",), (0.7,), dynamic=("infobatch",)), partial(make_both, tmp_path), tmp_path)
+    learnt = [call["cell"] for call in calls(tmp_path / "learner")]
+    assert sum("infobatch" in cell for cell in learnt) == 1
+    assert not calls(tmp_path / "chooser")
+
+
 def test_its_selections_are_those_of_the_model_alone_and_are_shared_with_it(tmp_path):
     root = tmp_path / "grid"
     alone = Part(GRID, partial(make_toy, tmp_path))

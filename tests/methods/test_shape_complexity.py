@@ -43,6 +43,12 @@ def test_neither_scale_nor_turning_matters_and_a_square_is_least(width, height, 
     )
 
 
+def test_a_box_without_area_has_nothing_and_takes_nothing():
+    boxes = [[[1, 1, 1, 5]], [[0, 0, 3, 4]]]
+    worth = shape_complexity(Given([[0], [0]], boxes=boxes), 0.5).columns["shape_complexity"]
+    assert worth.tolist() == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("classes", "boxes"),
     [

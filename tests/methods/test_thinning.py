@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from adapruner_det.core.neighbours import Neighbours
 from adapruner_det.methods.stratified import stratified_score
-from adapruner_det.methods.thinning import thinning
+from adapruner_det.methods.thinning import nearness, thinning
 
 from .evidence import Given, order_of
 
@@ -46,6 +47,14 @@ def test_it_is_what_the_definition_says(seed):
     np.testing.assert_array_equal(choice.score[sorted(stays)], draw[sorted(stays)])
     for i in set(range(60)) - set(stays):
         assert choice.score[i] == pytest.approx(1.0 + closest[i], abs=1e-5)
+
+
+def test_who_is_near_is_asked_of_both():
+    """1 is the neighbour of 0, who is none of 1's; 2 is nearer to 1 and does not stay."""
+    near = Neighbours(np.array([[1], [2], [1]]), np.array([[1.0], [0.5], [0.5]]))
+    found = nearness(near, np.array([True, False, False]))
+    close = np.exp(-1.0 / (0.15 * 1.0 * 0.5))
+    assert found.tolist() == [0.0, np.float32(close), 0.0]
 
 
 def test_of_twins_one_stays_and_the_nearest_copies_go_first():

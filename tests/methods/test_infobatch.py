@@ -98,8 +98,10 @@ def test_equal_losses_and_one_sample_leave_nothing_out():
 def test_it_goes_on_from_its_state_to_the_same():
     whole, first = after(5), after(2)
     other = InfoBatch(10, 16, 0)
-    other.load_state_dict(first.state_dict())
-    first.observe(IDS, LOSSES + 1)  # what was saved is no view
+    state = first.state_dict()
+    first.observe(IDS, LOSSES[::-1])  # what was saved is no view
+    first.end_epoch()
+    other.load_state_dict(state)
     for _ in range(3):
         other.observe(IDS, LOSSES)
         other.end_epoch()

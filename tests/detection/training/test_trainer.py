@@ -450,7 +450,7 @@ def index_of(classes):
         {
             "image_id": str(i),
             "file_name": f"{i}.png",
-            "annotations": [{"category_id": c, "bbox": [0, 0, 9, 9]} for c in own],
+            "annotations": [{"category_id": c, "bbox": [0, 0, 9, 9], "bbox_mode": 0} for c in own],
         }
         for i, own in enumerate(classes)
     ]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..core import Exchange
 from .base import register_dynamic
+from .recorder import as_array
 
 #: r: of the well-learnt samples the part that is left out of an epoch, and δ: of the epochs the
 #: part that any are left out of.
@@ -59,14 +60,14 @@ class InfoBatch:
 
     def weights(self, ids: Tensor | np.ndarray) -> Tensor:
         """(B,) float32 of this epoch."""
-        return torch.from_numpy(self._weights[np.asarray(ids, dtype=np.int64)])
+        return torch.from_numpy(self._weights[np.asarray(as_array(ids), dtype=np.int64)])
 
     def observe(
         self, ids: Tensor | np.ndarray, losses: Tensor | np.ndarray, **signals: Any
     ) -> np.ndarray:
         """Take the losses (B,) of what is not left out; the ids whose loss is not finite."""
-        own = np.asarray(ids, dtype=np.int64)
-        loss = torch.as_tensor(losses).detach().double().cpu().numpy()
+        own = np.asarray(as_array(ids), dtype=np.int64)
+        loss = np.asarray(as_array(losses), dtype=np.float64)
         everyone, _ = self._exchange.gather(own)
         values, _ = self._exchange.gather(loss)
         heard = np.isfinite(values) & (self._weights[everyone] > 0)

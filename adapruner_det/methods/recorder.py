@@ -55,8 +55,8 @@ class Recorder:
         Raises:
             ValueError: a signal that is missing, or of another length than the ids.
         """
-        own = np.asarray(_array(ids), dtype=np.int64)
-        given = {LOSS: _array(losses), **{name: _array(value) for name, value in signals.items()}}
+        own = np.asarray(as_array(ids), dtype=np.int64)
+        given = {LOSS: as_array(losses), **{name: as_array(value) for name, value in signals.items()}}
         for name in self._done:
             if name not in given or len(given[name]) != len(own):
                 found = "nothing" if name not in given else f"shape {given[name].shape}"
@@ -122,7 +122,8 @@ class Recorder:
         return np.moveaxis(everyone, -1, 0)
 
 
-def _array(values: Any) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
+    """``values`` of a batch, on the CPU and without a gradient."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 

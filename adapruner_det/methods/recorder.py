@@ -56,7 +56,10 @@ class Recorder:
             ValueError: a signal that is missing, or of another length than the ids.
         """
         own = np.asarray(as_array(ids), dtype=np.int64)
-        given = {LOSS: as_array(losses), **{name: as_array(value) for name, value in signals.items()}}
+        given = {
+            LOSS: as_array(losses),
+            **{name: as_array(value) for name, value in signals.items()},
+        }
         for name in self._done:
             if name not in given or len(given[name]) != len(own):
                 found = "nothing" if name not in given else f"shape {given[name].shape}"

@@ -99,8 +99,10 @@ def test_it_goes_on_from_its_state_to_the_same():
     whole, first = after(5), after(2)
     other = InfoBatch(10, 16, 0)
     state = first.state_dict()
-    first.observe(IDS, LOSSES[::-1])  # what was saved is no view
+    saved = {name: state[name].clone() for name in ("losses", "weights")}
+    first.observe(IDS, LOSSES[::-1])
     first.end_epoch()
+    assert all(torch.equal(state[name], saved[name]) for name in saved)  # they are no views
     other.load_state_dict(state)
     for _ in range(3):
         other.observe(IDS, LOSSES)

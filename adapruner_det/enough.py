@@ -53,6 +53,6 @@ def still_falling(losses: Sequence[float] | np.ndarray) -> str:
     if not fall > STILL_FALLS:
         return ""
     return (
-        f"{100 * min(fall, 1.0):.0f}% of the loss's fall came in the last quarter of the run: train "
-        "for more epochs before judging a selection by it"
+        f"{100 * min(fall, 1.0):.0f}% of the loss's fall came in the last quarter of the run: "
+        "train for more epochs before judging a selection by it"
     )

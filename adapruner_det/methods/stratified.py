@@ -16,8 +16,8 @@ def stratified(evidence: Evidence, keep_ratio: float) -> Choice:
     """The same share of each class, drawn without replacement inside; every cut is nested.
 
     Where the share is no whole number, which classes have one more is drawn. A sample of several
-    classes counts as one of the rarest of them, one without any is of a class of its own. Costs
-    O(N log N).
+    classes counts as one of the rarest of them, one without any is of a class of its own;
+    ``iterative-stratified`` looks at all. Costs O(N log N).
     """
     return Choice(stratified_score(evidence.samples, evidence.seed))
 

@@ -42,7 +42,7 @@ def toy(name, *mixed_in, **known):
 
 def test_the_methods_of_this_package_are_there():
     assert set(NAMES) >= {
-        *("adapruner", "random", "stratified"),
+        *("adapruner", "random", "stratified", "iterative-stratified"),
         *("forgetting", "el2n", "grand", "herding", "glister", "prototypes", "cg-score"),
         *("aum", "ccs", "dyn-unc", "tdds", "dual", "dual-beta"),
         *("d2", "moderate", "k-center", "semdedup", "aum-clean", "prototypes-easy"),

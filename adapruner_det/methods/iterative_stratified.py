@@ -18,7 +18,7 @@ PARTS = 10
 
 @register("iterative-stratified")
 def iterative_stratified(evidence: Evidence, keep_ratio: float) -> Choice:
-    """Ten parts that are alike in all classes, in an order that is drawn; every cut is nested.
+    """Ten parts that are alike in all classes, one after the other; every cut is nested.
 
     The images are dealt out class by class, the one of which fewest are left first: each goes to
     the part that lacks most of that class, of such the one that lacks most images, of such to a
@@ -27,8 +27,8 @@ def iterative_stratified(evidence: Evidence, keep_ratio: float) -> Choice:
     with one class a sample there is little between them. Costs O(N·C·P).
     """
     part = parts(evidence.samples.classes, PARTS, evidence.seed)
-    rng = np.random.default_rng([evidence.seed, PARTS])
-    score = rng.permutation(PARTS)[part] + rng.random(len(part))
+    # Which part comes first is drawn already: what decides between equal ones is.
+    score = part + np.random.default_rng([evidence.seed, PARTS]).random(len(part))
     return Choice(score, columns={"part": part})
 
 

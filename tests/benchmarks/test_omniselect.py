@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from adapruner_det.methods import select
+from adapruner_det.methods import Recorder, select
 from benchmarks.omniselect import evidence as module
 from benchmarks.omniselect import run as adapter
 from benchmarks.omniselect.evidence import PoolEvidence
@@ -81,6 +81,26 @@ def test_the_evidence_serves_methods_of_every_kind(monkeypatch):
     kept = np.arange(90) > 20
     value, _ = evidence.respond(kept, ~kept, 0)
     assert value == evidence.respond(kept, ~kept, 0)[0] and 30 < value < 80  # nine labels are wrong
+
+
+class Deaf(Recorder):
+    """Gives the first third of 30 samples no weight."""
+
+    def weights(self, ids):
+        return (ids >= 10).float()
+
+
+def test_a_guide_weights_the_losses_and_what_is_not_kept_is_not_trained_on(monkeypatch):
+    monkeypatch.setattr(module, "EPOCHS", 40)
+    labels = np.repeat([0, 1, 2], 10)
+    evidence = PoolEvidence(np.random.default_rng(0).normal(size=(30, 6)), labels, 1)
+    guide = Deaf(30)
+    evidence.train(guide)
+    last = guide.signal("loss")[-1]
+    assert last[:10].min() > last[10:].max()
+    held = np.arange(30) % 3 == 0  # four, three and three of each class
+    value, _ = evidence.respond((labels == 0) & ~held, held, 0)
+    assert value == pytest.approx(40.0)
 
 
 def test_the_table_pairs_seeds_with_the_benchmarks_random():

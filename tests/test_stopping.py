@@ -23,10 +23,13 @@ request = StopRequest()
 with request.listening():
     worker = 0
     if sys.argv[1] == "with a worker":
+        begun, begin = os.pipe()
         worker = os.fork()
         if not worker:
+            os.write(begin, b"1")
             while True:
                 time.sleep(0.01)
+        os.read(begun, 1)  # Python forgets a signal that comes to a child before it has begun
     print("ready", worker, flush=True)
     while not request.signum:
         time.sleep(0.01)

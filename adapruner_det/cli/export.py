@@ -22,7 +22,7 @@ from ..errors import DataError, reported
 from ..export.formats import FORMATS, IMAGES, export, needs_records
 from ..export.records import Records
 from ..selection import Selection, lost_classes_line
-from .arguments import plain_parser
+from .arguments import kind_of_data, plain_parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,7 +53,7 @@ def kept_records(selection: Selection, args: argparse.Namespace) -> Records:
     Raises:
         DataError: data that are not there, or other than the selection was made from.
     """
-    if _task(args) == "classification":
+    if kind_of_data(args) == "classification":
         from ..classification.records import kept_records as of_classification
 
         return of_classification(selection, args.config_file, args.opts)
@@ -70,15 +70,6 @@ def kept_records(selection: Selection, args: argparse.Namespace) -> Records:
         ) from error
     load_config(args.config_file, args.opts)  # which registers the data sets that it names
     return of_detection(selection)
-
-
-def _task(args: argparse.Namespace) -> str:
-    """Of the two; a data set that Detectron2 brings along needs no configuration."""
-    if not args.config_file and not any(word.startswith("DATA.") for word in args.opts):
-        return "detection"
-    from .compare import guess_task
-
-    return guess_task(args.config_file, args.opts)
 
 
 def _parser() -> argparse.ArgumentParser:

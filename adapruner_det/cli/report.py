@@ -35,8 +35,7 @@ from ..report.page import REPORT, write_report
 from ..report.pictures import Picture
 from ..report.predictions import Predicted, read_predictions, save_predictions
 from ..selection import Selection, lost_classes_line
-from .arguments import plain_parser
-from .compare import guess_task
+from .arguments import kind_of_data, plain_parser
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ def all_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Pi
 
 
 def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Picture]:
-    if _task(args) == "classification":
+    if kind_of_data(args) == "classification":
         from ..classification.config import load_config as load
         from ..classification.data import load_data
         from ..classification.pictures import pictures_of
@@ -132,13 +131,6 @@ def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, 
         raise DataError("Detectron2, which reads these data, is not installed") from error
     load_config(args.config_file, args.opts)  # which registers the data sets that it names
     return of_detection(selection)
-
-
-def _task(args: argparse.Namespace) -> str:
-    """Of the two; a data set that Detectron2 brings along needs no configuration."""
-    if not args.config_file and not any(word.startswith("DATA.") for word in args.opts):
-        return "detection"
-    return guess_task(args.config_file, args.opts)
 
 
 def _config_of_run(selection: Path) -> str:
@@ -163,7 +155,7 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
 
 
 def _make_task(args: argparse.Namespace) -> Any:
-    if _task(args) == "classification":
+    if kind_of_data(args) == "classification":
         from ..classification.task import make_task as of_classification
 
         return of_classification(args.config_file, args.opts)

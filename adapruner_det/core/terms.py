@@ -183,7 +183,7 @@ class FaultGate:
     set by heart. Where annotations are wrong, their averages form a heap of their own at the upper
     end; where none are, the averages just thin out, and what lies above ½ is a hard image. So the
     gate opens only if more samples lie above :data:`CLEAR` than between ½ and it, and then takes
-    above ½.
+    all above ½.
 
     Where the evidence is the strongest of many parts of a sample, as of the boxes of an image, it
     lies above ½ by chance in most samples. A ``limit`` of its own, which sound samples seldom

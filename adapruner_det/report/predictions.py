@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..box_faults import pairwise_iou
 from ..errors import DataError, one_line
 from ..files import write_whole
 
@@ -110,22 +111,12 @@ def disagreements(
         The places of the boxes that no prediction of the same class agrees with, and how many
         predictions of a score of 0.5 or more agree with no box at all.
     """
-    overlap = _overlaps(boxes, found.boxes)  # (M, P)
+    overlap = pairwise_iou(boxes, found.boxes)  # (M, P)
     same = classes[:, None] == found.classes[None, :]
     alone = ~((overlap >= AGREES) & same).any(axis=1)
     sure = found.scores >= 0.5
     missing = sure & ~(overlap >= AGREES).any(axis=0)
     return np.flatnonzero(alone).tolist(), int(missing.sum())
-
-
-def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of each pair, (len(a), len(b))."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(axis=2)
-    area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(axis=1) for x in (a, b))
-    union = area_a[:, None] + area_b[None, :] - both
-    return both / np.where(union > 0, union, 1.0)
 
 
 def _by_key(table: dict[str, np.ndarray], boxes: np.ndarray | None) -> dict[str, Predicted]:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from detectron2.structures import BoxMode
 
 from ...report.changes import Objects
+from .samples import corners
 
 
 def objects_of(dicts: Iterable[Mapping[str, Any]]) -> Objects:
@@ -26,8 +26,7 @@ def objects_of(dicts: Iterable[Mapping[str, Any]]) -> Objects:
             if not annotation.get("iscrowd"):
                 sample.append(index)
                 classes.append(int(annotation["category_id"]))
-                box, mode = annotation["bbox"], annotation["bbox_mode"]
-                boxes.append(BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)[:4])
+                boxes.append(corners(annotation["bbox"], annotation["bbox_mode"]))
     known = all(width and height for width, height in sizes)
     return Objects(
         np.array(sample, dtype=np.int64),

@@ -127,12 +127,12 @@ class SampleIndex:
 def _objects(sample: Mapping[str, Any]) -> tuple[list[int], np.ndarray]:
     """The class ids, and the boxes (G, 4) float32, of a Detectron2 dict; crowds are no objects."""
     own = [a for a in sample.get("annotations", ()) if not a.get("iscrowd")]
-    boxes = [_corners(a["bbox"], a["bbox_mode"]) for a in own]
+    boxes = [corners(a["bbox"], a["bbox_mode"]) for a in own]
     classes = [int(a["category_id"]) for a in own]
     return classes, np.array(boxes, dtype=np.float32).reshape(-1, 4)
 
 
-def _corners(box: Sequence[float], mode: int) -> Sequence[float]:
+def corners(box: Sequence[float], mode: int) -> Sequence[float]:
     """(x0, y0, x1, y1). The common modes by hand: a data set may have a million boxes."""
     if mode == BoxMode.XYXY_ABS:
         return box

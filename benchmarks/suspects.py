@@ -5,11 +5,10 @@
     python benchmarks/suspects.py run --data ../shared/data --out output/suspects
     python benchmarks/suspects.py judge --data ../shared/data --out output/suspects
 
-For each set and seed faults are planted in three disjoint tenths of the images: a box is missing
-(of an image with two or more), has another class, or lies elsewhere (moved so that its IoU with its
-old place is between 0.3 and 0.6). Detectors are trained on two folds of three and predict the
-third; then both programs judge the same labels by the same predictions. AUROC is of the images with
-one kind of fault against those without any planted one.
+For each set and seed faults are planted in three disjoint tenths of the images, as planted_boxes.py
+has it: a box is missing, has another class, or lies elsewhere. Detectors are trained on two folds
+of three and predict the third; then both programs judge the same labels by the same predictions.
+AUROC is of the images with one kind of fault against those without any planted one.
 
 ``run`` trains, and goes on where it was stopped; ``judge`` writes what came of it to
 results/suspects.jsonl, beside what is there of other sets and seeds, and prints the tables.
@@ -19,11 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 import warnings
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,17 +44,17 @@ from adapruner_det.predictions import Predictions
 from adapruner_det.report.suspects import LOSS, Annotated, Suspects, find_suspects
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+
+from planted_boxes import KINDS, plant  # noqa: E402
+
 RESULTS = ROOT / "benchmarks/results"
 
 SETS = ("demo", "bccd", "neu_det")
-KINDS = ("missing", "swapped", "shifted")
-SHARE = 0.1  # of the images, of each kind
 FOLDS = 3
 #: cleanlab's high and low threshold, chosen on other seeds of the demo and NEU-DET; as they come
 #: they are for surer detectors.
 LOWER = (0.1, 0.02)
-SIDES = ("xmin", "ymin", "xmax", "ymax")
-IOU = (0.3, 0.6)  # of a moved box with where it was
 SETTINGS = {
     "demo": ("configs/demo_yolov3tiny.yaml", ["ADAPRUNER.EPOCHS", 20]),
     "bccd": ("configs/own_yolov3tiny.yaml", ["ADAPRUNER.EPOCHS", 60]),
@@ -65,90 +62,6 @@ SETTINGS = {
 }
 KIND = {"missing": OVERLOOKED, "swapped": SWAPPED, "shifted": LOCATED}
 INPUT = {"demo": 128, "bccd": 160, "neu_det": 128}
-
-
-def plant(source: Path, ids: list[str], out: Path, seed: int) -> None:
-    """A folder in the VOC layout: the images ``ids`` of ``source`` with faults in their labels."""
-    if (out / "truth.json").is_file():
-        return
-    rng = np.random.default_rng([seed, 7])
-    trees = {name: ET.parse(source / "Annotations" / f"{name}.xml") for name in ids}
-    classes = sorted({o.findtext("name") for t in trees.values() for o in t.iter("object")})
-    truth = {name: {"kind": "clean"} for name in ids}
-    for kind in KINDS:
-        fewest = 2 if kind == "missing" else 1
-        fit = [
-            n
-            for n in ids
-            if truth[n]["kind"] == "clean" and len(trees[n].findall("object")) >= fewest
-        ]
-        for name in rng.permutation(fit)[: round(SHARE * len(ids))].tolist():
-            truth[name] = {"kind": kind, **FAULTS[kind](trees[name].getroot(), classes, rng)}
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "ImageSets/Main").mkdir(parents=True)
-    (out / "Annotations").mkdir()
-    (out / "JPEGImages").symlink_to((source / "JPEGImages").resolve())
-    for name, tree in trees.items():
-        tree.write(out / "Annotations" / f"{name}.xml")
-    (out / "ImageSets/Main/trainval.txt").write_text("".join(f"{n}\n" for n in ids))
-    (out / "truth.json").write_text(json.dumps({"seed": seed, "images": truth}, indent=1))
-
-
-def _one(root: ET.Element, rng: np.random.Generator) -> ET.Element:
-    objects = root.findall("object")
-    return objects[int(rng.integers(len(objects)))]
-
-
-def _box(thing: ET.Element) -> list[float]:
-    return [float(thing.find("bndbox").findtext(side)) for side in SIDES]
-
-
-def _missing(root: ET.Element, classes: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    gone = _one(root, rng)
-    root.remove(gone)
-    return {"box": _box(gone), "name": gone.findtext("name")}
-
-
-def _swapped(root: ET.Element, classes: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    thing = _one(root, rng)
-    name = thing.findtext("name")
-    thing.find("name").text = str(rng.choice([c for c in classes if c != name]))
-    return {"box": _box(thing), "name": name, "given": thing.findtext("name")}
-
-
-def _shifted(root: ET.Element, classes: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    thing = _one(root, rng)
-    old = np.array(_box(thing))
-    size = np.array([float(root.find("size").findtext(side)) for side in ("width", "height")])
-    new = moved(old, size, rng)
-    for side, value in zip(SIDES, new, strict=True):
-        thing.find("bndbox").find(side).text = f"{value:.0f}"
-    return {"box": old.tolist(), "given": new.tolist(), "iou": iou(old, new)}
-
-
-def moved(box: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """``box`` moved in a random direction and cut at the image, by as much as IOU asks for."""
-    while True:
-        way = rng.normal(size=2)
-        way *= (box[2:] - box[:2]) / np.linalg.norm(way)
-        wanted = rng.uniform(*IOU)
-        for length in np.linspace(0.05, 1.5, 59):
-            new = box + length * np.tile(way, 2)
-            new = np.round(np.clip(new, 1, np.tile(size, 2)))
-            if (new[2:] - new[:2]).min() < 4:
-                break
-            if iou(box, new) <= wanted:
-                if iou(box, new) >= IOU[0]:
-                    return new
-                break
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(inner / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner))
-
-
-FAULTS = {"missing": _missing, "swapped": _swapped, "shifted": _shifted}
 
 
 def source_of(name: str, data: Path, out: Path, seed: int) -> tuple[Path, list[str]]:

@@ -6,7 +6,6 @@ datasets/make_demo.py has made the data, and so is no sub-command.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 
 from ..detection.data.pictures import pictures_of
 from ..detection.setup import load_config
-from ..detection.task import make_task
+from ..detection.task import DetectionTask, make_task
 from ..errors import reported
 from ..experiment.evidence import RUN_FOLDER
 from ..experiment.grid import Grid, cells
@@ -54,8 +53,7 @@ def main(tool: str) -> None:
             )
             processes = min(len(SEEDS), os.cpu_count() or 1)
             run(grid, make, folder, processes=processes, task=task)
-            truth = json.loads((root / "datasets/demo/truth.json").read_text())["images"]
-            print(summary(grid, task, folder, {k: v["kind"] for k, v in truth.items()}))
+            print(summary(grid, task, folder))
             print(
                 f"Everything together: {time.perf_counter() - start:.0f} s.\n"
                 f"Selections: {folder}/cells/select-{METHOD}-*/{SELECTION}"
@@ -64,14 +62,13 @@ def main(tool: str) -> None:
                 print(f"Report of the first, to be opened in a browser: {page}")
 
 
-def summary(grid: Grid, task: Task, folder: Path, kinds: dict[str, str]) -> str:
+def summary(grid: Grid, task: DetectionTask, folder: Path) -> str:
     """What came of the finished ``grid`` in ``folder``.
 
     Args:
         grid: of one keep ratio.
         task: it was run on.
         folder: of the grid.
-        kinds: image id → kind of the image as planted.
     """
     board, (ratio,) = Board(cells(grid, task), folder), grid.keep_ratios
     rows = rows_of(board)
@@ -87,7 +84,7 @@ def summary(grid: Grid, task: Task, folder: Path, kinds: dict[str, str]) -> str:
             "",
             verdict(rows, METHOD, Setting(ratio, "epochs"), task.metric),
             "",
-            dropped_faults(selections, kinds),
+            dropped_faults(selections, task.planted),
             "",
             _seconds(rows),
         ]

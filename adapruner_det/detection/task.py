@@ -33,6 +33,7 @@ from ..settings import config_digest
 from .data.kept_splits import register_kept
 from .data.loader import NamingMapper
 from .data.objects import objects_of
+from .data.planted import planted_in
 from .data.samples import SampleIndex
 from .inference import backbone_features, box_features, detections, has_box_features
 from .per_image import LossSource
@@ -109,6 +110,11 @@ class DetectionTask:
     def objects(self) -> Objects:
         """The annotated boxes of the samples."""
         return objects_of(self._index.dicts)
+
+    @cached_property
+    def planted(self) -> Mapping[str, np.ndarray]:
+        """What is planted in the training set → (N,) bool, see :mod:`.data.planted`."""
+        return planted_in(self._cfg.DATASETS.TRAIN, self.samples.keys)
 
     @cached_property
     def _looked_up(self) -> tuple[frozenset[str], frozenset[str]]:

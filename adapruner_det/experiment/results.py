@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -116,16 +117,17 @@ def changes_of(board: Board, task: Task) -> list[Change]:
     for cell in _chosen(board):
         for ratio in ratios_of(cell, board):
             try:
-                kept = selection_of(cell, board.root, ratio).columns["kept"]
+                columns = selection_of(cell, board.root, ratio).columns
             except DataError as error:
                 logger.warning("%s", error)
                 continue
             own = changes(
                 objects,
-                kept,
+                columns["kept"],
                 task.samples.class_names,
                 planted=getattr(chooser, "planted", None),
                 losses=losses.get(cell.seed),
+                why=columns.get("why"),
             )
             found.append(Change(cell.label, ratio, cell.seed, own))
     return found
@@ -140,12 +142,16 @@ def changes_report(found: Sequence[Change], task: Task, name: str = "") -> str:
         "Means over the seeds, in percent where nothing else is said. A third is of all objects by "
         "the side of the box relative to the image's, or of all images by their objects; tall is "
         "below 2:3, wide above 3:2. Hard, right are the tenth with the highest loss of the samples "
-        "in which nothing is planted. By class: the kept share of the images with it, and after a "
+        "in which nothing is planted; times chance is the share of the dropped by that of all. By "
+        "class: the kept share of the images with it, and after a "
         "stroke of its objects where those are more.",
     ]
     for ratio in sorted({own.keep_ratio for own in found}, reverse=True):
         own = [change for change in found if change.keep_ratio == ratio]
-        lines += ["", f"## {100 * ratio:g}% kept", "", _changes_table(own), "", _class_table(own)]
+        tables = [_changes_table(own), _class_table(own)]
+        if own[0].changes.dropped:
+            tables.insert(1, _planted_table(own))
+        lines += ["", f"## {100 * ratio:g}% kept", "", "\n\n".join(tables)]
     return "\n".join(lines) + "\n"
 
 
@@ -168,11 +174,34 @@ def _changes_table(found: Sequence[Change]) -> str:
             sides = [c.median_side[1] for c in own if c.median_side]
             line[SIDE] = _mean(sides, digits=2)
         line["least kept classes"] = _least(own)
+        lines.append(line)
+    return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def _planted_table(found: Sequence[Change]) -> str:
+    """A line for each method and what is planted: how much of it went, and why."""
+    lines = []
+    for method, own in _by_method(found).items():
         for name in own[0].dropped:
             share, chance = ([c.dropped[name][i] for c in own] for i in (0, 1))
-            line[f"{name} among the dropped"] = _mean(share)
-            line[f"{name} among all"] = _mean(chance)
-        lines.append(line)
+            times = [s / c if c else float("nan") for s, c in zip(share, chance, strict=True)]
+            reasons: Counter[str] = Counter()
+            for c in own:
+                reasons.update(c.reasons.get(name, {}))
+            lines.append(
+                {
+                    "method": method,
+                    "planted": name,
+                    "% of all": _mean(chance),
+                    "% of the dropped": _mean(share),
+                    "times chance": _mean(times, 1.0, 2),
+                    "each seed": " ".join(_mean([t], 1.0, 2) for t in times),
+                    "why": ", ".join(
+                        f"{why} {100 * n / reasons.total():.0f}%"
+                        for why, n in reasons.most_common()
+                    ),
+                }
+            )
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
 
 

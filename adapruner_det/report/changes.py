@@ -17,6 +17,7 @@ TALL, WIDE = 2 / 3, 3 / 2
 
 #: The part of the samples, none of them planted, that counts as hard: those of the highest loss.
 HARD = 0.1
+HARD_RIGHT = "hard, right"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Changes:
             without boxes.
         dropped: what is planted, and ``hard, right`` → (its share of the dropped samples, its share
             of all).
+        reasons: of the same → why its dropped samples went → how many; empty where that is not
+            known.
     """
 
     images: Mapping[str, tuple[int, int]]
@@ -66,6 +69,7 @@ class Changes:
     per_image: tuple[float, float]
     median_side: tuple[float, float] | None = None
     dropped: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def class_shares(self) -> dict[str, float]:
         """Class → the share of its images that is kept, the least kept first."""
@@ -81,6 +85,7 @@ class Changes:
             "per_image": list(map(_plain, self.per_image)),
             "median_side": self.median_side and list(map(_plain, self.median_side)),
             "dropped": {name: list(map(_plain, pair)) for name, pair in self.dropped.items()},
+            "reasons": {name: dict(own) for name, own in self.reasons.items()},
         }
 
 
@@ -91,6 +96,7 @@ def changes(
     *,
     planted: Mapping[str, np.ndarray] | None = None,
     losses: np.ndarray | None = None,
+    why: np.ndarray | None = None,
 ) -> Changes:
     """Compare the kept samples with all.
 
@@ -101,6 +107,7 @@ def changes(
         planted: what was planted, such as ``wrong labels`` → (N,) bool.
         losses: (N,) of a training on all samples, by which right samples are hard; NaN where one
             is not known.
+        why: (N,) str, why each dropped sample went.
     """
     stays = kept[objects.sample]
     parts: dict[str, np.ndarray] = {"all": np.ones(len(stays), dtype=bool)}
@@ -112,13 +119,15 @@ def changes(
         parts["tall"], parts["wide"] = shape < TALL, shape > WIDE
         parts["in crowded images"] = _thirds(counts.astype(float))[1][objects.sample]
         median = (_median(side), _median(side[stays]))
+    marked = _marked(planted or {}, losses)
     return Changes(
         images=_of_classes(objects, kept, class_names, distinct=True),
         objects=_of_classes(objects, kept, class_names, distinct=False),
         kept={name: _share(stays, part) for name, part in parts.items()},
         per_image=(_share(counts, None), _share(counts[kept], None)),
         median_side=median,
-        dropped=_among_dropped(kept, planted or {}, losses),
+        dropped={n: (_share(own, ~kept), _share(own, None)) for n, own in marked.items()},
+        reasons={} if why is None else {n: _counts(why[own & ~kept]) for n, own in marked.items()},
     )
 
 
@@ -156,17 +165,25 @@ def _thirds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values <= low, values >= high
 
 
-def _among_dropped(
-    kept: np.ndarray, planted: Mapping[str, np.ndarray], losses: np.ndarray | None
-) -> dict[str, tuple[float, float]]:
-    found = {name: (_share(own, ~kept), _share(own, None)) for name, own in planted.items()}
+def _marked(
+    planted: Mapping[str, np.ndarray], losses: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """What is planted → (N,) bool, and beside it the hard ones of the right samples."""
+    found = dict(planted)
     if losses is not None and planted:
         right = ~np.any(list(planted.values()), axis=0) & np.isfinite(losses)
-        hard = np.zeros(len(kept), dtype=bool)
+        hard = np.zeros(len(losses), dtype=bool)
         if right.any():
             hard = right & (losses >= np.quantile(losses[right], 1 - HARD))
-        found["hard, right"] = (_share(hard, ~kept), _share(hard, None))
+        found[HARD_RIGHT] = hard
     return found
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    """Each value → how often it is there, the most frequent first."""
+    names, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {str(names[i]): int(counts[i]) for i in order}
 
 
 def _share(values: np.ndarray, part: np.ndarray | None) -> float:

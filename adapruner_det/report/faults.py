@@ -10,35 +10,31 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tabulate import tabulate
 
-from ..samples import image_id_of
 from ..selection import Selection
 
 
-def dropped_faults(selections: Sequence[Selection], kinds: Mapping[str, str]) -> str:
+def dropped_faults(selections: Sequence[Selection], planted: Mapping[str, np.ndarray]) -> str:
     """How many of the dropped samples were planted faults, against what chance would drop.
 
     Args:
-        selections: of the same data, one a seed.
-        kinds: image id → kind of the sample as planted, ``clean`` for the others.
+        selections: of the same N samples, one a seed.
+        planted: what was planted, such as ``wrong label`` → (N,) bool; one kind or more.
 
     Returns:
-        A table: of each kind the number planted, and the mean over the selections of how many were
-        dropped beside the number that dropping as many samples at random drops on average.
+        A table: of each kind, and of the samples in which nothing is planted, the number there are,
+        and the mean over the selections of how many were dropped beside the number that dropping as
+        many samples at random drops on average.
     """
+    clean = ~np.any(list(planted.values()), axis=0)
     rows = []
-    for kind in sorted(set(kinds.values())):
-        dropped, expected, planted = [], [], 0
-        for selection in selections:
-            ids = [image_id_of(key) for key in selection.columns["key"].tolist()]
-            is_kind = np.array([kinds[i] == kind for i in ids])
-            gone = ~selection.columns["kept"]
-            planted = int(is_kind.sum())
-            dropped.append(int((is_kind & gone).sum()))
-            expected.append(planted * gone.mean())
+    for kind, own in sorted({**planted, "clean": clean}.items()):
+        gone = [~selection.columns["kept"] for selection in selections]
+        dropped = [int((own & g).sum()) for g in gone]
+        expected = [own.sum() * g.mean() for g in gone]
         rows.append(
             [
-                kind.replace("_", " "),
-                planted,
+                kind,
+                int(own.sum()),
                 f"{np.mean(dropped):.1f}",
                 " ".join(map(str, dropped)),
                 f"{np.mean(expected):.1f}",

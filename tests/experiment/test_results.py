@@ -1,6 +1,7 @@
 import json
 import logging
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,11 +125,30 @@ def test_boxes_faults_and_hard_images_are_told_where_a_task_has_them(done, root)
     assert own.dropped["hard, right"] == pytest.approx((hard[~kept].mean(), hard.mean()))
     assert own.median_side == pytest.approx((0.3, 0.3))
     page = module.changes_report(changes_of(done[1], task), task)
-    assert "| wrong labels among the dropped" in page and "| tall kept" in page
+    assert "| tall kept" in page
     assert page.count("| full ") == 2 and "| 1.00 " in page and "| 30.00 " in page
-    means = np.mean([found["random", 0.4, s].dropped["wrong labels"][0] for s in (0, 1)])
-    (line,) = (x for x in page.partition("## 40% kept")[2].splitlines() if x.startswith("| random"))
-    assert line.split("|")[-5].strip() == f"{100 * means:.1f}"
+    table = page.partition("## 40% kept")[2].partition("% of the dropped")[2].splitlines()
+    line, hard = (x for x in table if x.startswith("| random"))
+    shares = [found["random", 0.4, s].dropped["wrong labels"][0] for s in (0, 1)]
+    each = " ".join(f"{share / 0.1:.2f}" for share in shares)
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+        "random", "wrong labels", "10.0", f"{100 * np.mean(shares):.1f}",
+        f"{np.mean(shares) / 0.1:.2f}", each, "",
+    ]  # fmt: skip
+    assert hard.split("|")[2].strip() == "hard, right"
+
+
+def test_why_what_is_planted_went_is_summed_over_the_seeds(done, monkeypatch):
+    def selection_of(cell, root, ratio):
+        kept = np.arange(N) >= N * (1 - ratio)
+        why = np.where(kept, "", np.where(np.arange(N) < 2 + cell.seed, "fault", "drawn"))
+        return SimpleNamespace(columns={"kept": kept, "why": why})
+
+    monkeypatch.setattr(module, "selection_of", selection_of)
+    done[2].planted = {"wrong": np.arange(N) < 6}
+    page = module.changes_report(changes_of(done[1], done[2]), done[2])
+    line, *_ = (x for x in page.splitlines() if x.startswith("| random") and "wrong" in x)
+    assert line.split("|")[-2].strip() == "drawn 58%, fault 42%"  # 7 and 5 of 12
 
 
 def test_how_hard_images_are_can_come_from_a_method_too(tmp_path, root, monkeypatch):

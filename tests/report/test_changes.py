@@ -69,6 +69,16 @@ def test_what_is_planted_among_the_dropped_by_hand():
     assert found["hard, right"] == (2 / 8, 2 / 20)
 
 
+def test_why_what_is_planted_went_by_hand():
+    wrong = np.arange(8) < 5
+    kept = np.array([False] * 4 + [True] * 2 + [False] * 2)
+    why = np.array(["fault", "drawn", "fault", "easy", "", "", "easy", "drawn"])
+    found = changes(Objects.of_classes([[0]] * 8), kept, planted={"wrong": wrong}, why=why)
+    assert list(found.reasons["wrong"].items()) == [("fault", 2), ("drawn", 1), ("easy", 1)]
+    assert found.plain()["reasons"] == {"wrong": {"fault": 2, "drawn": 1, "easy": 1}}
+    assert changes(Objects.of_classes([[0]] * 8), kept, planted={"wrong": wrong}).reasons == {}
+
+
 def test_hard_ones_are_told_only_beside_what_is_planted():
     found = changes(Objects.of_classes([[0]] * 5), KEPT, losses=np.arange(5.0))
     assert not found.dropped

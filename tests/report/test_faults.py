@@ -16,10 +16,10 @@ def selection(kept):
 
 
 def test_dropped_faults_are_counted_beside_what_chance_would_drop():
-    kinds = {str(i): "near_duplicate" if i < 4 else "clean" for i in range(10)}
+    planted = {"near duplicate": np.arange(10) < 4}
     first = selection([0, 0, 0, 1, 1, 1, 1, 1, 1, 0])  # 3 of the duplicates among 4 dropped
     second = selection([0, 1, 1, 1, 0, 1, 1, 1, 1, 1])  # 1 of them among 2
-    table = dropped_faults([first, second], kinds).splitlines()
+    table = dropped_faults([first, second], planted).splitlines()
     (row,) = [line.split() for line in table if line.startswith("near duplicate")]
     # By chance 4·0.4 and 4·0.2.
     assert row == ["near", "duplicate", "4", "2.0", "3", "1", "1.2", "1.67"]

@@ -60,8 +60,7 @@ def write_results(root: Path, parts: Sequence[Named]) -> str:
     Returns:
         The text of ``table.md``.
     """
-    cells = {cell.name: _plain(cell, board) for _, board, _ in parts for cell in board.cells}
-    write_json(root / CELLS, [found for found in cells.values() if found is not None])
+    write_json(root / CELLS, _plain_cells(parts))
     found = {name: changes_of(board, task) for name, board, task in parts}
     write_json(
         (root / CHANGES).with_suffix(".json"),
@@ -266,11 +265,16 @@ def _losses(board: Board) -> dict[int, np.ndarray]:
     return found
 
 
-def _plain(cell: Cell, board: Board) -> dict[str, Any] | None:
-    result = board.result(cell)
-    if result is None:
-        return None
-    return {"name": cell.name, "config": cell.config, "result": result}
+def _plain_cells(parts: Sequence[Named]) -> list[dict[str, Any]]:
+    """Each cell that is done, once, with the names of the tasks that it is of."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, board, _ in parts:
+        for cell in board.cells:
+            result = board.result(cell)
+            if result is not None:
+                own = {"name": cell.name, "tasks": [], "config": cell.config, "result": result}
+                found.setdefault(cell.name, own)["tasks"].append(name)
+    return list(found.values())
 
 
 def _write(path: Path, text: str) -> None:

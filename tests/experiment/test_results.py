@@ -71,9 +71,16 @@ def test_several_tasks_have_a_section_and_a_picture_each(done, root, tmp_path):
     assert "# mine: 60 points, softmax" in text and "# other: 60 points, softmax" in text
     assert (root / "accuracy-mine-epochs.png").is_file()
     assert (root / "accuracy-other-epochs.png").is_file()
-    names = [cell["name"] for cell in json.loads((root / "cells.json").read_text())]
+    cells = json.loads((root / "cells.json").read_text())
+    names = [cell["name"] for cell in cells]
     assert len(names) == len(set(names)) == len(done[1].cells) + 3
+    assert [sum(cell["tasks"] == own for cell in cells) for own in (["mine"], ["other"])] == [
+        len(done[1].cells), 3,
+    ]  # fmt: skip
     assert "# What changed in the data of other: 60 points" in (root / "changes.md").read_text()
+    write_results(root, [done, ("again", *done[1:])])  # the same cells under two names
+    cells = json.loads((root / "cells.json").read_text())
+    assert {tuple(cell["tasks"]) for cell in cells} == {("mine", "again")}
 
 
 def test_half_of_a_grid_is_tabulated_too(done, root, tmp_path):

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""What the grids in grids/ show of the selections, in one page.
+
+    adapruner compare --grid benchmarks/grids/digits.yaml
+    python benchmarks/evidence.py collect digits
+    python benchmarks/evidence.py
+
+``collect`` takes the finished cells of a grid, its tables and pictures into results/evidence. Then
+results/evidence.md is written from all that was collected: each data set and condition, the paired
+differences to random and to all samples, how many cells are below random, and the difference pooled
+over the sets. Of a grid that is not complete what is done counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tabulate import tabulate
+
+from adapruner_det.errors import DataError, reported
+from adapruner_det.experiment.tables import Gap, gap, interval_text
+
+ROOT = Path(__file__).resolve().parents[1]
+GRIDS = ROOT / "benchmarks/grids"
+RESULTS = ROOT / "benchmarks/results"
+RANDOM, FULL = "random", "full"
+SHORT = {
+    "adapruner": "paper",
+    "adapruner[OBJECTIVE=inclusion]": "inclusion",
+    "adapruner[DROP=auto]": "auto",
+}
+#: Those of which every cell is shown; the others are in each grid's own tables.
+SHOWN = ("inclusion", "paper", "auto", "stratified", "matched-boxes", "balanced-boxes", "every-kth")
+TITLES = {"accuracy": "Classification", "AP50": "Detection"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training of a grid.
+
+    Attributes:
+        grid: the name of its file.
+        task: of the grid.
+        metric: what ``value`` is, in percent.
+        method: what chose the part, ``full`` for all samples.
+        keep_ratio, seed, images, value: of the training.
+    """
+
+    grid: str
+    task: str
+    metric: str
+    method: str
+    keep_ratio: float
+    seed: int
+    images: int
+    value: float
+
+    @property
+    def setting(self) -> str:
+        """The data set and its condition."""
+        return self.grid if self.task in ("", self.grid) else f"{self.grid}, {self.task}"
+
+
+def trained_in(grid: str, cells: Iterable[dict[str, Any]]) -> list[Trained]:
+    """The trainings on equal epochs among the cells of a grid, as ``cells.json`` has them."""
+    found = []
+    for cell in cells:
+        config, result = cell["config"], cell["result"]
+        if config["kind"] == "train" and config["budget"] == "epochs":
+            options = ",".join(f"{k}={v}" for k, v in sorted(config["options"].items()))
+            label = config["method"] + (f"[{options}]" if options else "")
+            for task in cell["tasks"]:
+                found.append(
+                    Trained(
+                        *(grid, task, result["metric"], SHORT.get(label, label)),
+                        *(config["keep_ratio"] or 1.0, config["seed"]),
+                        *(result["images"], result["value"]),
+                    )
+                )
+    return found
+
+
+def collect(name: str) -> None:
+    """Take what came of a grid into results/evidence."""
+    path = GRIDS / f"{name}.yaml"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; name a file of benchmarks/grids without .yaml")
+    folder = ROOT / yaml.safe_load(path.read_text())["folder"]
+    if not (folder / "cells.json").is_file():
+        raise DataError(
+            f"{folder}/cells.json does not exist; run adapruner compare --grid {path} first"
+        )
+    out = RESULTS / "evidence"
+    out.mkdir(parents=True, exist_ok=True)
+    rows = trained_in(name, json.loads((folder / "cells.json").read_text()))
+    (out / f"{name}.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    pages = [(folder / page).read_text() for page in ("table.md", "changes.md")]
+    command = f"    adapruner compare --grid benchmarks/grids/{name}.yaml\n"
+    pages = [page.replace("](accuracy-", f"]({name}-accuracy-") for page in pages]
+    (out / f"{name}.md").write_text("\n".join([command, *pages]))
+    for picture in folder.glob("accuracy-*.png"):
+        shutil.copy(picture, out / f"{name}-{picture.name}")
+
+
+def collected() -> list[Trained]:
+    """All that was collected."""
+    files = sorted((RESULTS / "evidence").glob("*.jsonl"))
+    return [Trained(**json.loads(line)) for path in files for line in path.read_text().splitlines()]
+
+
+def difference(
+    rows: Sequence[Trained], method: str, keep: float, other: str = RANDOM
+) -> Gap | None:
+    """Of a method to another, or to all samples, at one keep ratio, paired by setting and seed."""
+    own = {(r.setting, r.seed): r.value for r in rows if (r.method, r.keep_ratio) == (method, keep)}
+    than = {
+        (r.setting, r.seed): r.value
+        for r in rows
+        if r.method == other and (other == FULL or r.keep_ratio == keep)
+    }
+    shared = sorted(own.keys() & than.keys())
+    return gap([own[pair] - than[pair] for pair in shared]) if shared else None
+
+
+def page(rows: Sequence[Trained]) -> str:
+    """The whole page, in Markdown."""
+    lines = [
+        "# Evidence: what the selections are worth",
+        "",
+        "    python benchmarks/evidence.py",
+        "",
+        "Each cell is a data set in a condition at a keep ratio. Differences are paired by seed, "
+        "with the 95% interval of Student's t. Every part is trained on for as many epochs as all "
+        "samples are. What each grid is, and its other methods, is in evidence/.",
+    ]
+    for metric in sorted({row.metric for row in rows}, reverse=True):
+        own = [row for row in rows if row.metric == metric]
+        lines += ["", f"## {TITLES[metric]}", "", cell_table(own), "", summary_table(own)]
+    return "\n".join(lines) + "\n"
+
+
+def cell_table(rows: Sequence[Trained]) -> str:
+    """A line a setting and keep ratio."""
+    methods = [name for name in SHOWN if any(row.method == name for row in rows)]
+    lines = []
+    for setting in sorted({row.setting for row in rows}):
+        own = [row for row in rows if row.setting == setting]
+        full = [row.value for row in own if row.method == FULL]
+        for keep in sorted({row.keep_ratio for row in own if row.method != FULL}, reverse=True):
+            drawn = [row.value for row in own if (row.method, row.keep_ratio) == (RANDOM, keep)]
+            line = {
+                "data": setting,
+                "keep %": f"{100 * keep:g}",
+                "seeds": str(len(drawn)),
+                "all": f"{np.mean(full):.2f}" if full else "",
+                RANDOM: f"{np.mean(drawn):.2f}" if drawn else "",
+            }
+            for name in methods:
+                line[f"{name} − random"] = text(difference(own, name, keep))
+            line["inclusion − all"] = text(difference(own, "inclusion", keep, FULL))
+            lines.append(line)
+    return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def summary_table(rows: Sequence[Trained]) -> str:
+    """A line a method: its cells, and its differences pooled over settings and seeds."""
+    lines = []
+    keeps = sorted({row.keep_ratio for row in rows if row.method != FULL}, reverse=True)
+    for name in sorted({row.method for row in rows} - {RANDOM, FULL}):
+        gaps = [
+            found
+            for setting in sorted({row.setting for row in rows})
+            for keep in keeps
+            if (found := difference([r for r in rows if r.setting == setting], name, keep))
+        ]
+        if not gaps:
+            continue
+        below = [found for found in gaps if found.mean < 0]
+        line = {
+            "method": name,
+            "cells": str(len(gaps)),
+            "mean over cells": f"{np.mean([found.mean for found in gaps]):+.2f}",
+            "worst cell": interval_text(min(gaps, key=lambda found: found.mean)),
+            "below random": str(len(below)),
+            "with the interval": str(sum(found.is_sure for found in below)),
+        }
+        for keep in keeps:
+            line[f"pooled at {100 * keep:g}%"] = text(difference(rows, name, keep), pairs=True)
+        lines.append(line)
+    return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def text(found: Gap | None, *, pairs: bool = False) -> str:
+    """The mean with its interval, on request with the number of pairs; empty where there is none."""
+    if found is None:
+        return ""
+    return interval_text(found) + (f", {found.ahead} of {len(found.values)} pairs" if pairs else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", nargs="?", choices=("collect",))
+    parser.add_argument("grids", nargs="*", help="names of files in benchmarks/grids")
+    args = parser.parse_args()
+    with reported():
+        for name in args.grids:
+            collect(name)
+        rows = collected()
+        if not rows:
+            raise DataError("nothing is collected yet; see collect")
+        (RESULTS / "evidence.md").write_text(page(rows))
+    print((RESULTS / "evidence.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

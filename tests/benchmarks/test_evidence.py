@@ -1,0 +1,117 @@
+"""Paired differences of trainings, and what the page says of them."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from adapruner_det.errors import DataError
+from benchmarks import evidence as module
+from benchmarks.evidence import Trained, cell_table, difference, summary_table, trained_in
+
+#: setting → seed → (all, random at 80%, inclusion at 80%, random at 30%, inclusion at 30%)
+VALUES = {
+    "clean": {0: (90, 80, 83, 60, 58), 1: (91, 82, 84, 61, 60)},
+    "wrong": {0: (70, 60, 65, 40, 50), 1: (72, 62, 66, 41, 50)},
+}
+
+
+def rows():
+    found = []
+    for task, seeds in VALUES.items():
+        for seed, own in seeds.items():
+            methods = ("full", "random", "inclusion", "random", "inclusion")
+            for method, keep, value in zip(methods, (1.0, 0.8, 0.8, 0.3, 0.3), own, strict=True):
+                found.append(Trained("set", task, "accuracy", method, keep, seed, 10, float(value)))
+    return found
+
+
+def test_differences_are_paired_by_setting_and_seed():
+    pooled = difference(rows(), "inclusion", 0.8)
+    assert pooled.values == (3, 2, 5, 4) and pooled.mean == 3.5
+    half = stats.t.ppf(0.975, 3) * np.std([3, 2, 5, 4], ddof=1) / 2
+    assert pooled.half == pytest.approx(half)
+    clean = [row for row in rows() if row.task == "clean"]
+    assert difference(clean, "inclusion", 0.3).values == (-2, -1)
+    assert difference(clean, "inclusion", 0.8, "full").values == (-7, -7)
+    assert difference(rows(), "paper", 0.8) is None
+    assert len(difference(rows()[:-1], "inclusion", 0.3).values) == 3  # a pair that is not done
+
+
+def cells_of(table):
+    lines = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def test_a_line_a_cell():
+    lines = cells_of(cell_table(rows()))
+    assert [(x["data"], x["keep %"]) for x in lines] == [
+        ("set, clean", "80"), ("set, clean", "30"), ("set, wrong", "80"), ("set, wrong", "30"),
+    ]  # fmt: skip
+    assert (lines[0]["all"], lines[0]["random"], lines[0]["seeds"]) == ("90.50", "81.00", "2")
+    assert lines[1]["inclusion − random"].startswith("-1.50 (")
+    assert lines[0]["inclusion − all"] == "-7.00 (-7.00 to -7.00)"
+
+
+def test_cells_below_random_are_counted():
+    (line,) = cells_of(summary_table(rows()))
+    assert line["method"] == "inclusion" and line["cells"] == "4"
+    assert line["mean over cells"] == f"{np.mean([2.5, -1.5, 4.5, 9.5]):+.2f}"
+    assert line["worst cell"].startswith("-1.50")
+    assert (line["below random"], line["with the interval"]) == ("1", "0")
+    assert line["pooled at 80%"].startswith("+3.50 (") and "4 of 4 pairs" in line["pooled at 80%"]
+    sure = [row for row in rows() if row.task == "wrong"]
+    for method, values in (("random", (50.0, 51.0)), ("inclusion", (40.0, 41.0))):
+        for seed, value in enumerate(values):
+            sure.append(Trained("set", "x", "accuracy", method, 0.3, seed, 1, value))
+    (line,) = cells_of(summary_table(sure))
+    assert (line["below random"], line["with the interval"]) == ("1", "1")
+
+
+def cell(kind="train", budget="epochs", options=None, **own):
+    config = {"kind": kind, "budget": budget, "options": options or {}, "method": "adapruner",
+              "keep_ratio": 0.8, "seed": 1}  # fmt: skip
+    result = {"metric": "AP50", "images": 7, "value": 3.5}
+    return {"name": "x", "tasks": ["a"], "config": config, "result": result, **own}
+
+
+def test_trainings_are_read_from_the_cells_of_a_grid():
+    given = [
+        cell(), cell(kind="select"), cell(budget="steps"),
+        cell(options={"OBJECTIVE": "inclusion"}, tasks=["a", "b"]),
+        cell(options={"B": 1, "A": 2}),
+    ]  # fmt: skip
+    found = trained_in("g", given)
+    assert [row.method for row in found] == [
+        "paper",
+        "inclusion",
+        "inclusion",
+        "adapruner[A=2,B=1]",
+    ]
+    assert found[2] == Trained("g", "b", "AP50", "inclusion", 0.8, 1, 7, 3.5)
+    assert [row.setting for row in found[1:3]] == ["g, a", "g, b"]
+    assert trained_in("a", [cell()])[0].setting == "a"
+
+
+def test_what_is_collected_is_what_the_page_is_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "GRIDS", tmp_path / "grids")
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    with pytest.raises(DataError, match="name a file"):
+        module.collect("toy")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids/toy.yaml").write_text("folder: out/toy\n")
+    with pytest.raises(DataError, match="adapruner compare --grid"):
+        module.collect("toy")
+    folder = tmp_path / "out/toy"
+    folder.mkdir(parents=True)
+    (folder / "cells.json").write_text(json.dumps([cell()]))
+    (folder / "table.md").write_text("![AP50](accuracy-epochs.png)\n")
+    (folder / "changes.md").write_text("# What changed\n")
+    (folder / "accuracy-epochs.png").write_bytes(b"png")
+    module.collect("toy")
+    assert module.collected() == trained_in("toy", [cell()])
+    text = (tmp_path / "results/evidence/toy.md").read_text()
+    assert "](toy-accuracy-epochs.png)" in text and "# What changed" in text
+    assert (tmp_path / "results/evidence/toy-accuracy-epochs.png").read_bytes() == b"png"

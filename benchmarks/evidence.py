@@ -199,7 +199,7 @@ def summary_table(rows: Sequence[Trained]) -> str:
 
 
 def text(found: Gap | None, *, pairs: bool = False) -> str:
-    """The mean with its interval, on request with the number of pairs; empty where there is none."""
+    """The mean with its interval, and on request the number of pairs; empty of nothing."""
     if found is None:
         return ""
     return interval_text(found) + (f", {found.ahead} of {len(found.values)} pairs" if pairs else "")

@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Exact pins, for Linux x86_64 with Python 3.11. On another platform: make demo CONSTRAINTS=/dev/null
 CONSTRAINTS ?= constraints.txt
+# Test files that run side by side, each on one thread.
+JOBS ?= 2
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
@@ -47,7 +49,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "Running all tests (several minutes) ..."
-	@$(RUN) -m pytest -q
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

@@ -58,6 +58,7 @@ DEV = [
     "hypothesis>=6.100",
     "mypy>=1.11",
     "pytest>=8.0",
+    "pytest-xdist>=3.5",
     "ruff>=0.9",
     "setuptools>=77",
     "wheel>=0.43",

@@ -2,6 +2,7 @@
 
     python benchmarks/overhead.py                          # every detector, 30 pairs each
     python benchmarks/overhead.py --only yolov3_tiny --pairs 60
+    python benchmarks/overhead.py --objective inclusion --output benchmarks/results/overhead_inclusion.md
     python benchmarks/overhead.py --depth 18 --side 128 --pairs 8 --output ''   # a first look
 
 Each pair is one step of stock training and one of pruning, of the same detector with the same
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import detectron2
+import numpy as np
 import torch
 from detectron2 import model_zoo
 from detectron2.config import get_cfg, instantiate
@@ -40,6 +42,7 @@ from torch import nn
 
 from adapruner_det import AdaPruner, add_adapruner_config
 from adapruner_det.core import Schedule
+from adapruner_det.core.terms import Inclusion
 from adapruner_det.detection.per_image.serial import serial_losses
 from adapruner_det.detection.training.weighting import LossWeighting
 
@@ -121,10 +124,15 @@ def batches(size: int, side: int) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def pruned(detector: nn.Module) -> LossWeighting:
-    """The detector with a mask in its pruning phase."""
+def pruned(detector: nn.Module, objective: str) -> LossWeighting:
+    """The detector with a mask in its pruning phase; ``inclusion`` looks at each box besides."""
     model = LossWeighting(detector).train()
-    model.guide = AdaPruner(NUM_SAMPLES, 0.9, Schedule(0, 10))
+    keys = np.arange(NUM_SAMPLES, dtype=np.uint64)
+    shown = model.source.shows
+    chosen = Inclusion(keys, 0, 0.9, 10, gate=shown, parts=shown)
+    if objective == "paper":
+        chosen = None
+    model.guide = AdaPruner(NUM_SAMPLES, 0.9, Schedule(0, 10), objective=chosen)
     return model
 
 
@@ -144,7 +152,10 @@ def stepper(
             {name: value.item() for name, value in losses.items()}
             optimizer.step()
         if isinstance(model, LossWeighting):
-            model.guide.observe(model.observed.ids, model.observed.losses)
+            seen = model.observed
+            boxes = seen.evidence.signals() if seen.evidence is not None else {}
+            asked = {name: boxes[name] for name in model.guide.signals}
+            model.guide.observe(seen.ids, seen.losses, **asked)
 
     return step
 
@@ -160,7 +171,7 @@ def seconds(step: Callable[..., None], batch: list[dict[str, Any]], seed: int) -
 def time_ratios(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """The table's columns on time."""
     plain = build(name, args.depth)
-    wrapped = pruned(copy.deepcopy(plain))
+    wrapped = pruned(copy.deepcopy(plain), args.objective)
     alone = copy.deepcopy(plain)
     stock, ours = stepper(plain, plain), stepper(wrapped, wrapped)
     serial = stepper(
@@ -187,6 +198,7 @@ def time_ratios(name: str, args: argparse.Namespace) -> dict[str, Any]:
 def peak_memory(name: str, args: argparse.Namespace, variant: str) -> int:
     """KiB, of a process of its own."""
     sizes = ["--depth", args.depth, "--side", args.side, "--batch", args.batch]
+    sizes += ["--objective", args.objective]
     command = [sys.executable, __file__, "--only", name, "--memory-of", variant, *map(str, sizes)]
     # Freed memory goes back at once: what the heap happens to keep differs from run to run.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -198,7 +210,7 @@ def print_peak_memory(args: argparse.Namespace) -> None:
     """Five steps, then the largest resident set of this process."""
     model = build(args.only[0], args.depth)
     if args.memory_of == "pruning":
-        model = pruned(model)
+        model = pruned(model, args.objective)
     step, stream = stepper(model, model), batches(args.batch, args.side)
     for seed in range(5):
         step(next(stream), seed)
@@ -262,6 +274,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--side", type=int, default=256, help="of the images, in pixels")
     parser.add_argument("--depth", type=int, default=50, help="of the ResNet")
+    parser.add_argument("--objective", choices=("paper", "inclusion"), default="paper")
     parser.add_argument("--output", default=str(RESULTS), help="empty: print only")
     parser.add_argument("--memory-of", choices=["stock", "pruning"], help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -48,6 +48,7 @@ class ClassificationTask:
         self.samples = data.train.samples
         self.options: Mapping[str, Any] = cfg.ADAPRUNER
         self.epochs: int = cfg.SOLVER.EPOCHS
+        self.pretrained = bool(cfg.MODEL.WEIGHTS or cfg.MODEL.PRETRAINED)
         self.config_digest = config_digest(cfg)
         parts = (self.config_digest, self.samples.fingerprint, data.test.samples.fingerprint)
         self.identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -88,6 +88,7 @@ class DetectionTask:
         self.samples: Samples = self._index.samples
         self.options: Mapping[str, Any] = cfg.ADAPRUNER
         self.epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // len(self.samples)
+        self.pretrained = bool(cfg.MODEL.WEIGHTS)
         self.config_digest = config_digest(cfg)
         self.identity = hashlib.sha256("\n".join((self.config_digest, *known)).encode()).hexdigest()
         model = cfg.MODEL.META_ARCHITECTURE

@@ -13,6 +13,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ..analysis.figures import save
+from ..enough import too_few_steps
 from ..errors import DataError
 from ..files import write_whole
 from ..methods.recorder import LOSS
@@ -21,7 +22,7 @@ from ..selection import Selection
 from .cells import Cell, write_json
 from .figures import draw
 from .running import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
-from .tables import report, settings_of
+from .tables import Row, Setting, report, settings_of
 from .task import Task
 from .transfer import chooser_of
 
@@ -84,13 +85,22 @@ def _section(root: Path, part: Named, several: bool) -> str:
     done = sum(board.result(cell) is not None for cell in board.cells)
     title = f"{name}: {task.title}" if several else task.title
     lines = [report(rows, title, task.metric, len(board.cells), done)]
-    if lost := lost_lines(board):
-        lines += [*(f"- Warning: {line}" for line in lost), ""]
+    if warnings := [*lost_lines(board), *([] if task.pretrained else short_lines(rows))]:
+        lines += [*(f"- Warning: {line}" for line in warnings), ""]
     for budget in sorted({setting.budget for setting in settings_of(rows)}):
         place = f"accuracy-{f'{name}-' if several else ''}{budget}.png"
         save(draw(rows, task.title, task.metric, budget), root / place)
         lines += [f"![{task.metric} by keep ratio, equal {budget}]({place})", ""]
     return "\n".join(lines)
+
+
+def short_lines(rows: Sequence[Row]) -> list[str]:
+    """One line for each setting at which a part was trained on for too few steps to be judged."""
+    found = {}
+    for row in rows:
+        if row.method != "full" and not row.dynamic and (line := too_few_steps(row.steps)):
+            found[Setting(row.keep_ratio, row.budget)] = line
+    return [f"{own}: {found[own]}" for own in settings_of(rows) if own in found]
 
 
 def lost_lines(board: Board) -> list[str]:

@@ -220,6 +220,7 @@ def rows_of(board: Board) -> list[Row]:
                 select_added=_most(board, cell, "added_mb"),
                 select_gpu=_most(board, cell, "gpu_mb"),
                 dynamic=is_dynamic(cell),
+                steps=result.get("steps", 0),
             )
             found.append(row)
     return found

@@ -42,6 +42,7 @@ class Row:
             is not known.
         select_added: the most that it added to what its process had resident before, likewise.
         select_gpu: the most that it had allocated on GPUs, likewise.
+        steps: of the training; 0 where that is not known.
         dynamic: whether it pruned while it trained: a reference that is kept apart from methods,
             whose ``images`` are the mean over its epochs.
     """
@@ -58,6 +59,7 @@ class Row:
     select_added: float | None = None
     select_gpu: float | None = None
     dynamic: bool = False
+    steps: int = 0
 
 
 class Setting(NamedTuple):

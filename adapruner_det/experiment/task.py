@@ -59,6 +59,7 @@ class Task(Protocol):
         libraries: those whose versions decide the outcome, besides torch and numpy.
         options: the node ADAPRUNER of the configuration; KEEP_RATIO in it has no effect.
         epochs: that a training on all samples has.
+        pretrained: whether trainings begin with weights that were trained before.
         signals: what a guide may ask for besides the loss.
         offers: of ``features``, ``predictions``, ``thumbnails``, ``boxes`` and ``box_features``
             those that can be had.
@@ -78,6 +79,7 @@ class Task(Protocol):
     libraries: tuple[str, ...]
     options: Mapping[str, Any]
     epochs: int
+    pretrained: bool
 
     @property
     def signals(self) -> frozenset[str]: ...

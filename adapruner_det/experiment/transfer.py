@@ -41,6 +41,7 @@ class Transfer:
         self.libraries = tuple(dict.fromkeys((*chooser.libraries, *learner.libraries)))
         self.options: Mapping[str, Any] = chooser.options
         self.epochs = learner.epochs
+        self.pretrained = learner.pretrained
 
     @property
     def signals(self) -> frozenset[str]:

@@ -261,6 +261,11 @@ def test_every_method_that_it_has_the_evidence_for_selects_by_it(tmp_path):
         assert select(name, evidence, 0.5).num_kept == 18, name
 
 
+def test_a_task_says_whether_its_models_begin_with_weights(tmp_path):
+    assert make_task("", FEW).pretrained is False
+    assert make_task("", [*FEW, "MODEL.WEIGHTS", str(tmp_path / "w.pth")]).pretrained is True
+
+
 def test_what_is_planted_is_told_sample_by_sample():
     task = make_task("", [*FEW, "DATA.WRONG_LABELS", "0.2", "DATA.TWINS", "0.3"])
     assert {name: int(own.sum()) for name, own in task.planted.items()} == {

@@ -1,5 +1,6 @@
 """Detection behind experiment.task.Task: with trainings whose outcome is known, and small ones."""
 
+import json
 import logging
 import os
 from dataclasses import replace
@@ -96,6 +97,18 @@ def test_a_task_says_what_it_is(task):
     assert len(task.samples) == 10 and task.samples.class_names == ("blue", "green")
     assert task.samples.image(0).dtype == np.uint8
     assert task.options["WARMUP_EPOCHS"] == 2
+    assert task.pretrained is False
+
+
+def test_what_is_planted_is_what_the_folder_says(voc, task):
+    assert task.planted == {}
+    ids = (voc / "ImageSets/Main/train.txt").read_text().split()
+    kinds = {name: {"kind": "missing_box" if name == ids[2] else "clean"} for name in ids}
+    (voc / "truth.json").write_text(json.dumps({"images": kinds}))
+    found = make_task("", options(voc)).planted
+    assert list(found) == ["missing box"]
+    (place,) = np.flatnonzero(found["missing box"])
+    assert task.samples.keys[place] == f"task_train/{ids[2]}"
 
 
 @pytest.mark.parametrize("same", [("SEED", 7), ("ADAPRUNER.KEEP_RATIO", 0.2), ("OUTPUT_DIR", "o")])

@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -169,6 +170,22 @@ def test_how_hard_images_are_can_come_from_a_method_too(tmp_path, root, monkeypa
     selection.columns["mean_loss"] = np.arange(float(N))
     selection.save(path)
     assert "hard, right" in changes_of(board, task)[0].changes.dropped
+
+
+def test_trainings_that_are_too_short_to_judge_by_are_one_line_a_setting(done, root):
+    name, board, task = done
+    assert "steps on the kept part are few" not in write_results(root, [done])
+    task.pretrained = False
+    text = write_results(root, [done])
+    rows = module.rows_of(board)
+    for ratio in (0.7, 0.4):
+        (steps,) = {row.steps for row in rows if row.keep_ratio == ratio and row.method != "full"}
+        line = f"- Warning: {100 * ratio:g}% kept, equal epochs: {steps} steps on the kept part"
+        assert text.count(line) == 1
+    long = [replace(row, steps=1500) if row.keep_ratio == 0.4 else row for row in rows]
+    assert [line[:8] for line in module.short_lines(long)] == ["70% kept"]
+    whole = [row for row in rows if row.method == "full"]
+    assert module.short_lines(whole) == []
 
 
 def test_classes_that_are_lost_are_one_line_in_the_table(tmp_path, root):

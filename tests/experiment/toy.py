@@ -69,6 +69,7 @@ class Toy:
     libraries: tuple = ()
     options: dict = field(default_factory=OPTIONS.copy)
     epochs: int = EPOCHS
+    pretrained: bool = True
     offers: frozenset = frozenset({"features", "predictions", "thumbnails"})
     samples: Samples = field(default_factory=make_samples)
 

@@ -106,7 +106,8 @@ def test_every_part_of_a_table_is_one_of_an_experiment(which):
                                                        "DATA.ROOT": "d/cifar100_part"}),
         (["--scale", "cpu"], "cifar10", "resnet50", "", {"DATA.NAME": "digits",
                                                          "MODEL.WIDTH": 32}),
-        (["--scale", "cpu"], "cifar10", "resnet18", "x", {"DATA.NUM_TRAIN": 300, "DATA.SEED": 1}),
+        (["--scale", "cpu"], "cifar10", "resnet18", "x", {"DATA.NUM_TRAIN": 300, "DATA.SEED": 1,
+                                                          "SOLVER.LR": 0.02}),
         (["--scale", "cpu", "--data", "d"], "cifar10", "resnet18", "", {
             "DATA.ROOT": "d/cifar10", "DATA.NUM_TRAIN": 10000, "DATA.SHRINK": 2,
             "MODEL.WIDTH": 16, "SOLVER.EPOCHS": 40}),
@@ -116,6 +117,18 @@ def test_every_part_of_a_table_is_one_of_an_experiment(which):
 def test_what_a_scale_and_a_model_make(words, name, model, own, expected):
     found = dict(leaves(config_of(parse(["fig2", *words]).where, name, model, own)))
     assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("which", ["fig2", "table2", "table4", "table5"])
+def test_the_small_model_selects_and_each_is_trained(which):
+    for own in TABLES[which](parse([which, "--scale", "cpu"]).where):
+        task = own.make()
+        chooser, learner = getattr(task, "chooser", task), getattr(task, "learner", task)
+        width = 32 if own.name.endswith("resnet50") else 16
+        assert (chooser._cfg.MODEL.WIDTH, learner._cfg.MODEL.WIDTH) == (16, width)
+        if which == "table2":  # other digits come second
+            assert learner._target_cfg.MODEL.WIDTH == width
+            assert len(learner._target.train) == 300 < len(learner.data.train)
 
 
 def test_arguments_leave_parts_out():

@@ -211,14 +211,14 @@ class DetectionTask:
                 f"the selection is of {', '.join(kept.datasets)}, but the training set is "
                 f"{', '.join(cfg.DATASETS.TRAIN)}; select from that"
             )
-        cfg.DATASETS.TRAIN = tuple(register_kept(kept))
+        cfg.DATASETS.TRAIN = tuple(register_kept(kept, digits=True))
         if budget == "epochs":
             logger.info(scale_schedule(cfg, kept))
         return cfg
 
     def _tests(self, test: Selection | None) -> tuple[str, ...]:
         """The data sets that a training is evaluated on."""
-        return self._cfg.DATASETS.TEST if test is None else tuple(register_kept(test))
+        return self._cfg.DATASETS.TEST if test is None else tuple(register_kept(test, digits=True))
 
     def _evaluate(self, cfg: CfgNode, model: nn.Module) -> float:
         """AP50 in percent on ``cfg``'s test sets, the mean of several."""

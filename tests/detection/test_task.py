@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 
@@ -23,6 +23,7 @@ from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.running import Board, rows_of, run, selection_of
 from adapruner_det.experiment.task import Run
+from adapruner_det.settings import config_digest
 from adapruner_det.methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder
@@ -257,6 +258,18 @@ def test_a_guide_stands_in_the_training_that_it_is_given_to(stubbed, tmp_path):
     stubbed.train(0, tmp_path / "guided", guide=guide)
     stubbed.train(0, tmp_path / "plain")
     assert [t.guide for t in Training.log] == [guide, None]
+
+
+def test_a_training_is_the_same_one_whatever_this_process_trained_before(task, tmp_path):
+    def digest():
+        return config_digest(task._settings(0, tmp_path, part(task, seed=1), "epochs"))
+
+    alone = digest()
+    for name in [own for own in DatasetCatalog.list() if own.startswith("task_train@")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    task._settings(0, tmp_path, part(task, seed=0), "epochs")
+    assert digest() == alone
 
 
 def test_a_selection_of_another_data_set_is_refused(stubbed, tmp_path):

@@ -37,8 +37,14 @@ def register_selection(path: str | Path) -> list[str]:
     return register_kept(Selection.load(path))
 
 
-def register_kept(selection: Selection) -> list[str]:
-    """As :func:`register_selection`, for a selection in memory."""
+def register_kept(selection: Selection, *, digits: bool = False) -> list[str]:
+    """As :func:`register_selection`, for a selection in memory.
+
+    Args:
+        selection: what to keep of its data sets.
+        digits: add digits of its own to each name at any rate, so that the name, which is part of
+            the configuration, does not depend on what else this process has registered.
+    """
     names = []
     for base in selection.datasets:
         require_registered(base)
@@ -46,7 +52,7 @@ def register_kept(selection: Selection) -> list[str]:
             read_dataset(base)  # of a COCO data set the classes are known once it has been read
         part = _KeptPart(base, selection)
         name = f"{base}@kept{selection.keep_ratio * 100:g}"
-        if name in DatasetCatalog.list() and DatasetCatalog[name] != part:
+        if digits or (name in DatasetCatalog.list() and DatasetCatalog[name] != part):
             name = f"{name}-{part.digest}"
         if name not in DatasetCatalog.list():
             DatasetCatalog.register(name, part)

@@ -23,12 +23,11 @@ from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.running import Board, rows_of, run, selection_of
 from adapruner_det.experiment.task import Run
-from adapruner_det.settings import config_digest
 from adapruner_det.methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder
 from adapruner_det.selection import part_of
-from adapruner_det.settings import build_pruner
+from adapruner_det.settings import build_pruner, config_digest
 from tests.detection.test_any_detector import RegisteredCentreNet  # noqa: F401
 from tests.detection.toy import options_of, write_voc_folder
 

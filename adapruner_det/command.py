@@ -11,11 +11,15 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 SCRIPT = "adapruner"
 PACKAGE = "adapruner_det"
+
+#: Where a run writes, in a yaml and in a LazyConfig.
+OUTPUT_KEYS = ("OUTPUT_DIR", "train.output_dir")
+
 _MODULES = Path(__file__).with_name("cli")
 
 
@@ -85,13 +89,30 @@ def with_output(overrides: Sequence[str], folder: str, lazy: bool = False) -> li
         folder: the output folder.
         lazy: whether they are those of a LazyConfig.
     """
+    kept = without(overrides, OUTPUT_KEYS, lazy)
     if lazy:
-        key = "train.output_dir="
-        kept = [word for word in overrides if not word.lstrip("+").startswith(key)]
-        return [*kept, key + _lazy_value(folder)]
-    pairs = zip(overrides[::2], overrides[1::2], strict=True)
-    kept = [word for key, value in pairs if key != "OUTPUT_DIR" for word in (key, value)]
+        return [*kept, f"train.output_dir={_lazy_value(folder)}"]
     return [*kept, "OUTPUT_DIR", folder]
+
+
+def without(overrides: Sequence[str], keys: Collection[str], lazy: bool = False) -> list[str]:
+    """``overrides`` but those of ``keys``; ``lazy`` as in :func:`with_output`."""
+    if lazy:
+        return [word for word in overrides if word.lstrip("+").partition("=")[0] not in keys]
+    pairs = zip(overrides[::2], overrides[1::2], strict=True)
+    return [word for key, value in pairs if key not in keys for word in (key, value)]
+
+
+def recorded(tool: str, options: Sequence[str], overrides: Sequence[str]) -> str:
+    """How the tool ``tool`` was called, for what it leaves: the same whichever way it was called.
+
+    Args:
+        tool: its file name in ``tools/``.
+        options: its options that are to be on record.
+        overrides: likewise.
+    """
+    name = tool.removesuffix(".py").replace("_", "-")
+    return shlex.join([SCRIPT, name, *options, *overrides])
 
 
 def beside(folder: str) -> str:

@@ -21,8 +21,15 @@ logger = logging.getLogger(__name__)
 PART = ".part~"
 LOCK_FILE = ".lock"
 
-#: What a selection and the cuts of it are called in a run's folder, for :func:`set_aside`.
-SELECTION_FILES = ("selection*.json", "selection*.npz", "selection*.npz.new")
+#: What a report is called that a run leaves in its folder.
+REPORT = "report.html"
+
+#: What a selection, the cuts of it and their report are called in a run's folder, for
+#: :func:`set_aside`; of a report also its thumbnails, and the predictions that it shows.
+SELECTION_FILES = (
+    *("selection*.json", "selection*.npz", "selection*.npz.new"),
+    *(REPORT, "report_thumbnails", "report.predictions.npz"),
+)
 
 _UMASK = os.umask(0)  # it can only be asked for by setting it
 os.umask(_UMASK)

@@ -48,6 +48,9 @@ class Selection:
         digest_of: ``bytes`` where a digest is of the annotations and the bytes of the image's file;
             empty where images are no files, and in files of version 0.1.
         num_threads: that PyTorch used in the run; 0 where unknown.
+        command: that made it, as it was given, without what changes nothing of what comes out:
+            where it reads and writes, and whether it goes on with a run. Empty where it was made
+            from Python, and in files that do not say it.
     """
 
     method: str
@@ -64,6 +67,7 @@ class Selection:
     class_names: Sequence[str] = ()
     digest_of: str = ""
     num_threads: int = 0
+    command: str = ""
 
     def __post_init__(self) -> None:
         missing = [name for name in REQUIRED_COLUMNS if name not in self.columns]

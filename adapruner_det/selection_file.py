@@ -509,6 +509,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "class_names": (_is_text_list, "a list of names"),
     "digest_of": (lambda v: v in ("", "bytes"), "'' or 'bytes'"),
     "num_threads": (lambda v: _is_whole(v) and int(v) >= 0, "a whole number, 0 or more"),
+    "command": (_is_text, "a text"),
     "num_samples": (_is_count, "a whole number above 0"),
     "num_kept": (_is_count, "a whole number above 0"),
     "keep_ratio_reached": (_is_number, "a number"),

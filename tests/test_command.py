@@ -13,9 +13,11 @@ from adapruner_det.command import (
     config_path,
     help_text,
     program,
+    recorded,
     shipped_config,
     sibling_command,
     with_output,
+    without,
 )
 from tests import apart
 
@@ -206,6 +208,21 @@ def test_the_output_folder_is_replaced_wherever_it_stands():
     ]
     assert overrides == before
     assert with_output([], "new") == ["OUTPUT_DIR", "new"]
+
+
+def test_overrides_are_left_out_by_their_keys_alone():
+    pairs = ["A.B", "C", "C", "A.B", "A.B", "2", "A.BC", "3"]
+    assert without(pairs, ["A.B", "X"]) == ["C", "A.B", "A.BC", "3"]
+    words = ["a.b=c", "c=a.b", "+a.b=2", "a.bc=3", "~c"]
+    assert without(words, ["a.b", "X"], lazy=True) == ["c=a.b", "a.bc=3", "~c"]
+
+
+@pytest.mark.parametrize("running", [way[0] for way in WAYS])
+def test_what_is_on_record_is_the_same_whichever_way_a_tool_is_called(monkeypatch, running):
+    monkeypatch.setattr(sys, "argv", [running, "ignored"])
+    assert recorded("prune_net.py", ["--config-file", "a b"], ["SEED", "1"]) == (
+        "adapruner prune-net --config-file 'a b' SEED 1"
+    )
 
 
 def test_half_a_pair_is_not_lost_in_silence():

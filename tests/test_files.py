@@ -20,6 +20,8 @@ from adapruner_det.errors import DataError
 from adapruner_det.files import (
     LOCK_FILE,
     PART,
+    REPORT,
+    SELECTION_FILES,
     is_whole_zip,
     locked,
     require_writable,
@@ -427,6 +429,16 @@ def test_an_earlier_run_moves_out_of_the_way_and_nothing_else(tmp_path, caplog):
     assert caplog.messages == [
         f"The 3 file(s) of an earlier run in {tmp_path} are now in {target}."
     ]
+
+
+def test_the_report_of_an_earlier_selection_goes_with_it(tmp_path):
+    of_run = ["selection.json", "selection.npz", "selection-keep50.json", REPORT]
+    of_run += ["report_thumbnails/0.webp", "report.predictions.npz"]
+    mine = ["look.html", "report-mine.html", "mine_thumbnails/0.webp", "decisions.json"]
+    fill(tmp_path, *of_run, *mine)
+    target = set_aside(tmp_path, SELECTION_FILES)
+    assert all((target / name).is_file() for name in of_run)
+    assert all((tmp_path / name).is_file() for name in mine)
 
 
 def test_where_nothing_was_nothing_is_made(tmp_path, caplog):

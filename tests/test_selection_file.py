@@ -54,6 +54,7 @@ def make(seed=3, keep_ratio=0.8, **changes):
         class_names=("cat", "dog"),
         digest_of="bytes",
         num_threads=2,
+        command="adapruner prune-net --config-file 'my \udcff.yaml'",  # of bytes that are no text
     )
 
 
@@ -213,16 +214,19 @@ def test_a_file_of_version_0_1_is_cut_as_it_was(name, tmp_path):
 
 
 def test_what_version_0_1_did_not_know_is_empty(saved):
-    new = ("excluded", "class_names", "digest_of", "num_threads", "npz_sha256")
+    new = ("excluded", "class_names", "digest_of", "num_threads", "command", "npz_sha256")
     edit(saved, schema_version=1, **dict.fromkeys(new, ABSENT))
     found = Selection.load(saved)
-    assert (found.excluded, found.class_names, found.digest_of, found.num_threads) == (
-        {},
-        (),
-        "",
-        0,
-    )
+    known = found.excluded, found.class_names, found.digest_of, found.num_threads, found.command
+    assert known == ({}, (), "", 0, "")
     np.testing.assert_array_equal(found.columns["kept"], make().columns["kept"])
+
+
+def test_a_file_that_does_not_say_its_command_is_read_and_written_without(saved, tmp_path):
+    edit(saved, command=ABSENT)
+    found = Selection.load(saved)
+    assert found.command == ""
+    assert json.loads(found.save(tmp_path / "again.json").read_text())["command"] == ""
 
 
 @pytest.mark.parametrize(
@@ -491,6 +495,7 @@ def test_many_names_are_not_compared_with_each_other(saved):
         "class_names": ["cat", [1], None, {"0": "cat"}],
         "digest_of": ["pixels", None, 1, []],
         "num_threads": [-1, 1.5, None, True],
+        "command": [3, None, ["adapruner"]],
         "num_samples": [9, 0, "10", 10.0, None, True, ABSENT],
         "num_kept": [9, 0, "8", None, ABSENT],
         "keep_ratio_reached": [0.7, "0.8", None],

@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,14 @@ def build_pruner(cfg: CfgNode, train: ImageSet) -> AdaPruner:
     )
 
 
-def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = True) -> Selection:
+def prune(
+    cfg: CfgNode,
+    train: ImageSet,
+    *,
+    resume: bool = False,
+    save: bool = True,
+    command: str = "",
+) -> Selection:
     """Train on ``train`` with a mask, and select.
 
     Args:
@@ -84,6 +91,7 @@ def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = T
         train: the N training images.
         resume: go on from the checkpoint in ``cfg.OUTPUT_DIR``.
         save: write checkpoints, the model and ``selection.json`` to ``cfg.OUTPUT_DIR``.
+        command: that asked for it, to be on record.
 
     Raises:
         DataError: a configuration that makes no run, or what :class:`Trainer` raises.
@@ -92,7 +100,7 @@ def prune(cfg: CfgNode, train: ImageSet, *, resume: bool = False, save: bool = T
     trainer = Trainer(cfg, train, pruner, label=f"prune {len(train)}")
     with _folder(cfg, trainer, resume, save):
         trainer.train(save=save)
-        selection = _selection(cfg, train, pruner)
+        selection = replace(_selection(cfg, train, pruner), command=command)
         if save:  # the selection first: no model is worth its loss
             selection.save(Path(cfg.OUTPUT_DIR) / SELECTION_FILE)
             trainer.save_model()

@@ -8,10 +8,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..command import config_path, help_text, program
+from ..command import OUTPUT_KEYS, config_path, help_text, program, recorded, without
 from ..report.page import write_report_of_run
 from ..report.pictures import Picture
+from ..report.predictions import Predicted
 from ..selection import Selection
+from ..settings import WITHOUT_EFFECT
+
+#: Options that change nothing of what a run finds.
+_ASIDE = ("--resume", "--no-report")
 
 
 def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
@@ -30,6 +35,28 @@ def add_report_switch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def command_of_run(
+    tool: str, argv: Sequence[str] | None, config_file: str, overrides: Sequence[str]
+) -> str:
+    """What a run says of itself in its selection.
+
+    One command gives one file, so what has no effect on the outcome is left out: where the run
+    reads its data and writes, and whether it was stopped and went on.
+
+    Args:
+        tool: its file name in ``tools/``.
+        argv: its words; None takes the command line's.
+        config_file: that they name.
+        overrides: that they end with.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = words[: len(words) - len(overrides)]
+    # The beginning of an option stands for it.
+    named = [w for w in options if len(w) < 3 or not any(own.startswith(w) for own in _ASIDE)]
+    keys = (*WITHOUT_EFFECT, *OUTPUT_KEYS)
+    return recorded(tool, named, without(overrides, keys, config_file.endswith(".py")))
+
+
 def leave_report(
     args: argparse.Namespace,
     tool: str,
@@ -37,6 +64,7 @@ def leave_report(
     selection: Selection,
     folder: str | Path,
     pictures: Callable[[], Mapping[str, Picture]],
+    predictions: Callable[[], Mapping[str, Predicted]] | None = None,
 ) -> None:
     """Write the report of a run and print where it is, unless ``--no-report`` was given.
 
@@ -47,12 +75,14 @@ def leave_report(
         selection: that it made.
         folder: of the run.
         pictures: gives those of its samples, by key.
+        predictions: gives those of some of its samples, by key.
     """
     if args.no_report:
         return
     words = list(sys.argv[1:] if argv is None else argv)
     command = shlex.join([*program(tool).split(), *words])
-    if page := write_report_of_run(selection, folder, pictures, command):
+    page = write_report_of_run(selection, folder, pictures, command, predictions=predictions)
+    if page:
         print(f"{'report':<17} {page}", flush=True)
 
 

@@ -22,7 +22,7 @@ from ..experiment.grid import Grid, cells
 from ..experiment.running import SELECTION, Board, rows_of, run, selection_of
 from ..experiment.tables import Row, Setting, main_table, verdict
 from ..experiment.task import Task
-from ..files import locked, require_writable, set_aside
+from ..files import REPORT, locked, require_writable, set_aside
 from ..report.faults import dropped_faults
 from ..report.page import write_report_of_run
 from .compare import log_to
@@ -43,7 +43,7 @@ def main(tool: str) -> None:
         task, folder = make(), Path(cfg.OUTPUT_DIR)
         require_writable(folder)
         with locked(folder):
-            set_aside(folder, ("cells",))
+            set_aside(folder, ("cells", REPORT))
             log_to(folder / "log.txt")
             print(
                 f"YOLOv3-Tiny on the demo data, {len(SEEDS)} seeds: each prunes to "

@@ -26,7 +26,7 @@ from ..core import kept_count
 from ..experiment.auto import settle_file
 from ..report.summary import summarize
 from ..settings import AUTO
-from .arguments import add_report_switch, leave_report
+from .arguments import add_report_switch, command_of_run, leave_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,7 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             ablate(cfg, args.without)
         data = load_data(cfg)
         command.warn_of_few_steps(cfg, kept_count(len(data.train), cfg.ADAPRUNER.KEEP_RATIO))
-        selection = run.prune(cfg, data.train, resume=args.resume)
+        selection = run.prune(
+            cfg,
+            data.train,
+            resume=args.resume,
+            command=command_of_run("prune_cls.py", argv, args.config_file, args.opts),
+        )
         path = Path(cfg.OUTPUT_DIR) / SELECTION_FILE
         if cfg.ADAPRUNER.DROP == AUTO:
             task = ClassificationTask(cfg, data)

@@ -24,6 +24,7 @@ from ..command import beside, config_path, help_text, program, sibling_command, 
 from ..detection.arguments import num_processes, tool_parser
 from ..detection.data.pictures import pictures_of
 from ..detection.data.samples import SampleIndex
+from ..detection.flagged import predictions_of_flagged
 from ..detection.setup import check_pruning_inputs, load_config, run
 from ..detection.task import make_task
 from ..detection.training.run_state import PRUNE, run_identity
@@ -33,7 +34,7 @@ from ..experiment.auto import settle_file
 from ..report.summary import summarize
 from ..selection import Selection
 from ..settings import AUTO
-from .arguments import add_report_switch, leave_report
+from .arguments import add_report_switch, command_of_run, leave_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             other = program("train_pruned.py")
             raise DataError(f"there is nothing to evaluate here: use {other} --eval-only")
         cfg = load_config(args.config_file, args.opts)
+        args.command = command_of_run("prune_net.py", argv, args.config_file, args.opts)
         index = check_pruning_inputs(
             cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
         )
@@ -62,6 +64,7 @@ def prune(cfg: Any, args: argparse.Namespace, index: SampleIndex) -> None:
     start = time.perf_counter()
     PruningTrainer.trust_pickle = args.trust_pickle
     trainer = PruningTrainer(cfg, index)
+    trainer.command = args.command
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
     if cfg.ADAPRUNER.DROP == AUTO:  # what goes is found out once the run is over
@@ -94,6 +97,7 @@ def show(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:
         selection,
         cfg.OUTPUT_DIR,
         lambda: pictures_of(selection),
+        lambda: predictions_of_flagged(cfg, selection),
     )
 
 

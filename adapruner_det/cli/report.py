@@ -28,10 +28,10 @@ from typing import Any
 
 from ..command import config_path, program
 from ..errors import DataError, reported
-from ..files import require_writable
+from ..files import REPORT, require_writable
 from ..report.history import read_history
 from ..report.overrule import apply, read_decisions, summary
-from ..report.page import REPORT, write_report
+from ..report.page import write_report
 from ..report.pictures import Picture
 from ..report.predictions import Predicted, read_predictions, save_predictions
 from ..selection import Selection, lost_classes_line

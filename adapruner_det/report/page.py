@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ..core.cut import ranks
 from ..errors import DataError, one_line, shown
 from ..export.folder import new_folder
-from ..files import write_whole
+from ..files import REPORT, write_whole
 from ..selection import Selection
 from .history import History, read_history
 from .overrule import identity
@@ -30,9 +30,6 @@ from .predictions import Predicted
 from .thumbs import MOST_INLINE, make_thumbs, place
 
 logger = logging.getLogger(__name__)
-
-#: What a report is called that a run leaves in its folder.
-REPORT = "report.html"
 
 _TEMPLATES = Path(__file__).with_name("templates")
 #: The parts of the script, in the order in which they stand on each other.
@@ -95,6 +92,7 @@ def write_report_of_run(
     pictures: Callable[[], Mapping[str, Picture]],
     command: str = "",
     run: str | Path | None = None,
+    predictions: Callable[[], Mapping[str, Predicted]] | None = None,
 ) -> Path | None:
     """The report that a run leaves beside its selection, with as many thumbnails as fit into it.
 
@@ -106,6 +104,7 @@ def write_report_of_run(
         pictures: gives those of the samples, by key.
         command: that made the run, to be shown.
         run: the folder with the run's metrics; None takes ``folder``.
+        predictions: gives those of some samples, by key; where that fails the page has none.
 
     Returns:
         The page, or None where there is none.
@@ -119,12 +118,26 @@ def write_report_of_run(
             selection,
             path,
             pictures(),
+            predictions=_asked_for(predictions),
             history=read_history(Path(folder if run is None else run)),
             command=command,
             most_images=MOST_INLINE,
         )
     except Exception as error:
         logger.warning("%s could not be written: %s", path, one_line(error))
+        return None
+
+
+def _asked_for(
+    predictions: Callable[[], Mapping[str, Predicted]] | None,
+) -> Mapping[str, Predicted] | None:
+    """What ``predictions`` gives; None where that is nothing, or fails."""
+    if predictions is None:
+        return None
+    try:
+        return predictions() or None
+    except Exception as error:
+        logger.warning("%s shows no predictions: %s", REPORT, one_line(error))
         return None
 
 
@@ -197,6 +210,7 @@ def provenance(selection: Selection, command: str) -> list[tuple[str, str]]:
     """What tells how a selection was made: name and value, a row each."""
     rows = [
         ("Method", shown(selection.method)),
+        ("Command", shown(selection.command)),
         ("Keep ratio asked", f"{selection.keep_ratio:g}"),
         ("Cut from a run for", "" if selection.cut_from is None else f"{selection.cut_from:g}"),
         ("Soft ratio", "" if selection.soft_ratio is None else f"{selection.soft_ratio:.6g}"),

@@ -19,7 +19,7 @@ from ..selection import Selection
 from .history import History
 from .overrule import OVERRULED, cut_to, identity
 from .pictures import Picture
-from .predictions import Predicted, disagreements
+from .predictions import Predicted, disagreement
 from .thumbs import Thumb, nearest_kept
 
 #: Why a sample was dropped → in words, which stand on its card.
@@ -95,8 +95,10 @@ def page_data(
         "size": [[p.width, p.height] if p else [0, 0] for p in own],
         "boxes": [_boxes(p) for p in own],
         "src": list(sources),
-        "twin": _twins(selection, thumbs, why, kept).tolist(),
-        "predicted": [_predicted(said.get(key)) for key in keys] if given else None,
+        "twin": _twins(selection, thumbs, why, later, order).tolist(),
+        "predicted": [_predicted(said[key]) if key in said else None for key in keys]
+        if given
+        else None,
         "against": _against(own, said),
         "history": asdict(history) if history else None,
         "keepRatio": selection.keep_ratio,
@@ -131,13 +133,24 @@ def _reasons(selection: Selection) -> tuple[list[str], list[str]]:
 
 
 def _twins(
-    selection: Selection, thumbs: Sequence[Thumb | None], why: Sequence[str], kept: np.ndarray
+    selection: Selection,
+    thumbs: Sequence[Thumb | None],
+    why: Sequence[str],
+    later: Sequence[str],
+    order: np.ndarray,
 ) -> np.ndarray:
-    """(N,) the kept sample that each dropped twin is like; −1 for the others."""
+    """(N,) the kept sample that each dropped twin is like, and of each kept one that would go as a
+    twin the one of its group that stays longest; −1 for the others."""
     found = np.full(selection.num_samples, -1, dtype=np.int64)
-    dropped = np.flatnonzero((np.array(why) == TWIN) & ~kept)
+    kept = selection.columns["kept"].astype(bool)
     groups = selection.columns.get("twin_group")
-    found[dropped] = nearest_kept(thumbs, dropped, kept, groups)
+    gone = np.flatnonzero((np.array(why) == TWIN) & ~kept)
+    found[gone] = nearest_kept(thumbs, gone, kept, groups)
+    if groups is not None:
+        stays = np.flatnonzero(kept)[np.argsort(order[kept], kind="stable")]
+        first = dict(zip(groups[stays[::-1]].tolist(), stays[::-1].tolist(), strict=True))
+        for row in np.flatnonzero((np.array(later) == TWIN) & kept).tolist():
+            found[row] = first[groups[row]] if first[groups[row]] != row else -1
     return found
 
 
@@ -173,10 +186,8 @@ def _boxes(picture: Picture | None) -> list[float]:
     return _short(table)
 
 
-def _predicted(own: Predicted | None) -> list[float]:
+def _predicted(own: Predicted) -> list[float]:
     """Flat, as :func:`_boxes`, with a score in [0, 1] in place of the flags; or class and score."""
-    if own is None:
-        return []
     parts = [own.classes, own.scores.round(3)]
     return _short(np.column_stack([own.boxes.round(1), *parts] if len(own.boxes) else parts))
 
@@ -184,15 +195,13 @@ def _predicted(own: Predicted | None) -> list[float]:
 def _against(
     pictures: Sequence[Picture | None], said: Mapping[str, Predicted]
 ) -> dict[str, list[Any]]:
-    """Index → the boxes that no prediction agrees with, and how many predictions have no box."""
+    """Index → see :class:`.predictions.Disagreement`, of the images that have predictions."""
     found: dict[str, list[Any]] = {}
     for index, picture in enumerate(pictures):
         own = said.get(picture.key) if picture else None
         if picture is None or own is None or picture.label is not None:
             continue
-        alone, missing = disagreements(picture.boxes, picture.classes, own)
-        if alone or missing:
-            found[str(index)] = [alone, missing]
+        found[str(index)] = [*disagreement(picture.boxes, picture.classes, picture.crowd, own)]
     return found
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..box_faults import pairwise_iou
+from ..box_faults import covered, pairwise_iou
 from ..errors import DataError, one_line
 from ..files import write_whole
 
@@ -97,26 +97,52 @@ def read_predictions(path: Path) -> dict[str, Predicted]:
     return _by_key(table, boxes)
 
 
-def disagreements(
-    boxes: np.ndarray, classes: np.ndarray, found: Predicted
-) -> tuple[list[int], int]:
-    """What the predictions say against an annotation.
+class Disagreement(NamedTuple):
+    """What the predictions say against an annotation; crowds are not judged.
+
+    Attributes:
+        alone: the places of the boxes that no prediction of the same class agrees with.
+        missing: the places of the predictions of a score of 0.5 or more that agree with no box at
+            all, nor lie half in a crowd.
+        least: the place of the box that is least met, by the largest score times overlap of the
+            predictions of its class; −1 where there is no box.
+    """
+
+    alone: list[int]
+    missing: list[int]
+    least: int
+
+
+def disagreement(
+    boxes: np.ndarray, classes: np.ndarray, crowd: np.ndarray, found: Predicted
+) -> Disagreement:
+    """Hold an annotation against the P predictions of the same image.
 
     Args:
         boxes: (M, 4) as annotated.
         classes: (M,).
-        found: the predictions of the same image.
-
-    Returns:
-        The places of the boxes that no prediction of the same class agrees with, and how many
-        predictions of a score of 0.5 or more agree with no box at all.
+        crowd: (M,) bool.
+        found: the predictions.
     """
     overlap = pairwise_iou(boxes, found.boxes)  # (M, P)
-    same = classes[:, None] == found.classes[None, :]
-    alone = ~((overlap >= AGREES) & same).any(axis=1)
-    sure = found.scores >= 0.5
-    missing = sure & ~(overlap >= AGREES).any(axis=0)
-    return np.flatnonzero(alone).tolist(), int(missing.sum())
+    agrees, same = overlap >= AGREES, classes[:, None] == found.classes[None, :]
+    alone = ~(agrees & same).any(axis=1) & ~crowd
+    in_crowd = (covered(found.boxes, boxes[crowd]) >= AGREES).any(axis=1)
+    missing = (found.scores >= 0.5) & ~agrees.any(axis=0) & ~in_crowd
+    met = (overlap * same * found.scores).max(axis=1, initial=0.0)
+    least = -1 if crowd.all() else int(np.where(crowd, np.inf, met).argmin())
+    return Disagreement(np.flatnonzero(alone).tolist(), np.flatnonzero(missing).tolist(), least)
+
+
+def best(found: Mapping[str, np.ndarray]) -> Predicted:
+    """What is shown of the ``boxes``, ``scores`` and ``classes`` that a detector gave."""
+    order = np.argsort(-found["scores"], kind="stable")
+    order = order[found["scores"][order] >= LOWEST][:MOST]
+    return Predicted(
+        boxes=found["boxes"][order].astype(np.float64),
+        classes=found["classes"][order].astype(np.int64),
+        scores=found["scores"][order].astype(np.float64),
+    )
 
 
 def _by_key(table: dict[str, np.ndarray], boxes: np.ndarray | None) -> dict[str, Predicted]:

@@ -31,6 +31,7 @@ def selection_table(selection: Selection) -> str:
     rows = [
         ("kept", _text(f"{k:,} of {n:,} samples ({100 * k / n:.2f}%), {n - k:,} dropped")),
         ("method", _text(_method(selection))),
+        *([("command", _text(_name(selection.command, 160)))] if selection.command else []),
         ("data sets", _text(_few(map(_name, selection.datasets)))),
     ]
     if selection.soft_ratio is not None:
@@ -79,10 +80,10 @@ def _few(names: Iterable[str], count: int = 0) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _name(text: str) -> str:
+def _name(text: str, most: int = 60) -> str:
     """A name of any length and of any characters, as it can stand in a line."""
-    text = shown(text)
-    return text if len(text) <= 60 else f"{text[:28]}...{text[-28:]}"
+    text, half = shown(text), most // 2 - 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
 
 
 def _text(value: str) -> str:

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapruner_det.classification.config import load_config
-from adapruner_det.classification.data import load_data
-from adapruner_det.classification.run import prune
 from adapruner_det.classification.trainer import Trainer
 from adapruner_det.files import locked
 from adapruner_det.selection import Selection
@@ -119,9 +116,7 @@ def test_killed_in_mid_run_it_resumes_to_the_same_end(tmp_path, run):
 
     status, _, _ = run("prune_cls.py", "--resume", *settings)
     assert status == 0
-    cfg = load_config(str(ROOT / "configs" / "classification" / "digits.yaml"), settings)
-    cfg.OUTPUT_DIR = str(tmp_path / "whole")
-    prune(cfg, load_data(cfg).train)
+    assert run("prune_cls.py", *settings, "OUTPUT_DIR", tmp_path / "whole")[0] == 0
     for name in ("selection.json", "selection.npz", "model.pt"):
         assert filecmp.cmp(tmp_path / "whole" / name, tmp_path / "killed" / name, shallow=False)
 

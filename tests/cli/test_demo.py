@@ -126,9 +126,11 @@ def test_what_an_earlier_run_left_is_not_shown_again(demo, monkeypatch, tmp_path
     calls = stubbed(monkeypatch, 16)
     assert demo.run() == 0
     old = sorted(path.name for path in (tmp_path / "out/cells").iterdir())
+    (tmp_path / "out/report.html").touch()
     assert demo.run() == 0
     assert len(calls) == 2
     assert sorted(path.name for path in (tmp_path / "out/old-1/cells").iterdir()) == old
+    assert (tmp_path / "out/old-1/report.html").is_file()
 
 
 def test_with_one_core_its_seeds_run_one_after_the_other(demo, monkeypatch):

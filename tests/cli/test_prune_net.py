@@ -1,10 +1,13 @@
+import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 from argparse import Namespace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,6 +15,7 @@ from detectron2.data import transforms as T
 
 from adapruner_det import PruningMixin, Selection
 from adapruner_det.cli import prune_net
+from adapruner_det.detection import flagged
 from adapruner_det.detection.data.loader import build_pruning_train_loader
 from adapruner_det.detection.training.trainer import EvaluatingTrainer
 from adapruner_det.errors import reported
@@ -58,6 +62,9 @@ def test_a_run_writes_selection_logs_and_a_summary(voc, tmp_path, monkeypatch, c
     selection = Selection.load(output / "selection.json")
     assert (selection.num_samples, selection.num_kept) == (10, 7)
     assert set(selection.datasets) == {"own_train"}
+    assert selection.command.startswith("adapruner prune-net ")
+    assert "ADAPRUNER.KEEP_RATIO 0.7" in selection.command
+    assert str(tmp_path) not in selection.command
     names = {path.name for path in output.iterdir()}
     assert {"config.yaml", "log.txt", "metrics.json", "model_final.pth", "report.html"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
@@ -104,12 +111,17 @@ def test_the_report_shows_all_images_and_may_fail_or_be_left_out(
         assert (tmp_path / "out" / "selection.json").is_file()
         return "\nreport            " in capsys.readouterr().out
 
+    # As if the dropped ones had gone for a fault, which the run's own model then says more of.
+    monkeypatch.setattr(flagged, "flagged", lambda own: np.flatnonzero(~own.columns["kept"]))
     assert not pruned("--no-report")
     page = tmp_path / "out" / "report.html"
     assert not page.exists()
     assert pruned()
     text = page.read_text()
     assert text.count("data:image/webp") == 10 and "prune_net.py" in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    said = [own is not None for own in data["predicted"]]
+    assert said == [not kept for kept in data["kept0"]] and len(data["against"]) == 3
 
     def fails(selection):
         raise RuntimeError("a fault")
@@ -321,7 +333,9 @@ def test_a_new_run_sets_the_old_one_aside_and_another_does_not_go_on_with_it(
     assert (output / "selection.json").read_bytes() == first
     assert not (output / "old-1").exists()
 
-    assert run("prune_net.py", options=["SEED", 2]) == 0
+    assert (output / "report.html").is_file()
+    assert run("prune_net.py", "--no-report", options=["SEED", 2]) == 0
+    assert (output / "old-1" / "report.html").is_file() and not (output / "report.html").exists()
     assert (output / "old-1" / "selection.json").read_bytes() == first
     assert (output / "selection.json").read_bytes() != first
 
@@ -462,14 +476,14 @@ def test_of_several_processes_the_first_alone_prints_the_summary(monkeypatch, ca
             assert resume
 
         def train(self):
-            pass
+            assert self.command == "adapruner prune-net"
 
     monkeypatch.setattr(prune_net, "PruningTrainer", Trainer)
     monkeypatch.setattr(prune_net, "summarize", lambda selection, *_: f"summary of {selection}")
     monkeypatch.setattr(prune_net.dist, "is_initialized", lambda: rank is not None)
     monkeypatch.setattr(prune_net.dist, "get_rank", lambda: rank)
     args = Namespace(trust_pickle=True, resume=True, config_file="", num_gpus=2, opts=[])
-    args.no_report, args.words = True, []
+    args.no_report, args.words, args.command = True, [], "adapruner prune-net"
     prune_net.prune(Namespace(OUTPUT_DIR="out", ADAPRUNER=Namespace(DROP="")), args, None)
     assert capsys.readouterr().out == ("" if rank else "summary of the selection\n")
     assert Trainer.trust_pickle

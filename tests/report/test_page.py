@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from PIL import Image
 
 from adapruner_det.errors import DataError
 from adapruner_det.report import page as page_module
+from adapruner_det.report import page_data as page_data_module
 from adapruner_det.report import thumbs
 from adapruner_det.report.history import History
 from adapruner_det.report.overrule import apply, identity, read_decisions
 from adapruner_det.report.page import provenance, write_report, write_report_of_run
+from adapruner_det.report.predictions import Predicted
 from tests.report.browser import Opened, running
 from tests.report.examples import BITES, CLASSES, many, pictures, predictions, selection
 
@@ -87,6 +90,7 @@ def test_how_it_was_made_stands_there(text):
     own = selection()
     for part in (own.config_digest, own.datasets["toy"], identity(own), "Version of torch", "2.0"):
         assert part in plain
+    assert "Command" not in plain
     assert "adapruner report --selection '<s>'" in plain
 
 
@@ -95,6 +99,8 @@ def test_rows_of_what_is_not_known_are_left_out():
     assert "Soft ratio" not in names and "Cut from a run for" not in names
     assert ("Cut from a run for", "0.5") in provenance(many(4).cut(0.25), "")
     assert ("Report made by", "x") in provenance(many(4), "x")
+    own = replace(many(4), command="adapruner prune-net SEED 1")
+    assert ("Command", "adapruner prune-net SEED 1") in provenance(own, "")
 
 
 def test_the_same_selection_makes_the_same_page(tmp_path):
@@ -168,6 +174,22 @@ def test_whatever_fails_in_it_is_one_warning(tmp_path, monkeypatch, caplog, erro
     assert len(caplog.records) == 2 and not list(tmp_path.iterdir())
 
 
+def test_a_run_shows_what_its_model_predicts_or_goes_without(tmp_path, caplog):
+    def fails():
+        raise MemoryError("none is left\nat all")
+
+    own = selection()
+
+    def data(predictions):
+        path = write_report_of_run(own, tmp_path, lambda: pictures(own), predictions=predictions)
+        return data_of(path)
+
+    assert [bool(said) for said in data(predictions)["predicted"]].count(True) == 1
+    assert data(dict)["predicted"] is None and not caplog.messages
+    assert data(fails)["predicted"] is None
+    assert caplog.messages == ["report.html shows no predictions: none is left at all"]
+
+
 def test_of_very_many_samples_a_run_leaves_none(tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "_MOST_SAMPLES", 9)
     own = selection()
@@ -218,10 +240,53 @@ def test_it_opens_and_shows_what_was_dropped(opened):
 def test_every_dropped_image_says_why_in_words(opened):
     texts = {image_id: opened.card(KEYS[image_id]).inner_text() for image_id in "bcd"}
     assert "Fault: No prediction agrees with box 2" in texts["b"] and "1 sure pred" in texts["b"]
+    words = opened.card(KEYS["b"]).locator("svg text").all_text_contents()
+    assert words == [CLASSES[0], f"2 {CLASSES[1]}"[:30], f"{CLASSES[2]}?"]  # the box, and the want
+    assert opened.card(KEYS["d"]).locator("svg text").all_text_contents() == [CLASSES[0]]
     assert "Twin of a, which stays." in texts["c"]
     assert "Easy: learnt at once, never lost." in texts["d"]
     assert opened.card(KEYS["c"]).locator("img").count() == 2  # the twin beside it
     assert opened.card(KEYS["d"]).locator("img").count() == 1
+
+
+def test_of_a_fault_that_predictions_agree_with_the_box_they_meet_least_is_named(browser, tmp_path):
+    where, classes = np.array([[40.0, 20, 60, 40], [10.0, 8, 30, 24]]), np.array([1, 0])
+    said = Predicted(where, classes, np.array([0.9, 0.6]))
+    found = Opened(browser, written(tmp_path, predictions={KEYS["b"]: said, KEYS["d"]: said}))
+    card = found.card(KEYS["b"])
+    assert "Fault: The predictions meet box 1 (cat) least." in card.inner_text()
+    assert card.locator("svg text").first.text_content() == "1 cat"
+    assert "Easy: " in found.card(KEYS["d"]).inner_text()
+    assert found.card(KEYS["d"]).locator("svg text").all_text_contents() == [CLASSES[0]]
+    card.locator("img").click()
+    words = found.page.inner_text("#view .view-body")
+    assert "against its annotation: The predictions meet box 1 (cat) least." in words
+    assert "The numbers are those of the boxes" in words
+    found.close()
+
+
+def test_what_would_go_as_a_twin_shows_the_one_that_stays_once_the_slider_sends_it(
+    browser, tmp_path, monkeypatch
+):
+    def reasons(own):
+        later = ["twin" if key == KEYS["g"] else "" for key in own.columns["key"].tolist()]
+        return own.columns["why"].tolist(), later
+
+    monkeypatch.setattr(page_data_module, "_reasons", reasons)
+    own = selection()
+    same = np.isin(own.columns["key"], [KEYS["e"], KEYS["g"]])
+    groups = np.where(same, 77, own.columns["twin_group"])
+    found = Opened(browser, written(tmp_path, selection(columns={"twin_group": groups})))
+    found.show(state="all")
+    found.card(KEYS["g"]).locator("img").click()
+    assert "its twin" not in found.page.inner_text("#view")
+    found.page.keyboard.press("Escape")
+    found.slide(2)
+    card = found.card(KEYS["g"])
+    assert "Twin of e, which stays." in card.inner_text() and card.locator("img").count() == 2
+    card.locator("img").first.click()
+    assert "its twin e, kept" in found.page.inner_text("#view")
+    found.close()
 
 
 def test_filters_by_state_class_reason_score_and_key(opened):
@@ -350,8 +415,10 @@ def test_keys_walk_over_the_cards_and_open_one(opened):
 def test_boxes_and_predictions_can_be_switched(opened):
     page = opened.page
     outlines = opened.card(KEYS["b"]).locator("svg rect[fill=none]")
-    assert outlines.count() == 4  # two boxes, each dark below and coloured above
+    # Two boxes and a prediction without one, each dark below and coloured above.
+    assert outlines.count() == 6
     assert CLASSES[0] in opened.card(KEYS["b"]).locator("svg").text_content()
+    assert page.inner_text("#s-predicted-label").split() == ["Predictions", "of", "1", "image"]
     page.check("#s-predicted")
     assert outlines.count() == 8
     page.uncheck("#s-boxes")
@@ -359,7 +426,7 @@ def test_boxes_and_predictions_can_be_switched(opened):
     page.keyboard.press("p")
     assert outlines.count() == 0
     page.keyboard.press("b")
-    assert outlines.count() == 4
+    assert outlines.count() == 6
 
 
 def test_a_box_lies_where_it_is_in_the_image(opened):
@@ -463,6 +530,14 @@ def test_it_fits_a_telephone_and_a_desk_in_both_schemes(browser, report, width, 
     assert (int(re.findall(r"\d+", colour)[0]) < 80) == (scheme == "dark")
     columns = len({own["x"] for own in (c.bounding_box() for c in page.locator(".card").all())})
     assert columns == (2 if width == 360 else 4)
+    inside = page.locator("#gallery").bounding_box()
+    controls = page.locator("#filters select, #filters input").all()
+    for box in (own.bounding_box() for own in controls):
+        assert inside["x"] <= box["x"] and box["x"] + box["width"] <= inside["x"] + inside["width"]
+    heads = [h.bounding_box() for h in page.locator("#classes thead th:visible").all()]
+    cells = page.locator("#classes tbody tr").first.locator("th:visible, td:visible").all()
+    assert len(heads) == len(cells) == (4 if width == 360 else 5)
+    assert np.allclose([h["x"] for h in heads], [c.bounding_box()["x"] for c in cells])
     page.keyboard.press("g")
     page.keyboard.press("Enter")
     box = page.locator("#view").bounding_box()

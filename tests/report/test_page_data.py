@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from adapruner_det.report import page_data as page_data_module
 from adapruner_det.report.history import History
 from adapruner_det.report.page_data import page_data
+from adapruner_det.report.predictions import Predicted
 from adapruner_det.report.thumbs import make_thumbs
 from tests.report.examples import CLASSES, many, pictures, predictions, selection
 
@@ -59,9 +61,30 @@ def test_a_twin_is_shown_with_the_one_of_its_group_that_stays():
 def test_predictions_are_beside_the_boxes_that_they_agree_with():
     data = data_of(selection(), predictions=predictions())
     own = by_id(data, "predicted")
-    assert own["a"] == [] and own["b"][:6] == [10, 8, 30, 24, 0, 0.9]
+    assert own["a"] is None and own["b"][:6] == [10, 8, 30, 24, 0, 0.9]
     row = str(data["keys"].index("toy/b"))
-    assert data["against"] == {row: [[1], 1]}
+    assert data["against"] == {row: [[1], [1], 1]}
+    nothing = Predicted(np.zeros((0, 4)), np.zeros(0, dtype=np.int64), np.zeros(0))
+    data = data_of(selection(), predictions={"toy/d": nothing})
+    assert by_id(data, "predicted")["d"] == []  # looked at, in vain
+    assert list(data["against"].values()) == [[[0], [], 0]]
+
+
+def test_one_that_would_go_as_a_twin_has_the_one_of_its_group_that_stays_longest(monkeypatch):
+    def reasons(own):
+        later = {"e": "twin", "g": "twin", "a": "twin"}
+        ids = [key.removeprefix("toy/") for key in own.columns["key"].tolist()]
+        return own.columns["why"].tolist(), [later.get(image_id, "") for image_id in ids]
+
+    monkeypatch.setattr(page_data_module, "_reasons", reasons)
+    own = selection()
+    groups = own.columns["twin_group"].copy()
+    ids = [key.removeprefix("toy/") for key in own.columns["key"].tolist()]
+    for image_id in ("e", "f", "g", "b"):  # of which b has gone, and e stays longest
+        groups[ids.index(image_id)] = 77
+    data = data_of(selection(columns={"twin_group": groups}))
+    twin = {k: ids[t] for k, t in by_id(data, "twin").items() if t >= 0}
+    assert twin == {"c": "a", "g": "e"}
 
 
 def test_a_classifier_says_a_class_and_how_sure_it_is():

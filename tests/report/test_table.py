@@ -24,6 +24,13 @@ def some(keys=None, method="adapruner", names=("cat", "dog"), **more):
     return Selection(method, 0.75, 3, datasets, columns, class_names=names, **more)
 
 
+def test_the_command_stands_in_it_where_it_is_known_and_is_never_long():
+    command = "adapruner prune-net --config-file '<b>.yaml' SEED 1"
+    assert Cells(selection_table(replace(some(), command=command))).table["command"] == command
+    long = Cells(selection_table(replace(some(), command="a" * 9999 + "z"))).table["command"]
+    assert len(long) < 200 and long.startswith("aaa") and long.endswith("az")
+
+
 class Cells(HTMLParser):
     """The tags of a page, and its text by row."""
 

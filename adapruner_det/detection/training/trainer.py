@@ -6,6 +6,7 @@ import logging
 import os
 import weakref
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -187,12 +188,16 @@ class PruningMixin(RunMixin):
         guide: weights the losses and hears of them, in place of the mask that ``cfg`` describes;
             what it makes of the run is then the caller's, and ``selection`` stays None.
 
+    Attributes:
+        command: that asked for the run, to be on record in the selection.
+
     Raises:
         DataError: in the first step, for a guide that asks for a loss key that the detector does
             not have.
     """
 
     selection: Selection | None = None
+    command = ""
 
     def __init__(
         self, cfg: CfgNode, index: SampleIndex | None = None, guide: Guide | None = None
@@ -274,7 +279,8 @@ class PruningMixin(RunMixin):
         if self._given is not None:
             return
         pruner = cast(AdaPruner, self.guide)  # as none was given
-        self.selection = build_selection(self.cfg, pruner, self._trainer.data_loader)
+        found = build_selection(self.cfg, pruner, self._trainer.data_loader)
+        self.selection = replace(found, command=self.command)
         if comm.is_main_process():
             self.selection.save(self.selection_path)
             logger.info("Selection written to %s", self.selection_path)

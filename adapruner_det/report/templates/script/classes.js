@@ -26,7 +26,7 @@ function buildClasses() {
   for (const cell of document.querySelectorAll(".boxes-column")) cell.hidden = !hasBoxes;
   for (const c of present) {
     const bar = el("i"), mark = el("b"), share = el("span"), images = el("td", {class: "num"});
-    const boxes = el("td", {class: "num", hidden: !hasBoxes}), change = el("td", {class: "num"});
+    const boxes = el("td", {class: "num boxes-column", hidden: !hasBoxes}), change = el("td", {class: "num"});
     const row = el("tr", {}, el("th", {scope: "row"}, el("bdi", {}, D.classNames[c])),
       el("td", {}, el("div", {class: "share"}, el("div", {class: "track", "aria-hidden": "true"}, bar, mark), share)), images, boxes, change);
     classRows.push({c, row, bar, mark, share, images, boxes, change});

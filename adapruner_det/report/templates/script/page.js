@@ -97,7 +97,9 @@ function start() {
   const isLoss = lossName !== "";
   $("losses-title").textContent = isLoss ? "Losses" : "Scores";
   $("losses-words").textContent = isLoss ? "Images by their loss, in % of the kept and of the dropped ones. The last bars take what lies beyond." : "The method has no losses. Images by its score, in % of the kept and of the dropped ones.";
-  $("s-predicted-label").hidden = !D.predicted;
+  const asked = D.predicted ? D.predicted.filter((own) => own !== null).length : 0;
+  $("s-predicted-label").hidden = !asked;
+  $("s-predicted-of").textContent = asked < N ? `of ${plural(asked, "image")}` : "";
   $("s-boxes").parentElement.hidden = !hasBoxes;
   if (!D.byScore) $("cut").title = "This method chose a set. At another ratio samples are ranked by its score alone.";
   $("panels").classList.toggle("few", !hasBoxes);

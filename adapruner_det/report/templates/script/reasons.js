@@ -11,20 +11,26 @@ function why(i, briefly = false) {
   if (changed(i)) return "You sent it away.";
   const {code, words, brief} = reasonAt(i);
   if (code === "twin" && twinOf(i) >= 0) return `Twin of ${D.names[twinOf(i)]}, which ${now[twinOf(i)] ? "stays" : "goes too"}.`;
-  if (code === "fault" && against(i)) return `${briefly ? "Fault" : words}: ${against(i)}.`;
+  if (code === "fault" && against(i, true)) return `${briefly ? "Fault" : words}: ${against(i, true)}.`;
   return `${briefly ? brief : words}.`;
 }
 const twinOf = (i) => D.twin[i];
-/** What the predictions have against the annotation of sample i. */
-function against(i) {
-  const own = D.against[i];
-  if (!own) return "";
-  const named = own[0].slice(0, 3).map((j) => `box ${j + 1} (${D.classNames[D.boxes[i][6 * j + 4]]})`).join(", ");
-  const more = own[0].length > 3 ? ` and ${own[0].length - 3} more` : "";
-  const parts = [];
-  if (own[0].length) parts.push(`No prediction agrees with ${named}${more}`);
-  if (own[1]) parts.push(`${plural(own[1], "sure prediction")} ${own[1] === 1 ? "has" : "have"} no box`);
+/** What the predictions have against the annotation of sample i; "faintly": or the box that they meet least. */
+function against(i, faintly = false) {
+  if (!D.against[i]) return "";
+  const [alone, missing, least] = D.against[i], parts = [];
+  const name = (j) => `box ${j + 1} (${D.classNames[D.boxes[i][6 * j + 4]]})`;
+  const more = alone.length > 3 ? ` and ${alone.length - 3} more` : "";
+  if (alone.length) parts.push(`No prediction agrees with ${alone.slice(0, 3).map(name).join(", ")}${more}`);
+  if (missing.length) parts.push(`${plural(missing.length, "sure prediction")} ${missing.length === 1 ? "has" : "have"} no box`);
+  if (!parts.length && faintly && least >= 0) parts.push(`The predictions meet ${name(least)} least`);
   return parts.join("; ");
+}
+/** The boxes, and the predictions without one, that a fault of sample i is seen in; of one that goes. */
+function suspects(i) {
+  if (byCut(i) || reasonAt(i).code !== "fault" || !D.against[i]) return {boxes: [], missing: []};
+  const [alone, missing, least] = D.against[i];
+  return {boxes: alone.length || missing.length || least < 0 ? alone : [least], missing};
 }
 function buildReasons() {
   const codes = new Set(D.reasons.map(({code}) => code));

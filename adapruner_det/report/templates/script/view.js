@@ -1,13 +1,14 @@
 // One image.
 
 let viewed = -1;
+const SIGNS = "The numbers are those of the boxes in the image; a dashed box with a question mark is a prediction without one.";
 function view(i) {
   viewed = i;
   showView();
   if (!$("view").open) { $("view").showModal(); $("view-flip").focus(); }
 }
 function showView() {
-  const i = viewed, twin = twinOf(i), body = document.querySelector("#view .view-body");
+  const i = viewed, twin = D.kept0[viewed] && now[viewed] ? -1 : twinOf(viewed), body = document.querySelector("#view .view-body");
   if (i < 0) return;
   $("view-title").replaceChildren(el("bdi", {}, D.names[i]));
   $("view-flip").textContent = now[i] ? "Drop it" : "Keep it";
@@ -29,6 +30,7 @@ function showView() {
   const [w, h] = D.size[i];
   pics.classList.toggle("pile", twin >= 0 && w > 1.2 * h);
   body.replaceChildren(pics, el("div", {class: "view-words"}, el("p", {class: now[i] ? "kept" : "gone"}, el("strong", {}, now[i] ? "Kept. " : "Dropped. "), why(i)),
+    suspects(i).boxes.length && D.boxes[i].length > 6 || suspects(i).missing.length ? el("p", {class: "muted"}, SIGNS) : null,
     guessed(i) ? el("p", {}, guessed(i)) : null,
     against(i) && reasonAt(i).code !== "fault" ? el("p", {}, against(i) + ".") : null,
     el("table", {}, el("tbody", {}, ...rows.map(([name, value]) => el("tr", {}, el("th", {scope: "row"}, name), el("td", {}, el("bdi", {}, value)))))),

@@ -1,0 +1,100 @@
+"""What the detector of a run says of the images that it flagged, so that a page names the boxes.
+
+Shape letters: N samples.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from ..core.ends import FAULT
+from ..errors import DataError
+from ..report.predictions import Predicted, best
+from ..samples import dataset_of
+from ..selection import Selection
+from .data.identity import key_of
+from .data.kept_splits import register_kept
+from .inference import Batch, detections
+from .task import MODEL_FILE
+from .training.checkpoints import load_weights
+from .training.trainer import EvaluatingTrainer
+
+logger = logging.getLogger(__name__)
+
+#: Of so many images at most, and after so many seconds of no further one.
+MOST, SECONDS = 200, 60.0
+
+
+def predictions_of_flagged(
+    cfg: CfgNode, selection: Selection, *, most: int = MOST, seconds: float = SECONDS
+) -> dict[str, Predicted]:
+    """Key → what the run's own detector detects, of the samples with a fault.
+
+    Those that are dropped for it come first, and of them the first to go; then those that would be.
+
+    Args:
+        cfg: of the run; its model lies in OUTPUT_DIR, and it has registered the data sets.
+        selection: of the run, of N samples.
+        most: of so many samples at most.
+        seconds: after which no further image is looked at.
+
+    Raises:
+        DataError: a model or data that are not there or are others, and boxes that are not upright.
+    """
+    rows = flagged(selection)[:most]
+    if not len(rows):
+        return {}
+    model = EvaluatingTrainer.build_model(cfg)
+    model.load_state_dict(load_weights(Path(cfg.OUTPUT_DIR) / MODEL_FILE)["model"])
+    keys: list[str] = []
+    end = time.monotonic() + seconds
+
+    def batches() -> Iterator[Batch]:
+        for key, image in _images(cfg, selection, rows):
+            if time.monotonic() > end:
+                logger.info("That is enough after %d of them", len(keys))
+                return
+            keys.append(key)
+            yield [image]
+
+    logger.info("Looking at %d images with a fault, to name the boxes in the report", len(rows))
+    found = detections(model, batches())
+    if any(own["boxes"].shape[1:] != (4,) for own in found):
+        raise DataError(f"{type(model).__name__} predicts boxes that are not upright")
+    return dict(zip(keys, map(best, found), strict=True))
+
+
+def flagged(selection: Selection) -> np.ndarray:
+    """The rows of the samples with a fault, see :func:`predictions_of_flagged` for their order."""
+    columns, nothing = selection.columns, np.zeros(selection.num_samples, dtype=bool)
+    is_fault = columns["why"] == FAULT if "why" in columns else nothing
+    is_fault = is_fault | columns.get("flagged", nothing).astype(bool)
+    order = np.lexsort((-columns["score"].astype(np.float64), columns["kept"]))
+    return order[is_fault[order]]
+
+
+def _images(
+    cfg: CfgNode, selection: Selection, rows: np.ndarray
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and image of some samples, as an evaluation reads them, in this process alone."""
+    chosen = np.zeros(selection.num_samples, dtype=bool)
+    chosen[rows] = True
+    columns = {**selection.columns, "kept": chosen}
+    part = replace(selection, keep_ratio=float(chosen.mean()), columns=columns)
+    bases = {dataset_of(key) for key in part.kept_keys}
+    for base, name in zip(part.datasets, register_kept(part), strict=True):
+        if base not in bases:
+            continue
+        # Not the loader itself, which shares the images among the processes of a run.
+        dataset = cast(Any, EvaluatingTrainer.build_test_loader(cfg, name)).dataset
+        for place in range(len(dataset)):
+            image = dataset[place]
+            yield key_of(base, image), image

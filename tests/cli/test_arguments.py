@@ -1,0 +1,58 @@
+"""What a run says of itself in its selection."""
+
+import sys
+
+import pytest
+
+from adapruner_det.cli.arguments import command_of_run
+
+OWN = ["ADAPRUNER.KEEP_RATIO", "0.9", "DATASETS.TRAIN", "('a b',)"]
+
+
+def said(*words, config="c.yaml", overrides=OWN):
+    return command_of_run("prune_net.py", [*words, *overrides], config, overrides)
+
+
+def test_it_is_the_words_as_they_were_given():
+    assert said("--config-file", "my c.yaml", "--num-gpus", "2") == (
+        "adapruner prune-net --config-file 'my c.yaml' --num-gpus 2 "
+        "ADAPRUNER.KEEP_RATIO 0.9 DATASETS.TRAIN '('\"'\"'a b'\"'\"',)'"
+    )
+
+
+@pytest.mark.parametrize("word", ["--resume", "--res", "--r", "--no-report", "--no-r"])
+def test_one_command_says_the_same_however_the_run_came_to_its_end(word):
+    assert said("--config-file", "c.yaml", word) == said("--config-file", "c.yaml")
+    assert said(word, "--config-file", "c.yaml") == said("--config-file", "c.yaml")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ["OUTPUT_DIR", "elsewhere"],
+        ["DATALOADER.NUM_WORKERS", "4"],
+        ["ADAPRUNER.VOC_FOLDERS", "['a=/there:train']"],
+    ],
+)
+def test_where_it_reads_and_writes_is_left_out(pair):
+    assert said(overrides=[*OWN[:2], *pair, *OWN[2:]]) == said()
+
+
+def test_what_changes_the_outcome_is_not():
+    assert said(overrides=[*OWN, "SEED", "1"]) != said()
+    assert said("--config-file", "d.yaml") != said("--config-file", "c.yaml")
+    # Values that only look like what is left out.
+    own = ["MODEL.X", "OUTPUT_DIR", "MODEL.Y", "--resume"]
+    assert said(overrides=own).endswith(" MODEL.X OUTPUT_DIR MODEL.Y --resume")
+
+
+def test_of_a_lazy_config_too():
+    own = ["train.max_iter=3", "train.output_dir=out", "ADAPRUNER.COCO_SETS=[]"]
+    found = said("--config-file", "c.py", config="c.py", overrides=own)
+    assert found == "adapruner prune-net --config-file c.py train.max_iter=3"
+
+
+def test_without_words_they_are_those_of_the_process(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tools/prune_cls.py", "--without", "warmup", "SEED", "1"])
+    found = command_of_run("prune_cls.py", None, "c.yaml", ["SEED", "1"])
+    assert found == "adapruner prune-cls --without warmup SEED 1"

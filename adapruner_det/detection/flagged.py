@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..report.predictions import Predicted, best
 from ..samples import dataset_of
 from ..selection import Selection
+from .data.checks import read_dataset
 from .data.identity import key_of
 from .data.kept_splits import register_kept
 from .inference import Batch, detections
@@ -84,17 +85,22 @@ def flagged(selection: Selection) -> np.ndarray:
 def _images(
     cfg: CfgNode, selection: Selection, rows: np.ndarray
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Key and image of some samples, as an evaluation reads them, in this process alone."""
+    """Key and image of some samples, in their order, as an evaluation reads them.
+
+    It is read in this process alone: an evaluation's loader shares them among those of a run.
+    """
     chosen = np.zeros(selection.num_samples, dtype=bool)
     chosen[rows] = True
     columns = {**selection.columns, "kept": chosen}
     part = replace(selection, keep_ratio=float(chosen.mean()), columns=columns)
     bases = {dataset_of(key) for key in part.kept_keys}
+    found: dict[str, tuple[str, Any, int]] = {}
     for base, name in zip(part.datasets, register_kept(part), strict=True):
-        if base not in bases:
-            continue
-        # Not the loader itself, which shares the images among the processes of a run.
-        dataset = cast(Any, EvaluatingTrainer.build_test_loader(cfg, name)).dataset
-        for place in range(len(dataset)):
-            image = dataset[place]
-            yield key_of(base, image), image
+        if base in bases:
+            dataset = cast(Any, EvaluatingTrainer.build_test_loader(cfg, name)).dataset
+            for place, sample in enumerate(read_dataset(name)):
+                found[key_of(base, sample)] = base, dataset, place
+    for key in selection.columns["key"][rows].tolist():
+        base, dataset, place = found[key]
+        image = dataset[place]
+        yield key_of(base, image), image

@@ -110,8 +110,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         size = _size(path)
         if size is None:
             raise DataError(
-                f"there is no selection at {path}; make one with tools/prune_net.py or "
-                "tools/prune_cls.py"
+                f"there is no selection at {path}; make one with adapruner prune-net or "
+                "adapruner prune-cls"
             )
         limit = MAX_HEADER + sum(JSON_PER_NPZ * _size_or_0(npz) for npz in _npz_files(path))
         if size > limit:
@@ -256,7 +256,7 @@ def _read_json(path: Path, size: int) -> dict[str, Any]:
         raise DataError(
             f"{path} has schema version {_shown(version)}, this program reads "
             f"{' and '.join(map(str, READABLE_VERSIONS))}: "
-            "give it the .json that tools/prune_net.py or tools/prune_cls.py wrote"
+            "give it the .json that adapruner prune-net or adapruner prune-cls wrote"
         )
     for name in ("num_samples", "num_kept", "kept"):
         if name not in header:

@@ -98,7 +98,7 @@ def _resnet(cfg: CfgNode, in_channels: int, num_classes: int) -> nn.Module:
 def _load_weights(model: nn.Module, path: str) -> None:
     """Load a state dict that a run wrote; a head (``fc``) of another size is left as it is."""
     if not Path(path).is_file():
-        raise DataError(f"there are no weights at {path}; train them with tools/train_cls.py")
+        raise DataError(f"there are no weights at {path}; train them with adapruner train-cls")
     try:
         state = load_tensors(path)
         own = model.state_dict()

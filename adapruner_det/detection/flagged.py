@@ -31,7 +31,7 @@ from .training.trainer import EvaluatingTrainer
 logger = logging.getLogger(__name__)
 
 #: Of so many images at most, and after so many seconds of no further one.
-MOST, SECONDS = 200, 60.0
+MOST, SECONDS = 200, 30.0
 
 
 def predictions_of_flagged(

@@ -154,7 +154,7 @@ def test_eval_only_tests_with_the_anchors_of_the_training_run(
     ("what", "parts"),
     [
         ("other data", ["made from other data", "own_train/im2 (another image", "prune"]),
-        ("no such file", ["no selection at", "none.json", "tools/prune_net.py"]),
+        ("no such file", ["no selection at", "none.json", "adapruner prune-net"]),
         ("not a selection", ["selection.json is not a selection"]),
         ("its columns are gone", ["selection.npz is missing", "beside it"]),
         ("of an unknown data set", ["no data set named 'own_more'", "VOC_FOLDERS"]),

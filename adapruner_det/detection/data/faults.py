@@ -55,7 +55,7 @@ def raise_faults(faults: Sequence[Fault]) -> None:
     more = f" ({len(faults)} samples are faulty)" if len(faults) > 1 else ""
     raise DataError(
         f"{faults[0].problem}{more}; mend it, or leave such samples out with "
-        "ADAPRUNER.ON_BAD_SAMPLE skip; tools/check_data.py lists all"
+        "ADAPRUNER.ON_BAD_SAMPLE skip; adapruner check-data lists all"
     )
 
 

@@ -165,9 +165,7 @@ def _thirds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values <= low, values >= high
 
 
-def _marked(
-    planted: Mapping[str, np.ndarray], losses: np.ndarray | None
-) -> dict[str, np.ndarray]:
+def _marked(planted: Mapping[str, np.ndarray], losses: np.ndarray | None) -> dict[str, np.ndarray]:
     """What is planted → (N,) bool, and beside it the hard ones of the right samples."""
     found = dict(planted)
     if losses is not None and planted:

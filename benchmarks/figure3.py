@@ -12,8 +12,8 @@ the first model, (d) as many drawn at random, (e) all by the second model. The p
 adjacent, and leaves open whether figures are of t-SNE's plane or of the features. Here they are of
 the plane, with clusters adjacent as adapruner_det/analysis/clusters.py has it.
 
-What is trained lies in --folder, where a run that was stopped goes on. With --write the table and
-the figure go to benchmarks/results/figure3_<name>.*. Shape letters: N samples, D features.
+What is trained and embedded lies in --folder, where a run that was stopped goes on. With --write the
+table and the figure go to benchmarks/results/figure3_<name>.*. Shape letters: N samples, D features.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def figure3(args: argparse.Namespace) -> tuple[Selection, dict[str, Run], Study]
         class_names=selection.class_names,
         seeds=args.seeds,
         other=task.features(args.folder / "kept"),
+        folder=args.folder / "embeddings",
     )
     return selection, runs, found
 

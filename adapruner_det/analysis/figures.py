@@ -72,7 +72,9 @@ def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, names: Any) -> 
     for place, (own, shade) in enumerate(zip(classes, shades, strict=True)):
         marker = MARKERS[place % len(MARKERS)]
         x, y = points[labels == own].T
-        axes.scatter(x, y, s=size, color=shade, marker=marker, linewidths=0, rasterized=True)
+        # Snapped to pixels, the arms of a small + would have no width.
+        look: dict[str, Any] = {"linewidths": 0, "rasterized": True, "snap": False}
+        axes.scatter(x, y, s=size, color=shade, marker=marker, **look)
     if len(classes) > MOST_NAMES:
         return
     for own in classes:

@@ -5,14 +5,17 @@ Shape letters: N samples, K kept, D features.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
 from ..errors import DataError
+from ..files import write_whole
 from ..selection import Selection
 from .clusters import Geometry, geometry
 from .embeddings import tsne
@@ -44,11 +47,13 @@ class Study:
         embeddings: part → (n, 2) of each seed.
         geometries: part → of each seed.
         seeds: of t-SNE, and of what is drawn at random.
+        folder: where embeddings are kept, so that what was stopped goes on; None keeps none.
     """
 
     class_names: Sequence[str]
     labels: np.ndarray
     seeds: Sequence[int]
+    folder: Path | None = None
     rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
     embeddings: dict[str, list[np.ndarray]] = field(default_factory=dict)
     geometries: dict[str, list[Geometry]] = field(default_factory=dict)
@@ -63,10 +68,23 @@ class Study:
             rows: (n,) the places of those that are embedded.
         """
         logger.info("t-SNE of %d samples (%s), seed %d", len(rows), part, seed)
-        points = tsne(features[rows], seed)
+        points = self._embedded(features[rows], seed)
         self.rows.setdefault(part, []).append(rows)
         self.embeddings.setdefault(part, []).append(points)
         self.geometries.setdefault(part, []).append(geometry(points, self.labels[rows]))
+
+    def _embedded(self, features: np.ndarray, seed: int) -> np.ndarray:
+        """(n, 2) of t-SNE, or as an earlier call left it."""
+        if self.folder is None:
+            return tsne(features, seed)
+        what = hashlib.sha256(f"{features.shape} {features.dtype} {seed}".encode())
+        what.update(features.tobytes())
+        path = self.folder / f"tsne-{what.hexdigest()[:16]}.npy"
+        if not path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            points = tsne(features, seed)
+            write_whole(path, lambda file: np.save(file, points))
+        return np.asarray(np.load(path, allow_pickle=False))
 
 
 def study(
@@ -78,6 +96,7 @@ def study(
     seeds: Sequence[int] = (0,),
     control: bool = True,
     other: np.ndarray | None = None,
+    folder: Path | None = None,
 ) -> Study:
     """Embed all samples and the kept ones, each by a t-SNE of its own, and measure both.
 
@@ -92,6 +111,7 @@ def study(
         seeds: of t-SNE; each embeds everything anew.
         control: embed as many samples drawn at random, too.
         other: (N, D'), of a second model, of which all samples are embedded.
+        folder: where embeddings are kept, so that what was stopped goes on; None keeps none.
 
     Raises:
         DataError: columns that do not fit each other, and what t-SNE and :func:`geometry` refuse.
@@ -109,7 +129,7 @@ def study(
             "%d of %d samples have not one class each and are left out", n - known.sum(), n
         )
     every, stays = np.flatnonzero(known), np.flatnonzero(known & kept)
-    found = Study(class_names, np.asarray(labels), seeds)
+    found = Study(class_names, np.asarray(labels), seeds, folder)
     for seed in seeds:
         found.add(ALL, seed, features, every)
         found.add(KEPT, seed, features, stays)

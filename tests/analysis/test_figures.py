@@ -3,6 +3,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from adapruner_det.analysis import figures
 from adapruner_det.analysis import study as module
 from adapruner_det.analysis.figures import draw, save
 from adapruner_det.analysis.study import study
@@ -41,6 +42,23 @@ def test_a_panel_for_each_part_and_one_for_the_dropped(options, count):
         and [t[:3] for t in titles] == ["(a)", "(b)", "(c)", "(d)", "(e)"][:count]
     )
     assert f"{(~kept).sum()} dropped" in titles[1] and f"{kept.sum()} kept" in titles[2]
+
+
+def test_every_class_is_seen_however_small_its_points_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(figures, "_size", lambda count: 0.6)
+    classes = len(figures.MARKERS)
+    labels = np.arange(40 * classes) % classes
+    points = np.random.default_rng(0).uniform(-0.3, 0.3, (len(labels), 2)) + labels[:, None]
+    found = study(points, labels, np.ones(len(labels), dtype=bool), control=False)
+    figure = draw(found)
+    first = panels(figure)[0]
+    for text in list(first.texts):
+        text.remove()
+    image = np.asarray(Image.open(save(figure, tmp_path / "a.png")).convert("L"), dtype=float)
+    for own in range(classes):
+        x, y = first.transData.transform((own, own)) * 150 / figure.dpi
+        near = image[int(len(image) - y) - 15 : int(len(image) - y) + 15, int(x) - 15 : int(x) + 15]
+        assert (255 - near).sum() > 1000, figures.MARKERS[own]
 
 
 def test_axes_say_what_they_are_and_that_they_have_no_unit():

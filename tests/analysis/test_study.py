@@ -35,6 +35,27 @@ def test_all_and_the_kept_are_embedded_each_for_itself(flat):
     assert found.geometries[KEPT][1].radius == pytest.approx(5 * wanted.radius)
 
 
+def test_what_was_embedded_is_not_embedded_again(flat, monkeypatch, tmp_path):
+    features, labels, kept = blobs()
+    first = study(features, labels, kept, folder=tmp_path / "new")
+    again = study(features, labels, kept, folder=tmp_path / "new", seeds=(0,))
+    calls = []
+
+    def counted(given, seed):
+        calls.append((len(given), seed))
+        return given[:, :2]
+
+    monkeypatch.setattr(module, "tsne", counted)
+    third = study(features, labels, kept, folder=tmp_path / "new", control=False)
+    assert not calls
+    for part in (ALL, KEPT):
+        for other in (again, third):
+            assert np.array_equal(first.embeddings[part][0], other.embeddings[part][0])
+    study(features, labels, kept, folder=tmp_path / "new", control=False, seeds=(1,))
+    study(features * 2, labels, kept, folder=tmp_path / "new", control=False)
+    assert calls == [(60, 1), (kept.sum(), 1), (60, 0), (kept.sum(), 0)]
+
+
 def test_as_many_are_drawn_at_random_by_the_seed(flat):
     features, labels, kept = blobs()
     found = study(features, labels, kept, seeds=(0, 1))

@@ -12,8 +12,9 @@ the first model, (d) as many drawn at random, (e) all by the second model. The p
 adjacent, and leaves open whether figures are of t-SNE's plane or of the features. Here they are of
 the plane, with clusters adjacent as adapruner_det/analysis/clusters.py has it.
 
-What is trained and embedded lies in --folder, where a run that was stopped goes on. With --write the
-table and the figure go to benchmarks/results/figure3_<name>.*. Shape letters: N samples, D features.
+What is trained and embedded lies in --folder, where a run that was stopped goes on. With --write
+the table and the figure go to benchmarks/results/figure3_<name>.*. Shape letters: N samples, D
+features.
 """
 
 from __future__ import annotations

@@ -9,24 +9,22 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
 
 from ..core.ends import FAULT
-from ..errors import DataError
 from ..report.predictions import Predicted, best
 from ..samples import dataset_of
 from ..selection import Selection
 from .data.checks import read_dataset
 from .data.identity import key_of
 from .data.kept_splits import register_kept
-from .inference import Batch, detections
-from .task import MODEL_FILE
-from .training.checkpoints import load_weights
-from .training.trainer import EvaluatingTrainer
+from .data.loader import NamingMapper
+from .inference import Batch, upright_detections
+from .task import trained_model
+from .training.lazy import evaluation_mapper
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +51,7 @@ def predictions_of_flagged(
     rows = flagged(selection)[:most]
     if not len(rows):
         return {}
-    model = EvaluatingTrainer.build_model(cfg)
-    model.load_state_dict(load_weights(Path(cfg.OUTPUT_DIR) / MODEL_FILE)["model"])
+    model = trained_model(cfg, cfg.OUTPUT_DIR)
     keys: list[str] = []
     end = time.monotonic() + seconds
 
@@ -67,9 +64,7 @@ def predictions_of_flagged(
             yield [image]
 
     logger.info("Looking at %d images with a fault, to name the boxes in the report", len(rows))
-    found = detections(model, batches())
-    if any(own["boxes"].shape[1:] != (4,) for own in found):
-        raise DataError(f"{type(model).__name__} predicts boxes that are not upright")
+    found = upright_detections(model, batches())
     return dict(zip(keys, map(best, found), strict=True))
 
 
@@ -94,13 +89,12 @@ def _images(
     columns = {**selection.columns, "kept": chosen}
     part = replace(selection, keep_ratio=float(chosen.mean()), columns=columns)
     bases = {dataset_of(key) for key in part.kept_keys}
-    found: dict[str, tuple[str, Any, int]] = {}
-    for base, name in zip(part.datasets, register_kept(part), strict=True):
-        if base in bases:
-            dataset = cast(Any, EvaluatingTrainer.build_test_loader(cfg, name)).dataset
-            for place, sample in enumerate(read_dataset(name)):
-                found[key_of(base, sample)] = base, dataset, place
+    samples = {
+        key_of(base, sample): sample
+        for base, name in zip(part.datasets, register_kept(part), strict=True)
+        if base in bases
+        for sample in read_dataset(name)
+    }
+    mapper = NamingMapper(evaluation_mapper(cfg))
     for key in selection.columns["key"][rows].tolist():
-        base, dataset, place = found[key]
-        image = dataset[place]
-        yield key_of(base, image), image
+        yield key, mapper(samples[key])

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.data import DatasetMapper
 from detectron2.structures import BoxMode
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -33,9 +33,9 @@ from ..predictions import Predictions, joined
 from ..samples import digest
 from ..selection import Selection, part_of
 from .data.checks import checked_set
-from .data.loader import NamingMapper, seeded
+from .data.loader import seeded, single_images
 from .data.samples import SampleIndex, require_datasets, require_same_classes
-from .inference import detections
+from .inference import upright_detections
 from .modeling.yolov3_tiny import YOLOv3Tiny
 from .per_image import LossSource
 from .task import DetectionTask
@@ -93,21 +93,15 @@ class HeldOutTask(DetectionTask):
         model = self._trained(folder)
         keys = [self.everything.keys[row] for row in rows]
         dicts = [self.everything.dicts[row] for row in rows]
-        batches = _batches(dicts, self._prediction_mapper(), self._cfg.DATALOADER.NUM_WORKERS)
-        found = detections(model, batches)
-        if any(own["boxes"].shape[1:] != (4,) for own in found):
-            raise DataError(f"{type(model).__name__} predicts boxes that are not upright")
+        workers = self._cfg.DATALOADER.NUM_WORKERS
+        batches = single_images(dicts, evaluation_mapper(self._cfg), workers)
+        found = upright_detections(model, batches)
         losses = np.full(len(rows), np.nan)
         if not is_lazy(self._cfg):  # whose mapper cannot be asked for annotations
             if isinstance(model, YOLOv3Tiny):
                 model.train_sizes = []  # at one size, or losses could not be compared
-            losses = held_out_losses(model, keys, _batches(dicts, _loss_mapper(self._cfg), 0))
+            losses = held_out_losses(model, keys, single_images(dicts, _loss_mapper(self._cfg), 0))
         return Predictions(keys, found, losses, np.zeros(len(rows), np.int64))
-
-    def _prediction_mapper(self) -> Callable[[dict[str, Any]], Any]:
-        return (
-            evaluation_mapper(self._cfg) if is_lazy(self._cfg) else DatasetMapper(self._cfg, False)
-        )
 
 
 def all_images(cfg: CfgNode) -> SampleIndex:
@@ -254,15 +248,6 @@ def held_out_losses(
 def _loss_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:
     """As an evaluation sees images, with their annotations."""
     return DatasetMapper(**{**DatasetMapper.from_config(cfg, False), "is_train": True})
-
-
-def _batches(
-    dicts: list[dict[str, Any]], mapper: Callable[[dict[str, Any]], Any], workers: int
-) -> Iterable[list[dict[str, Any]]]:
-    loader: Iterable[list[dict[str, Any]]] = build_detection_test_loader(
-        dicts, mapper=NamingMapper(mapper), num_workers=workers
-    )
-    return loader
 
 
 @contextmanager

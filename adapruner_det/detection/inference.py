@@ -63,6 +63,18 @@ def detections(model: nn.Module, batches: Iterable[Batch]) -> list[dict[str, np.
     return [_detections(model(batch)[0], model) for batch in _looked_at(model, batches)]
 
 
+def upright_detections(model: nn.Module, batches: Iterable[Batch]) -> list[dict[str, np.ndarray]]:
+    """As :func:`detections`.
+
+    Raises:
+        DataError: a detector of rotated boxes, or one that gives none.
+    """
+    found = detections(model, batches)
+    if any(own["boxes"].shape[1:] != (4,) for own in found):
+        raise DataError(f"{type(model).__name__} predicts boxes that are not upright")
+    return found
+
+
 def has_box_features(model: nn.Module) -> bool:
     """Whether :func:`box_features` can be had, as of all of Detectron2's detectors."""
     return hasattr(model, "backbone") and hasattr(model, "preprocess_image")

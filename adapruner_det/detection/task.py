@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.data import DatasetMapper
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -31,7 +31,7 @@ from ..samples import Samples
 from ..selection import Selection
 from ..settings import config_digest
 from .data.kept_splits import register_kept
-from .data.loader import NamingMapper
+from .data.loader import single_images
 from .data.objects import objects_of
 from .data.planted import planted_in
 from .data.samples import SampleIndex
@@ -227,27 +227,29 @@ class DetectionTask:
         return float(np.mean([own["bbox"]["AP50"] for own in sets]))
 
     def _trained(self, folder: Path) -> nn.Module:
-        path = Path(folder) / MODEL_FILE
-        if not path.is_file():
-            raise DataError(f"there is no trained model at {path}; train there first")
-        model = EvaluatingTrainer.build_model(self._cfg)
-        try:
-            model.load_state_dict(load_weights(path)["model"])
-        except RuntimeError as error:  # of other names or shapes
-            raise DataError(f"{path} is of another detector: {one_line(error)[:200]}") from error
-        return model
+        return trained_model(self._cfg, folder)
 
     def _images(self) -> Iterable[list[dict[str, Any]]]:
         """The samples in the order of their index, as an evaluation reads them."""
-        mapper = (
-            evaluation_mapper(self._cfg) if is_lazy(self._cfg) else DatasetMapper(self._cfg, False)
-        )
-        loader: Iterable[list[dict[str, Any]]] = build_detection_test_loader(
-            self._index.dicts,
-            mapper=NamingMapper(mapper),
-            num_workers=self._cfg.DATALOADER.NUM_WORKERS,
-        )
-        return loader
+        workers = self._cfg.DATALOADER.NUM_WORKERS
+        return single_images(self._index.dicts, evaluation_mapper(self._cfg), workers)
+
+
+def trained_model(cfg: CfgNode, folder: str | Path) -> nn.Module:
+    """The detector that a finished training of ``cfg`` left in ``folder``.
+
+    Raises:
+        DataError: a folder without one, or with that of another detector.
+    """
+    path = Path(folder) / MODEL_FILE
+    if not path.is_file():
+        raise DataError(f"there is no trained model at {path}; train there first")
+    model = EvaluatingTrainer.build_model(cfg)
+    try:
+        model.load_state_dict(load_weights(path)["model"])
+    except RuntimeError as error:  # of other names or shapes
+        raise DataError(f"{path} is of another detector: {one_line(error)[:200]}") from error
+    return model
 
 
 def make_task(

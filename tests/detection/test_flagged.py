@@ -8,6 +8,7 @@ import torch
 from detectron2.utils import comm
 
 from adapruner_det.detection import flagged as module
+from adapruner_det.detection import inference
 from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.flagged import flagged, predictions_of_flagged
 from adapruner_det.detection.task import DetectionTask
@@ -94,6 +95,6 @@ def test_without_a_fault_no_model_is_needed(cfg, samples, tmp_path):
 
 def test_boxes_that_are_not_upright_are_refused(cfg, samples, monkeypatch):
     row = {"boxes": np.zeros((0, 5)), "scores": np.zeros(0), "classes": np.zeros(0)}
-    monkeypatch.setattr(module, "detections", lambda model, batches: [row for _ in batches])
+    monkeypatch.setattr(inference, "detections", lambda model, batches: [row for _ in batches])
     with pytest.raises(DataError, match="not upright"):
         predictions_of_flagged(cfg, chosen(samples, SCORE, FAULTS))

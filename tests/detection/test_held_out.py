@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from adapruner_det.detection import held_out as module
+from adapruner_det.detection import inference
 from adapruner_det.detection.held_out import (
     FILE,
     HeldOutTask,
@@ -259,6 +260,6 @@ def test_a_training_is_looked_at_in_the_order_of_its_rows(trained):
 def test_boxes_that_are_not_upright_are_refused(trained, monkeypatch):
     task, folder = trained
     rotated = {"boxes": np.zeros((1, 5)), "scores": np.zeros(1), "classes": np.zeros(1, int)}
-    monkeypatch.setattr(module, "detections", lambda *_: [rotated])
+    monkeypatch.setattr(inference, "detections", lambda *_: [rotated])
     with pytest.raises(DataError, match="YOLOv3Tiny predicts boxes that are not upright"):
         task.look_at(folder, [0])

@@ -15,7 +15,7 @@ import gc
 import os
 import random
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count, islice
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import torch.utils.data as torchdata
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.utils import comm
 
 from ...errors import DataError, one_line
@@ -180,6 +180,16 @@ class NamingMapper:
             return self.func(sample)
         except Exception as error:
             raise DataError(describe(key, file, error)) from error
+
+
+def single_images(
+    dicts: Sequence[dict[str, Any]], mapper: Mapper, workers: int
+) -> Iterable[list[dict[str, Any]]]:
+    """Batches of one image each, in the order of ``dicts``; errors of ``mapper`` name the image."""
+    loader: Iterable[list[dict[str, Any]]] = build_detection_test_loader(
+        dicts, mapper=NamingMapper(mapper), num_workers=workers
+    )
+    return loader
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectron2.config import CfgNode, LazyCall, LazyConfig, instantiate
+from detectron2.data import DatasetMapper
 from detectron2.solver import LRMultiplier
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -80,7 +81,9 @@ def pruning_mapper(cfg: CfgNode) -> Mapper:
 
 
 def evaluation_mapper(cfg: CfgNode) -> Mapper:
-    """The mapper of ``dataloader.test``."""
+    """The mapper of an evaluation: of a LazyConfig that of ``dataloader.test``."""
+    if not is_lazy(cfg):
+        return DatasetMapper(cfg, False)
     return instantiate(_read(cfg).dataloader.test.mapper)
 
 

@@ -29,39 +29,24 @@ def clips_of(numbers: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(steps != usual)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def split(source: Path, seed: int) -> dict[str, list[str]]:
+    """Split → its image ids, in the order of filming."""
+    train, later = (
+        np.array(sorted((source / f"ImageSets/Main/{part}.txt").read_text().split(), key=int))
+        for part in ("trainval", "test")
     )
-    parser.add_argument("source", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    sets = args.source / "ImageSets/Main"
-    train = sorted((sets / "trainval.txt").read_text().split(), key=int)
-    later = sorted((sets / "test.txt").read_text().split(), key=int)
-    numbers = np.array(list(map(int, train)))
-    clips = clips_of(numbers)
-    classes = [class_of(args.source, [n for n, c in zip(train, clips, strict=True) if c == clip])
-               for clip in range(clips.max() + 1)]  # fmt: skip
-    tested = tested_clips(classes, args.seed)
-    after = clips[np.searchsorted(numbers, list(map(int, later))) - 1]
-    parts = {
-        "trainval": [n for n, c in zip(train, clips, strict=True) if c not in tested],
-        "test": sorted(
-            [n for clip in tested for n in np.array(train)[clips == clip][::EVERY].tolist()]
-            + [n for n, c in zip(later, after, strict=True) if c in tested],
-            key=int,
-        ),
+    clips = clips_of(train.astype(int))
+    count = int(clips.max()) + 1
+    classes = [class_of(source, train[clips == clip].tolist()) for clip in range(count)]
+    tested = tested_clips(classes, seed)
+    print(f"{count} clips of {len(set(classes))} classes; {len(tested)} are tested on")
+    after = clips[np.searchsorted(train.astype(int), later.astype(int)) - 1]
+    some = [train[clips == clip][::EVERY] for clip in tested]
+    test = np.concatenate([*some, later[np.isin(after, tested)]])
+    return {
+        "trainval": train[~np.isin(clips, tested)].tolist(),
+        "test": sorted(test.tolist(), key=int),
     }
-    (args.out / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
-    for folder in ("Annotations", "JPEGImages"):
-        (args.out / folder).unlink(missing_ok=True)
-        (args.out / folder).symlink_to((args.source / folder).resolve())
-    for name, ids in parts.items():
-        (args.out / "ImageSets/Main" / f"{name}.txt").write_text("".join(f"{n}\n" for n in ids))
-    print(f"{len(classes)} clips of {len(set(classes))} classes; {len(tested)} are tested on")
-    print(", ".join(f"{len(ids)} images in {name}" for name, ids in parts.items()))
 
 
 def class_of(source: Path, ids: list[str]) -> str:
@@ -74,13 +59,31 @@ def class_of(source: Path, ids: list[str]) -> str:
     return names.most_common(1)[0][0]
 
 
-def tested_clips(classes: list[str], seed: int) -> set[int]:
+def tested_clips(classes: list[str], seed: int) -> list[int]:
     """Of each class with two clips or more, one clip."""
     rng = np.random.default_rng(seed)
     places = {
         name: [i for i, c in enumerate(classes) if c == name] for name in sorted(set(classes))
     }
-    return {int(rng.choice(own)) for own in places.values() if len(own) > 1}
+    return [int(rng.choice(own)) for own in places.values() if len(own) > 1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    parts = split(args.source, args.seed)
+    (args.out / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+    for folder in ("Annotations", "JPEGImages"):
+        (args.out / folder).unlink(missing_ok=True)
+        (args.out / folder).symlink_to((args.source / folder).resolve())
+    for name, ids in parts.items():
+        (args.out / "ImageSets/Main" / f"{name}.txt").write_text("".join(f"{n}\n" for n in ids))
+    print(", ".join(f"{len(ids)} images in {name}" for name, ids in parts.items()))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def plant(
     Args:
         source: a folder in the VOC layout.
         ids: its training images.
-        out: the folder to make; one that is whole is left as it is.
+        out: the folder to make; one that was made here is left as it is.
         seed: of what is drawn.
         faults: of the images, the part that each kind of fault gets.
         twins: of the images, the part that near-copies take the place of.
@@ -53,10 +53,12 @@ def plant(
         Image id → what was done to it, which ``truth.json`` holds.
 
     Raises:
-        DataError: more twins than there are clean images for.
+        DataError: another folder at ``out``, or more twins than there are clean images for.
     """
     if (out / "truth.json").is_file():
         return json.loads((out / "truth.json").read_text())["images"]
+    if out.exists():
+        raise DataError(f"{out} is there already and was not made here; name another folder")
     rng = np.random.default_rng([seed, 7])
     trees: Trees = {name: ET.parse(source / "Annotations" / f"{name}.xml") for name in ids}
     classes = sorted({o.findtext("name") for t in trees.values() for o in t.iter("object")})
@@ -70,21 +72,23 @@ def plant(
         ]
         for name in rng.permutation(fit)[: round(faults * len(ids))].tolist():
             truth[name] = {"kind": kind, **FAULTS[kind](trees[name].getroot(), classes, rng)}
-    shutil.rmtree(out, ignore_errors=True)
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
-        (out / folder).mkdir(parents=True)
+        (part / folder).mkdir(parents=True)
     for path in (source / "JPEGImages").iterdir():
-        (out / "JPEGImages" / path.name).symlink_to(path.resolve())
-    _twins(source, out, trees, truth, round(twins * len(ids)), np.random.default_rng([seed, 8]))
+        (part / "JPEGImages" / path.name).symlink_to(path.resolve())
+    _twins(source, part, trees, truth, round(twins * len(ids)), np.random.default_rng([seed, 8]))
     for path in (source / "Annotations").iterdir():
         if path.stem not in trees:
-            (out / "Annotations" / path.name).symlink_to(path.resolve())
+            (part / "Annotations" / path.name).symlink_to(path.resolve())
     for name, tree in trees.items():
-        tree.write(out / "Annotations" / f"{name}.xml")
+        tree.write(part / "Annotations" / f"{name}.xml")
     for path in (source / "ImageSets/Main").iterdir():
-        shutil.copy(path, out / "ImageSets/Main")
-    (out / "ImageSets/Main/trainval.txt").write_text("".join(f"{n}\n" for n in ids))
-    (out / "truth.json").write_text(json.dumps({"seed": seed, "images": truth}, indent=1))
+        shutil.copy(path, part / "ImageSets/Main")
+    (part / "ImageSets/Main/trainval.txt").write_text("".join(f"{n}\n" for n in ids))
+    (part / "truth.json").write_text(json.dumps({"seed": seed, "images": truth}, indent=1))
+    part.rename(out)
     return truth
 
 

@@ -96,6 +96,15 @@ def test_the_same_seed_plants_the_same_and_a_whole_folder_stays(made, tmp_path):
     assert plant(source, ids, out, 4) == truth
 
 
+def test_a_folder_that_was_made_elsewhere_is_left_alone(made, tmp_path):
+    source, _, truth = made
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="was not made here"):
+        plant(source, list(truth), tmp_path / "mine", 3)
+    assert (tmp_path / "mine/notes.txt").read_text() == "mine"
+
+
 def test_more_twins_than_images_are_refused(made, tmp_path):
     source, _, truth = made
     with pytest.raises(DataError, match="28 clean images are too few for 24 twins"):

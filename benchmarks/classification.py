@@ -33,6 +33,7 @@ from adapruner_det.classification.config import ABLATIONS, load_config
 from adapruner_det.classification.data import load_data
 from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.errors import reported
+from adapruner_det.experiment.cells import label_of
 from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.running import Board, rows_of, run, selection_of
 from adapruner_det.experiment.tables import report
@@ -59,7 +60,7 @@ def make_task(config_file: str, overrides: Sequence[str], train_model: str) -> T
 def without(name: str) -> str:
     """The method that lacks one part, as a grid calls it."""
     key, value = ABLATIONS[name]
-    return f"adapruner[{key.removeprefix('ADAPRUNER.')}={value}]"
+    return label_of("adapruner", {key.removeprefix("ADAPRUNER."): value})
 
 
 def grids(args: argparse.Namespace) -> Iterator[tuple[float, Grid]]:

@@ -26,12 +26,13 @@ import yaml
 from tabulate import tabulate
 
 from adapruner_det.errors import DataError, reported
-from adapruner_det.experiment.tables import Gap, gap, interval_text
+from adapruner_det.experiment.cells import label_of
+from adapruner_det.experiment.tables import RANDOM, Gap, gap, interval_text
 
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = ROOT / "benchmarks/grids"
 RESULTS = ROOT / "benchmarks/results"
-RANDOM, FULL = "random", "full"
+FULL = "full"
 SHORT = {
     "adapruner": "paper",
     "adapruner[OBJECTIVE=inclusion]": "inclusion",
@@ -75,8 +76,7 @@ def trained_in(grid: str, cells: Iterable[dict[str, Any]]) -> list[Trained]:
     for cell in cells:
         config, result = cell["config"], cell["result"]
         if config["kind"] == "train" and config["budget"] == "epochs":
-            options = ",".join(f"{k}={v}" for k, v in sorted(config["options"].items()))
-            label = config["method"] + (f"[{options}]" if options else "")
+            label = label_of(config["method"], config["options"])
             for task in cell["tasks"]:
                 found.append(
                     Trained(

@@ -127,11 +127,10 @@ def batches(size: int, side: int) -> Iterator[list[dict[str, Any]]]:
 def pruned(detector: nn.Module, objective: str) -> LossWeighting:
     """The detector with a mask in its pruning phase; ``inclusion`` looks at each box besides."""
     model = LossWeighting(detector).train()
-    keys = np.arange(NUM_SAMPLES, dtype=np.uint64)
-    shown = model.source.shows
-    chosen = Inclusion(keys, 0, 0.9, 10, gate=shown, parts=shown)
-    if objective == "paper":
-        chosen = None
+    chosen = None
+    if objective == "inclusion":
+        keys, shown = np.arange(NUM_SAMPLES, dtype=np.uint64), model.source.shows
+        chosen = Inclusion(keys, 0, 0.9, 10, gate=shown, parts=shown)
     model.guide = AdaPruner(NUM_SAMPLES, 0.9, Schedule(0, 10), objective=chosen)
     return model
 

@@ -73,8 +73,9 @@ def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, names: Any) -> 
         marker = MARKERS[place % len(MARKERS)]
         x, y = points[labels == own].T
         # Snapped to pixels, the arms of a small + would have no width.
-        look: dict[str, Any] = {"linewidths": 0, "rasterized": True, "snap": False}
-        axes.scatter(x, y, s=size, color=shade, marker=marker, **look)
+        axes.scatter(
+            x, y, s=size, color=shade, marker=marker, linewidths=0, rasterized=True, snap=False
+        )
     if len(classes) > MOST_NAMES:
         return
     for own in classes:

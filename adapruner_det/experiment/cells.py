@@ -37,6 +37,12 @@ DONE, FAILED = "done.json", "failed.json"
 HEARTBEAT, STALE = 20.0, 300.0
 
 
+def label_of(method: str, options: Mapping[str, Any]) -> str:
+    """A method with its overrides of ADAPRUNER, as a user writes it."""
+    words = ",".join(f"{name}={value}" for name, value in sorted(options.items()))
+    return method + (f"[{words}]" if words else "")
+
+
 @dataclass(frozen=True)
 class Cell:
     """One costly part of a grid, known by all that decides its result.
@@ -70,8 +76,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The method as a user writes it, such as ``adapruner[WARMUP_EPOCHS=0]``."""
-        options = ",".join(f"{name}={value}" for name, value in sorted(self.options))
-        return self.method + (f"[{options}]" if options else "")
+        return label_of(self.method, dict(self.options))
 
     @cached_property
     def config(self) -> dict[str, Any]:

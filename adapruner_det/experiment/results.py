@@ -152,15 +152,15 @@ def changes_report(found: Sequence[Change], task: Task, name: str = "") -> str:
         "the side of the box relative to the image's, or of all images by their objects; tall is "
         "below 2:3, wide above 3:2. Hard, right are the tenth with the highest loss of the samples "
         "in which nothing is planted; times chance is the share of the dropped by that of all. By "
-        "class: the kept share of the images with it, and after a "
-        "stroke of its objects where those are more.",
+        "class: the kept share of the images with it, and after a stroke of its objects where "
+        "those are more.",
     ]
     for ratio in sorted({own.keep_ratio for own in found}, reverse=True):
         own = [change for change in found if change.keep_ratio == ratio]
-        tables = [_changes_table(own), _class_table(own)]
+        lines += ["", f"## {100 * ratio:g}% kept", "", _changes_table(own), ""]
         if own[0].changes.dropped:
-            tables.insert(1, _planted_table(own))
-        lines += ["", f"## {100 * ratio:g}% kept", "", "\n\n".join(tables)]
+            lines += [_planted_table(own), ""]
+        lines.append(_class_table(own))
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,6 @@ TALL, WIDE = 2 / 3, 3 / 2
 
 #: The part of the samples, none of them planted, that counts as hard: those of the highest loss.
 HARD = 0.1
-HARD_RIGHT = "hard, right"
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _marked(planted: Mapping[str, np.ndarray], losses: np.ndarray | None) -> dic
         hard = np.zeros(len(losses), dtype=bool)
         if right.any():
             hard = right & (losses >= np.quantile(losses[right], 1 - HARD))
-        found[HARD_RIGHT] = hard
+        found["hard, right"] = hard
     return found
 
 

@@ -19,6 +19,7 @@ OWN = [
     "fvcore>=0.1.5.post20221221,<0.1.6",
     "matplotlib>=3.8",
     "omegaconf>=2.3,<2.4",
+    "openTSNE>=1.0.2",
     "pycocotools>=2.0.8",
     "scikit-learn>=1.4",
     "scipy>=1.13",

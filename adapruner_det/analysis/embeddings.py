@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+from openTSNE import TSNE
 from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from ..errors import DataError
 
@@ -27,12 +27,14 @@ def tsne(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.
 
     Of more than :data:`PCA_DIMENSIONS` features the principal components are embedded. It begins at
     random, as its authors have it: begun from principal components, all seeds would give one layout
-    and none would say how much of it is chance. A seed repeats, up to the order in which threads
-    add.
+    and none would say how much of it is chance. Beyond some thousand samples neighbours are looked
+    for by trees (Annoy), beyond ten thousand the forces are interpolated (FIt-SNE, Linderman et
+    al., 2019): the time grows with N, and no longer with N·log N. A seed repeats, up to the order
+    in which threads add.
 
     Args:
         features: (N, D) finite.
-        seed: of scikit-learn's random numbers.
+        seed: of the layout that it begins from, of components and of trees.
         perplexity: lowered to (N − 1) / 3 where there are few points.
 
     Raises:
@@ -51,5 +53,7 @@ def tsne(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.
         logger.warning(
             "t-SNE of %d samples has the perplexity %.3g in place of %g", n, most, perplexity
         )
-    model = TSNE(perplexity=min(perplexity, most), init="random", random_state=seed)
-    return np.asarray(model.fit_transform(features), dtype=np.float64)
+    model = TSNE(
+        perplexity=min(perplexity, most), initialization="random", random_state=seed, n_jobs=-1
+    )
+    return np.array(model.fit(features), dtype=np.float64)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.manifold import TSNE, trustworthiness
 
 from adapruner_det.analysis.embeddings import tsne
 from adapruner_det.errors import DataError
@@ -23,6 +24,13 @@ def test_neighbours_are_mostly_of_one_class():
     assert (labels[distances.argmin(1)] == labels).mean() > 0.95
 
 
+@pytest.mark.slow
+def test_neighbours_are_kept_as_well_as_by_scikit_learn():
+    features = DIGITS.data[:600]
+    own, other = tsne(features, 0), TSNE(init="random", random_state=0).fit_transform(features)
+    assert trustworthiness(features, own) > trustworthiness(features, other) - 0.005
+
+
 def test_few_points_have_a_smaller_perplexity_with_a_word(caplog):
     features = np.random.default_rng(0).normal(size=(20, 60))
     assert tsne(features, 0).shape == (20, 2)
@@ -35,9 +43,9 @@ def test_many_features_are_reduced_first(monkeypatch):
     seen = []
 
     class Spy(module.TSNE):
-        def fit_transform(self, features):
+        def fit(self, features):
             seen.append(features.shape)
-            return super().fit_transform(features)
+            return super().fit(features)
 
     monkeypatch.setattr(module, "TSNE", Spy)
     tsne(np.random.default_rng(0).normal(size=(60, 200)), 0, perplexity=5)

@@ -67,24 +67,29 @@ class Study:
             features: (N, D) of all samples.
             rows: (n,) the places of those that are embedded.
         """
-        logger.info("t-SNE of %d samples (%s), seed %d", len(rows), part, seed)
-        points = self._embedded(features[rows], seed)
+        points = self._embedded(part, features[rows], seed)
         self.rows.setdefault(part, []).append(rows)
         self.embeddings.setdefault(part, []).append(points)
         self.geometries.setdefault(part, []).append(geometry(points, self.labels[rows]))
 
-    def _embedded(self, features: np.ndarray, seed: int) -> np.ndarray:
+    def _embedded(self, part: str, features: np.ndarray, seed: int) -> np.ndarray:
         """(n, 2) of t-SNE, or as an earlier call left it."""
         if self.folder is None:
-            return tsne(features, seed)
+            return _tsne(part, features, seed)
         what = hashlib.sha256(f"{features.shape} {features.dtype} {seed}".encode())
         what.update(features.tobytes())
         path = self.folder / f"tsne-{what.hexdigest()[:16]}.npy"
         if not path.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            points = tsne(features, seed)
+            points = _tsne(part, features, seed)
             write_whole(path, lambda file: np.save(file, points))
         return np.asarray(np.load(path, allow_pickle=False))
+
+
+def _tsne(part: str, features: np.ndarray, seed: int) -> np.ndarray:
+    """(n, 2), with a word, since of many samples it takes its time."""
+    logger.info("t-SNE of %d samples (%s), seed %d", len(features), part, seed)
+    return tsne(features, seed)
 
 
 def study(

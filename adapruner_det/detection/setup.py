@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.data import DatasetCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -32,7 +32,7 @@ from .data.samples import SampleIndex, require_datasets, require_same_classes
 from .ranges import check_ranges
 from .training.checkpoints import check_weights, newest_whole, require_same_run
 from .training.fit import fit_to_data
-from .training.lazy import is_lazy, merge_lazy_config, pruning_mapper
+from .training.lazy import merge_lazy_config, training_mapper
 from .training.processes import start_processes
 from .training.trainer import EvaluatingTrainer, build_pruner
 
@@ -181,11 +181,7 @@ def _trial_run(cfg: CfgNode) -> nn.Module:
             "SOLVER.LR_SCHEDULER_NAME, STEPS, WARMUP_METHOD",
             lambda: EvaluatingTrainer.build_lr_scheduler(cfg, optimizer),
         )
-        _made(
-            "the mapper",
-            "INPUT",
-            lambda: pruning_mapper(cfg) if is_lazy(cfg) else DatasetMapper(cfg, is_train=True),
-        )
+        _made("the mapper", "INPUT", lambda: training_mapper(cfg))
     return model
 
 

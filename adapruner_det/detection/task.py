@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -40,7 +39,7 @@ from .per_image import LossSource
 from .setup import check_datasets, check_training_inputs, load_config, run_folder
 from .training.checkpoints import load_weights, newest_whole
 from .training.hooks import require_signals
-from .training.lazy import evaluation_mapper, is_lazy, pruning_mapper
+from .training.lazy import evaluation_mapper, is_lazy, training_mapper
 from .training.run_state import TRAIN, RunClock, kind_of, run_identity
 from .training.trainer import EvaluatingTrainer, PruningTrainer, offered, scale_schedule
 
@@ -273,7 +272,7 @@ def signals_of(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[
 
     Where that fails there are none, with a warning: a training will say more of why.
     """
-    mapper = pruning_mapper(cfg) if is_lazy(cfg) else DatasetMapper(cfg, True)
+    mapper = training_mapper(cfg)
     places = np.argsort(index.samples.sizes == 0, kind="stable")[:2]
     try:
         batch = [mapper(index.dicts[int(place)]) for place in places]

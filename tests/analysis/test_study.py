@@ -35,7 +35,7 @@ def test_all_and_the_kept_are_embedded_each_for_itself(flat):
     assert found.geometries[KEPT][1].radius == pytest.approx(5 * wanted.radius)
 
 
-def test_what_was_embedded_is_not_embedded_again(flat, monkeypatch, tmp_path):
+def test_what_was_embedded_is_not_embedded_again(flat, monkeypatch, tmp_path, caplog):
     features, labels, kept = blobs()
     first = study(features, labels, kept, folder=tmp_path / "new")
     again = study(features, labels, kept, folder=tmp_path / "new", seeds=(0,))
@@ -46,8 +46,9 @@ def test_what_was_embedded_is_not_embedded_again(flat, monkeypatch, tmp_path):
         return given[:, :2]
 
     monkeypatch.setattr(module, "tsne", counted)
-    third = study(features, labels, kept, folder=tmp_path / "new", control=False)
-    assert not calls
+    with caplog.at_level("INFO"):
+        third = study(features, labels, kept, folder=tmp_path / "new", control=False)
+    assert not calls and "t-SNE" not in caplog.text
     for part in (ALL, KEPT):
         for other in (again, third):
             assert np.array_equal(first.embeddings[part][0], other.embeddings[part][0])

@@ -75,8 +75,10 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     cfg.SEED = run.get("seed", -1)
 
 
-def pruning_mapper(cfg: CfgNode) -> Mapper:
-    """The mapper of ``dataloader.train``."""
+def training_mapper(cfg: CfgNode) -> Mapper:
+    """The mapper of a training: of a LazyConfig that of ``dataloader.train``."""
+    if not is_lazy(cfg):
+        return DatasetMapper(cfg, True)
     return instantiate(_read(cfg).dataloader.train.mapper)
 
 

@@ -42,7 +42,7 @@ from ..per_image import LossSource
 from .checkpoints import WholeCheckpointer, require_same_run
 from .fit import fit_to_data
 from .hooks import GuideHook, renamed_hooks
-from .lazy import LazyMixin, is_lazy, pruning_mapper
+from .lazy import LazyMixin, is_lazy, training_mapper
 from .leaving import LeavingHook
 from .run_state import TRAIN, RunState, StopHook, kind_of, run_identity, without_tracebacks
 from .weighting import LossWeighting
@@ -232,8 +232,7 @@ class PruningMixin(RunMixin):
     def build_train_loader(cls, cfg: CfgNode, index: SampleIndex | None = None) -> PruningLoader:
         inherited = super().build_train_loader
         if inherited.__func__ in STOCK_LOADERS:
-            mapper = pruning_mapper(cfg) if is_lazy(cfg) else None
-            return build_pruning_train_loader(cfg, mapper, index)
+            return build_pruning_train_loader(cfg, training_mapper(cfg), index)
         return inherited(cfg)  # the user's own, with a mapper of its own
 
     def build_hooks(self) -> list[hooks.HookBase | None]:

@@ -8,7 +8,8 @@
 ``collect`` takes the finished cells of a grid, its tables and pictures into results/evidence. Then
 results/evidence.md is written from all that was collected: each data set and condition, the paired
 differences to random and to all samples, how many cells are below random, and the difference pooled
-over the sets. Of a grid that is not complete what is done counts.
+over the sets. Of a grid that is not complete what is done counts, and of grids that share a folder
+what both have counts once.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ FULL = "full"
 SHORT = {
     "adapruner": "paper",
     "adapruner[OBJECTIVE=inclusion]": "inclusion",
-    "adapruner[DROP=auto]": "auto",
+    "adapruner[DROP=auto,OBJECTIVE=inclusion]": "auto",
 }
 #: Those of which every cell is shown; the others are in each grid's own tables.
 SHOWN = ("inclusion", "paper", "auto", "stratified", "matched-boxes", "balanced-boxes", "every-kth")
@@ -48,7 +49,7 @@ class Trained:
     """One training of a grid.
 
     Attributes:
-        grid: the name of its file.
+        grid: the name of its folder, which grids of the same data share.
         task: of the grid.
         metric: what ``value`` is, in percent.
         method: what chose the part, ``full`` for all samples.
@@ -100,7 +101,7 @@ def collect(name: str) -> None:
         )
     out = RESULTS / "evidence"
     out.mkdir(parents=True, exist_ok=True)
-    rows = trained_in(name, json.loads((folder / "cells.json").read_text()))
+    rows = trained_in(folder.name, json.loads((folder / "cells.json").read_text()))
     (out / f"{name}.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
     pages = [(folder / page).read_text() for page in ("table.md", "changes.md")]
     command = f"    adapruner compare --grid benchmarks/grids/{name}.yaml\n"
@@ -111,9 +112,10 @@ def collect(name: str) -> None:
 
 
 def collected() -> list[Trained]:
-    """All that was collected."""
+    """All that was collected, each training once."""
     files = sorted((RESULTS / "evidence").glob("*.jsonl"))
-    return [Trained(**json.loads(line)) for path in files for line in path.read_text().splitlines()]
+    lines = [line for path in files for line in path.read_text().splitlines()]
+    return list(dict.fromkeys(Trained(**json.loads(line)) for line in lines))
 
 
 def difference(

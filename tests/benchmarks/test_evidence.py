@@ -112,6 +112,13 @@ def test_what_is_collected_is_what_the_page_is_of(tmp_path, monkeypatch):
     (folder / "accuracy-epochs.png").write_bytes(b"png")
     module.collect("toy")
     assert module.collected() == trained_in("toy", [cell()])
+    more = [cell(), cell(options={"DROP": "auto", "OBJECTIVE": "inclusion"})]
+    # A grid with the same cells and one more.
+    (tmp_path / "grids/toy_auto.yaml").write_text("folder: out/toy\n")
+    (folder / "cells.json").write_text(json.dumps(more))
+    module.collect("toy_auto")
+    assert module.collected() == trained_in("toy", more)
+    assert [row.method for row in module.collected()] == ["paper", "auto"]
     text = (tmp_path / "results/evidence/toy.md").read_text()
     assert "](toy-accuracy-epochs.png)" in text and "# What changed" in text
     assert (tmp_path / "results/evidence/toy-accuracy-epochs.png").read_bytes() == b"png"

@@ -2,7 +2,8 @@
 
     python benchmarks/overhead.py                          # every detector, 30 pairs each
     python benchmarks/overhead.py --only yolov3_tiny --pairs 60
-    python benchmarks/overhead.py --objective inclusion --output overhead_inclusion.md
+    python benchmarks/overhead.py --objective inclusion \\
+        --output benchmarks/results/overhead_inclusion.md
     python benchmarks/overhead.py --depth 18 --side 128 --pairs 8 --output ''   # a first look
 
 Each pair is one step of stock training and one of pruning, of the same detector with the same

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 #: IoU from which a prediction is of an annotation, below which it is beside, or touches it not.
 MATCH, BESIDE, TOUCH = 0.3, 0.2, 0.1
@@ -127,12 +128,14 @@ def box_evidence(
     """Hold annotated boxes against predictions. Memory grows with G·M.
 
     Args:
-        pred: (B, M, 4) predicted boxes.
+        pred: (B, M, 4) predicted boxes; M may be 0.
         scores: (B, M, C) p of each class; 0 in all of them where a place holds no prediction.
         boxes: (G, 4) annotated.
         classes: (G,) int64.
         image: (G,) int64, rising, whose each box is.
     """
+    if pred.shape[1] == 0:  # as of a cascade whose boxes have all become empty
+        pred, scores = (F.pad(given, (0, 0, 0, 1)) for given in (pred, scores))
     scores = scores.float()
     iou = pairwise_iou(pred.float(), boxes.float(), image)  # (G, M)
     best, second = scores.topk(min(2, scores.shape[2]), dim=2)

@@ -53,7 +53,8 @@ def by_loops(pred, scores, boxes, classes):
     found = []
     for place, own in enumerate(classes):
         mine = [(row[place], s, c) for row, s, c in zip(over, scores, claimed, strict=True)]
-        quality, _, at, p = max((u * s[own], -i, u, s[own]) for i, (u, s, _) in enumerate(mine))
+        best = ((u * s[own], -i, u, s[own]) for i, (u, s, _) in enumerate(mine))
+        quality, _, at, p = max(best, default=(0.0, 0, 0.0, 0.0))
         near = [(u, s, c) for u, s, c in mine if u >= MATCH]
         confirmed = max((s[own] for _, s, _ in near), default=0.0)
         others = (s[:own] + s[own + 1 :] for u, s, c in near if u >= c)
@@ -76,7 +77,7 @@ def made_up(seed, counts, num_pred=7, num_classes=3):
     scores = rng.uniform(0, 1, (len(counts), num_pred, num_classes)).astype(np.float32)
     boxes, classes = [some(n) for n in counts], [rng.integers(0, num_classes, n) for n in counts]
     for own, found in zip(boxes, pred, strict=True):  # some boxes are predicted closely
-        for i in range(min(len(own), 2)):
+        for i in range(min(len(own), 2, num_pred)):
             found[i] = own[i] + rng.uniform(-2, 2, 4)
     return pred, scores, boxes, classes
 
@@ -96,10 +97,11 @@ def evidence(pred, scores, boxes, classes):
 @given(
     st.integers(0, 10**6),
     st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    st.integers(0, 7),
     st.integers(1, 4),
 )
-def test_it_is_what_loops_find(seed, counts, num_classes):
-    pred, scores, boxes, classes = made_up(seed, counts, num_classes=num_classes)
+def test_it_is_what_loops_find(seed, counts, num_pred, num_classes):
+    pred, scores, boxes, classes = made_up(seed, counts, num_pred, num_classes)
     found = evidence(pred, scores, boxes, classes)
     signals, of_boxes = found.signals(), found.of_boxes(4)
     by_hand = [

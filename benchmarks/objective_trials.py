@@ -12,7 +12,8 @@ methods of a seed share them, so differences are paired. A part is trained on fo
 the whole is, until its loss is flat. Trainings are kept in FOLDER/<data>.jsonl, so a benchmark that
 was stopped goes on. The labels of the test set are read after the last epoch only.
 
-Methods: ``full``, ``random``, ``stratified`` (random inside each class), ``paper`` and
+Methods: ``full``, ``random``, ``stratified`` (random inside each class), ``easy`` and ``hard``
+(that end of the mean confidence in the first visits of a plain run goes), ``paper`` and
 ``inclusion`` (a run of the mask with that objective at each ratio), and ``drawn:option=value,...``:
 the inclusion formulas applied to what one plain run recorded, without a mask; it serves to compare
 options. Confidence and fault signals are those of the model in training.
@@ -44,6 +45,7 @@ from adapruner_det.core import (
     Neighbours,
     Schedule,
     cut,
+    end_score,
     kept_count,
     reasons,
 )
@@ -417,6 +419,10 @@ def select(cell: Cell, method: str, keep_ratio: float) -> tuple[np.ndarray, dict
         return stratified(cell.data.labels.numpy(), count, rng), {}
     if kind == "drawn":
         return drawn(cell, keep_ratio, dict(o.split("=") for o in text.split(",") if o)), {}
+    if kind in ("easy", "hard"):
+        visits = Uncertainty.of_run(SETTINGS[cell.name].epochs).visits
+        confidence = cell.record.label[:visits].mean(0, dtype=np.float64)
+        return cut(np.zeros(n), end_score(kind, {"confidence": confidence}), count), {}
     if kind in MASKS:
         pruner = cell.masks[kind, keep_ratio]
         kept = pruner.select()

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 #: What the draw is called, and the objective's own order.
 DRAW, OWN = "stratified draw", "own order"
 #: Ends that are tried besides the objective's own order, where the columns tell them.
-TRIED = ("both", "easy")
+TRIED = ("both", "easy", "hard")
 #: How many trials, and into how many parts the samples are split, of which each holds one out.
 TRIALS, PARTS = 5, 10
 LEVEL = 0.95

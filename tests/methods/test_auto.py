@@ -121,9 +121,11 @@ def test_what_is_tried_are_other_orders_than_the_objectives_own():
     rng = np.random.default_rng(0)
     found = columns(rng)
     loss = found["mean_loss"]
-    assert list(candidates(found, rng.random(N))) == [OWN, "both", "easy"]
-    assert list(candidates(found, loss - np.log(loss))) == [OWN, "easy"]
+    assert list(candidates(found, rng.random(N))) == [OWN, "both", "easy", "hard"]
+    assert list(candidates(found, loss - np.log(loss))) == [OWN, "easy", "hard"]
+    assert np.array_equal(candidates(found, rng.random(N))["hard"], loss)
     assert np.array_equal(candidates(found, loss)["easy"], -loss)
+    assert "hard" not in candidates(found, loss)
 
 
 def test_too_few_samples_are_refused():

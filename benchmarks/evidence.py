@@ -158,10 +158,11 @@ def cell_table(rows: Sequence[Trained]) -> str:
         full = [row.value for row in own if row.method == FULL]
         for keep in sorted({row.keep_ratio for row in own if row.method != FULL}, reverse=True):
             drawn = [row.value for row in own if (row.method, row.keep_ratio) == (RANDOM, keep)]
+            paired = [len(g.values) for n in methods if (g := difference(own, n, keep))]
             line = {
                 "data": setting,
                 "keep %": f"{100 * keep:g}",
-                "seeds": str(len(drawn)),
+                "seeds": str(min(paired, default=len(drawn))),
                 "all": f"{np.mean(full):.2f}" if full else "",
                 RANDOM: f"{np.mean(drawn):.2f}" if drawn else "",
             }

@@ -190,8 +190,10 @@ def _changes_table(found: Sequence[Change]) -> str:
 def _planted_table(found: Sequence[Change]) -> str:
     """A line for each method and what is planted: how much of it went, and why."""
     lines = []
-    for method, own in _by_method(found).items():
-        for name in own[0].dropped:
+    for method, seeds in _by_method(found).items():
+        for name in dict.fromkeys(name for c in seeds for name in c.dropped):
+            # Of a grid that is not complete, not every seed tells yet which samples are hard.
+            own = [c for c in seeds if name in c.dropped]
             share, chance = ([c.dropped[name][i] for c in own] for i in (0, 1))
             times = [s / c if c else float("nan") for s, c in zip(share, chance, strict=True)]
             reasons: Counter[str] = Counter()

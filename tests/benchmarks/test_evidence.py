@@ -52,6 +52,8 @@ def test_a_line_a_cell():
     assert (lines[0]["all"], lines[0]["random"], lines[0]["seeds"]) == ("90.50", "81.00", "2")
     assert lines[1]["inclusion − random"].startswith("-1.50 (")
     assert lines[0]["inclusion − all"] == "-7.00 (-7.00 to -7.00)"
+    (line, *_) = cells_of(cell_table(rows()[:2] + rows()[5:10]))  # a seed that is not done
+    assert line["seeds"] == "1" and line["inclusion − random"].startswith("+2.00")
 
 
 def test_cells_below_random_are_counted():

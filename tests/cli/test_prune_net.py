@@ -98,7 +98,7 @@ def test_the_end_to_drop_is_found_out_on_held_out_images(tmp_path, monkeypatch, 
     assert (selection.num_kept, selection.parameters["drop"]) == (14, "auto")
     values = selection.parameters["auto_values"]
     assert {len(own) for own in values.values()} == {2}
-    assert {"stratified draw", "own order", "both", "easy"} == set(values)
+    assert {"stratified draw", "own order", "both", "easy", "hard"} == set(values)
     assert "kept              14 of 20 images (70.00%), 6 dropped" in printed
 
 

@@ -159,6 +159,19 @@ def test_why_what_is_planted_went_is_summed_over_the_seeds(done, monkeypatch):
     assert line.split("|")[-2].strip() == "drawn 58%, fault 42%"  # 7 and 5 of 12
 
 
+@pytest.mark.parametrize("without", [0, 1])
+def test_a_seed_that_does_not_tell_yet_what_is_hard_is_left_out(done, without):
+    done[2].planted = {"wrong": np.arange(N) < 6}
+    found = [own for own in changes_of(done[1], done[2]) if own.method == "random"]
+    for own in found:
+        if own.seed == without:
+            del own.changes.dropped["hard, right"]
+    page = module.changes_report(found, done[2])
+    lines = [line.split("|") for line in page.splitlines() if line.startswith("| random")]
+    each = {line[2].strip(): line[-3].split() for line in lines if len(line) == 9}
+    assert len(each["wrong"]) == 2 and len(each["hard, right"]) == 1
+
+
 def test_how_hard_images_are_can_come_from_a_method_too(tmp_path, root, monkeypatch):
     make = partial(make_toy, tmp_path)
     _, board, task = part_of(Grid(("random",), (0.4,)), make, root)

@@ -158,7 +158,8 @@ def cell_table(rows: Sequence[Trained]) -> str:
         full = [row.value for row in own if row.method == FULL]
         for keep in sorted({row.keep_ratio for row in own if row.method != FULL}, reverse=True):
             drawn = [row.value for row in own if (row.method, row.keep_ratio) == (RANDOM, keep)]
-            paired = [len(g.values) for n in methods if (g := difference(own, n, keep))]
+            gaps = {name: difference(own, name, keep) for name in methods}
+            paired = [len(found.values) for found in gaps.values() if found]
             line = {
                 "data": setting,
                 "keep %": f"{100 * keep:g}",
@@ -166,8 +167,7 @@ def cell_table(rows: Sequence[Trained]) -> str:
                 "all": f"{np.mean(full):.2f}" if full else "",
                 RANDOM: f"{np.mean(drawn):.2f}" if drawn else "",
             }
-            for name in methods:
-                line[f"{name} − random"] = text(difference(own, name, keep))
+            line |= {f"{name} − random": text(found) for name, found in gaps.items()}
             line["inclusion − all"] = text(difference(own, "inclusion", keep, FULL))
             lines.append(line)
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)

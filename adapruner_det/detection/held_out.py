@@ -38,7 +38,7 @@ from .data.samples import SampleIndex, require_datasets, require_same_classes
 from .inference import upright_detections
 from .modeling.yolov3_tiny import YOLOv3Tiny
 from .per_image import LossSource
-from .task import DetectionTask
+from .task import DetectionTask, trained_model
 from .training.lazy import evaluation_mapper, is_lazy
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class HeldOutTask(DetectionTask):
     def look_at(self, folder: Path, rows: Sequence[int]) -> Predictions:
         """What the model in ``folder`` predicts for the images ``rows`` of :attr:`everything`, and
         their losses, without augmentation."""
-        model = self._trained(folder)
+        model = trained_model(self._cfg, folder)
         keys = [self.everything.keys[row] for row in rows]
         dicts = [self.everything.dicts[row] for row in rows]
         workers = self._cfg.DATALOADER.NUM_WORKERS

@@ -180,7 +180,7 @@ class DetectionTask:
         Raises:
             DataError: a folder without a finished model of this task.
         """
-        return backbone_features(self._trained(folder), self._images())
+        return backbone_features(trained_model(self._cfg, folder), self._images())
 
     def box_features(self, folder: Path) -> np.ndarray:
         """(M, D) float32: see :func:`.inference.box_features`, of the model in ``folder``.
@@ -188,7 +188,8 @@ class DetectionTask:
         Raises:
             DataError: a folder without a finished model of this task.
         """
-        return box_features(self._trained(folder), self._images(), self.samples.boxes or ())
+        model = trained_model(self._cfg, folder)
+        return box_features(model, self._images(), self.samples.boxes or ())
 
     def predictions(self, folder: Path) -> list[dict[str, np.ndarray]]:
         """N of what :func:`.inference.detections` gives, of the model in ``folder``.
@@ -196,7 +197,7 @@ class DetectionTask:
         Raises:
             DataError: a folder without a finished model of this task.
         """
-        return detections(self._trained(folder), self._images())
+        return detections(trained_model(self._cfg, folder), self._images())
 
     def _settings(self, seed: int, folder: Path, kept: Selection | None, budget: Budget) -> CfgNode:
         """The configuration of one training."""
@@ -224,9 +225,6 @@ class DetectionTask:
         found = EvaluatingTrainer.test(cfg, model)
         sets = [found] if len(cfg.DATASETS.TEST) == 1 else list(found.values())
         return float(np.mean([own["bbox"]["AP50"] for own in sets]))
-
-    def _trained(self, folder: Path) -> nn.Module:
-        return trained_model(self._cfg, folder)
 
     def _images(self) -> Iterable[list[dict[str, Any]]]:
         """The samples in the order of their index, as an evaluation reads them."""

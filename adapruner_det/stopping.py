@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+from .errors import DataError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,33 @@ class StopRequest:
                 # None: one that was not set from Python and cannot be set from here.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
+    @contextmanager
+    def naming_lost_workers(self, setting: str, go_on: str) -> Iterator[None]:
+        """End in one line where a loader's worker ends before its time.
+
+        Args:
+            setting: what sets their number.
+            go_on: how the run goes on.
+
+        Raises:
+            Stopped: a signal has asked for the end, which the worker has had too. The step in hand
+                may be half done, so that nothing can be saved.
+            DataError: nothing has asked for it.
+        """
+        try:
+            yield
+        except RuntimeError as error:  # PyTorch's, wherever the loop is when a worker ends
+            if not is_lost_worker(error):
+                raise
+            time.sleep(0 if self.signum else 0.5)  # what is sent to all comes to one after another
+            if self.signum:
+                logger.warning("Stopped; %s", go_on)
+                raise Stopped(self.signum) from error
+            raise DataError(
+                f"a process that reads images has ended: {one_line(error)}; if memory ran out, "
+                f"lower {setting}; {go_on}"
+            ) from error
+
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             _receive_in_child(signum)
@@ -72,3 +104,26 @@ def _receive_in_child(signum: int) -> None:
     if signum != signal.SIGINT:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
+
+
+def is_lost_worker(error: BaseException | None) -> bool:
+    """Whether it is PyTorch's word for a loader's worker that has ended before its time."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+
+
+def heed_the_main_process(worker: int) -> None:
+    """Leave it to the main process when a loader's worker ends: a ``worker_init_fn``.
+
+    Ctrl-C in a terminal does not reach it any more, nor does SIGTERM end it where a cluster sends
+    that to all processes of a job. Once the main process is gone, PyTorch ends its workers.
+    """
+    os.setsid()
+    if sys.platform == "linux":  # others cannot tell who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_exit_when_told, daemon=True).start()
+
+
+def _exit_when_told() -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)

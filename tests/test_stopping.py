@@ -2,6 +2,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapruner_det.stopping import SIGNALS, Stopped, StopRequest
+from adapruner_det.errors import DataError
+from adapruner_det.stopping import SIGNALS, Stopped, StopRequest, heed_the_main_process
 from tests import apart
 from tests.apart import within
 
@@ -138,6 +140,65 @@ def test_a_loader_goes_on_after_ctrl_c(capfd):
     assert found == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert request.signum == 0
     assert capfd.readouterr() == ("", "")
+
+
+def loader_with_a_worker():
+    """Batches of Slow, and the process that makes them."""
+    loader = torch.utils.data.DataLoader(
+        Slow(), 2, num_workers=1, worker_init_fn=heed_the_main_process
+    )
+    batches = iter(loader)
+    first = next(batches).tolist()
+    return batches, first, batches._workers[0]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_worker_outlasts_what_the_whole_job_gets(number):
+    with StopRequest().listening() as request, within(30):
+        batches, first, worker = loader_with_a_worker()
+        assert os.getpgid(worker.pid) != os.getpgid(0)
+        subprocess.run(["kill", f"-{int(number)}", str(worker.pid), str(os.getpid())], check=True)
+        found = [first] + [batch.tolist() for batch in batches]
+    assert request.signum == number
+    assert found == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_the_main_process_can_end_a_worker():
+    _, _, worker = loader_with_a_worker()
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
+
+
+LOST = "DataLoader worker (pid 7) is killed by signal: Terminated."
+
+
+def test_a_lost_worker_is_named_with_what_to_do():
+    naming = StopRequest().naming_lost_workers("WORKERS", "go on so")
+    with pytest.raises(DataError) as error, naming:
+        raise RuntimeError(LOST)
+    assert str(error.value) == (
+        f"a process that reads images has ended: {LOST}; if memory ran out, lower WORKERS; go on so"
+    )
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_worker_lost_to_a_signal_to_all_is_a_stop(caplog, late):
+    request = StopRequest()
+    ask = threading.Timer(0.1 if late else 0, lambda: setattr(request, "signum", signal.SIGTERM))
+    with pytest.raises(Stopped) as stop, request.naming_lost_workers("WORKERS", "go on so"):
+        ask.start()
+        if not late:
+            ask.join()
+        raise RuntimeError(LOST)
+    assert stop.value.code == 143
+    assert "Stopped; go on so" in caplog.text
+
+
+def test_other_errors_stay_what_they_are():
+    naming = StopRequest().naming_lost_workers("WORKERS", "go on so")
+    with pytest.raises(RuntimeError, match="^a fault$"), naming:
+        raise RuntimeError("a fault")
 
 
 # In this process.

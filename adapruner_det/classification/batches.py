@@ -5,7 +5,6 @@ Shape letters: N samples, B samples of a batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
+from ..stopping import heed_the_main_process
 from .image_set import ImageSet, UnreadImages
 
 
@@ -62,7 +62,7 @@ class Batches:
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one alone, or resuming would differ
-            worker_init_fn=_leave_the_group,
+            worker_init_fn=heed_the_main_process,
         )
         for ids, (images, problems) in zip(batches, loader, strict=True):
             for problem in filter(None, problems):
@@ -76,11 +76,6 @@ class Batches:
         if isinstance(self._pixels, Tensor):
             return self._pixels[ids.to(self._device)]
         return torch.cat([images for _, images in self.read(split_order(ids, 256))])
-
-
-def _leave_the_group(worker: int) -> None:
-    """Keep Ctrl-C in a terminal from a worker: the main process decides when it ends."""
-    os.setsid()
 
 
 class _Files(Dataset[tuple[Tensor, str]]):

@@ -134,15 +134,16 @@ class Trainer:
             Stopped: a signal asked for the end.
         """
         self._bar.update(self.step - self._bar.n)
-        with self._stop.listening(), logging_redirect_tqdm(), contextlib.closing(self._bar):
+        with (
+            self._stop.listening(),
+            self._stop.naming_lost_workers("DATA.WORKERS", self._how_to_go_on()),
+            logging_redirect_tqdm(),
+            contextlib.closing(self._bar),
+        ):
             self._began = time.perf_counter()
             try:
                 while self.step < self.total_steps:
                     self._train_epoch(save)
-            except RuntimeError as error:  # PyTorch's, wherever the loop is when a worker ends
-                if str(error).startswith("DataLoader worker"):
-                    raise self._without_worker(error) from error
-                raise
             finally:
                 self._seconds, self._began = self.seconds, None
 
@@ -186,16 +187,6 @@ class Trainer:
             write_metrics(self.cfg.OUTPUT_DIR, self.step, mean_loss, self.guide.scalars())
         self.epoch_loss = 0.0
         self._save_or_stop(save)
-
-    def _without_worker(self, error: RuntimeError) -> BaseException:
-        """What to end with when a process that decodes images has ended before its time."""
-        if self._stop.signum:  # it has had the signal too, and the step in hand is lost
-            logger.warning("Stopped; %s", self._how_to_go_on())
-            return Stopped(self._stop.signum)
-        return DataError(
-            f"a process that decodes images has ended: {short(error)}; if memory ran out, lower "
-            f"DATA.WORKERS; {self._how_to_go_on()}"
-        )
 
     def _save_or_stop(self, save: bool) -> None:
         """Save, and end the run where a signal has asked for it."""

@@ -250,7 +250,7 @@ def work(
         Stopped: a signal asked for the end.
     """
     while True:
-        ran, held = _run_next(board, tasks)
+        ran, held = _run_next(board, tasks, stop)
         seen()
         if stop.signum:
             raise Stopped(stop.signum)
@@ -260,7 +260,7 @@ def work(
             time.sleep(POLL)
 
 
-def _run_next(board: Board, tasks: Mapping[str, Task]) -> tuple[bool, bool]:
+def _run_next(board: Board, tasks: Mapping[str, Task], stop: StopRequest) -> tuple[bool, bool]:
     """Run the first cell that can be. Whether there was one, and whether others hold any."""
     held = False
     for cell in board.cells:
@@ -277,7 +277,8 @@ def _run_next(board: Board, tasks: Mapping[str, Task]) -> tuple[bool, bool]:
             if done.exists():
                 logger.warning("%s is damaged; the cell is run again.", done)
             try:
-                result = run_cell(cell, tasks[cell.name], board.root)
+                with stop.naming_lost_workers("their number", "the same command goes on"):
+                    result = run_cell(cell, tasks[cell.name], board.root)
             except Exception as error:  # of a method or a task, which may be another package's
                 _note_failure(cell, board.root, error)
             else:

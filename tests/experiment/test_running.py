@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import signal
@@ -441,6 +442,21 @@ def test_a_signal_stops_all_workers_once_they_have_saved(make, root, tmp_path):
     run(SMALL, make, root)
     assert len(values_of(SMALL, make, root)) == 3
     assert 3 in [call["from"] for call in calls(tmp_path)]  # the third epoch was finished
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_lost_worker_of_a_loader_is_a_failure_unless_a_signal_came(make, root, monkeypatch, told):
+    def lose(*_):
+        if told:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+    monkeypatch.setattr(module, "_train", lose)
+    with pytest.raises(Stopped if told else DataError):
+        run(SMALL, make, root)
+    failures = [json.loads(path.read_text())["error"] for path in root.rglob(FAILED)]
+    assert bool(failures) != told
+    assert all("has ended: DataLoader worker" in line for line in failures)
 
 
 def test_a_signal_between_cells_stops_too(make, root, monkeypatch, tmp_path, caplog):

@@ -29,6 +29,7 @@ from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.utils import comm
 
 from ...errors import DataError, one_line
+from ...stopping import heed_the_main_process
 from .samples import SampleIndex
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
@@ -84,6 +85,7 @@ class PruningLoader:
             batch_sampler=_RankBatches(self),
             num_workers=self.num_workers,
             collate_fn=list,
+            worker_init_fn=heed_the_main_process,
             # Its own generator: making an iterator must not draw from the model's random state.
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from ...errors import DISK_ERRORS, DataError
 from ...methods.base import Guide
 from ...settings import config_digest
-from ...stopping import Stopped, StopRequest
+from ...stopping import Stopped, StopRequest, is_lost_worker
 from ..data.samples import SampleIndex
 from .checkpoints import compare_runs
 
@@ -157,4 +157,4 @@ def _is_fault_of_the_code(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, OSError):
         return error.errno not in DISK_ERRORS
-    return not isinstance(error, (DataError, FloatingPointError))
+    return not (isinstance(error, (DataError, FloatingPointError)) or is_lost_worker(error))

@@ -129,7 +129,12 @@ class RunMixin(Mixed):
             ) from error
 
     def train(self) -> Any:
-        with self._stop.listening(), without_tracebacks():
+        how_to_go_on = f"--resume goes on from the last checkpoint in {self.cfg.OUTPUT_DIR}"
+        with (
+            self._stop.listening(),
+            self._stop.naming_lost_workers("DATALOADER.NUM_WORKERS", how_to_go_on),
+            without_tracebacks(),
+        ):
             try:
                 return super().train()
             except OSError as error:

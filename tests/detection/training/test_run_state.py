@@ -174,6 +174,8 @@ def test_a_signal_to_one_process_stops_all(monkeypatch):
         (FloatingPointError("x"), False),
         (OSError(errno.ENOSPC, "full"), False),
         (OSError(errno.EIO, "broken"), True),
+        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed."), False),
+        (RuntimeError("x"), True),
         (ValueError("x"), True),
     ],
 )

@@ -1,9 +1,12 @@
 import errno
 import json
+import multiprocessing
 import os
 import random
 import re
 import signal
+import subprocess
+import time
 from functools import partial
 from itertools import islice
 from types import SimpleNamespace
@@ -663,12 +666,16 @@ def test_images_that_never_had_a_finite_loss_are_cut_first_and_named(toy, tmp_pa
 
 
 class Signalling(HookBase):
+    """Signals this process and those that it has started, as a cluster does."""
+
     def __init__(self, step, signum):
         self.step, self.signum = step, signum
 
     def after_step(self):
         if self.trainer.iter == self.step:
-            os.kill(os.getpid(), self.signum)
+            own = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+            words = ["kill", f"-{int(self.signum)}", *map(str, reversed(own))]
+            subprocess.run(words, check=True)
 
 
 def add_before_the_last(trainer, hook):
@@ -677,9 +684,14 @@ def add_before_the_last(trainer, hook):
     trainer._hooks.insert(-1, hook)
 
 
-@pytest.mark.parametrize(("step", "signum"), [(5, signal.SIGTERM), (9, signal.SIGINT)])
-def test_a_run_that_a_signal_ends_goes_on_as_if_it_had_not(toy, finished, tmp_path, step, signum):
-    cfg = toy_cfg("yolo_darknet", tmp_path / "cut")
+@pytest.mark.parametrize(
+    ("step", "signum", "workers"),
+    [(5, signal.SIGTERM, 0), (9, signal.SIGINT, 0), (4, signal.SIGTERM, 2)],
+)
+def test_a_run_that_a_signal_ends_goes_on_as_if_it_had_not(
+    toy, finished, tmp_path, step, signum, workers
+):
+    cfg = toy_cfg("yolo_darknet", tmp_path / "cut", "DATALOADER.NUM_WORKERS", workers)
     trainer = start(cfg)
     add_before_the_last(trainer, Signalling(step, signum))
     with pytest.raises(SystemExit) as stop:
@@ -693,6 +705,21 @@ def test_a_run_that_a_signal_ends_goes_on_as_if_it_had_not(toy, finished, tmp_pa
     again.train()
     assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
     assert files(tmp_path / "cut") == files(tmp_path / "done")
+
+
+@pytest.mark.parametrize("trainer_class", [PruningTrainer, EvaluatingTrainer])
+def test_a_worker_that_is_killed_ends_the_run_with_one_line(toy, tmp_path, caplog, trainer_class):
+    class Killing(HookBase):
+        def after_step(self):
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            time.sleep(20)  # which PyTorch's error interrupts
+
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "DATALOADER.NUM_WORKERS", 1)
+    with pytest.raises(DataError) as error:
+        prune(cfg, trainer_class=trainer_class, hooks=[Killing()])
+    assert "has ended: DataLoader worker" in str(error.value)
+    assert "lower DATALOADER.NUM_WORKERS; --resume goes on" in str(error.value)
+    assert "Traceback" not in caplog.text
 
 
 # Damaged checkpoints

@@ -19,11 +19,11 @@ from ..detection.task import DetectionTask, make_task
 from ..errors import reported
 from ..experiment.evidence import RUN_FOLDER
 from ..experiment.grid import Grid, cells
+from ..experiment.results import changes_of, planted_table
 from ..experiment.running import SELECTION, Board, rows_of, run, selection_of
 from ..experiment.tables import Row, Setting, main_table, verdict
 from ..experiment.task import Task
 from ..files import REPORT, locked, require_writable, set_aside
-from ..report.faults import dropped_faults
 from ..report.page import write_report_of_run
 from .compare import log_to
 
@@ -72,11 +72,6 @@ def summary(grid: Grid, task: DetectionTask, folder: Path) -> str:
     """
     board, (ratio,) = Board(cells(grid, task), folder), grid.keep_ratios
     rows = rows_of(board)
-    selections = [
-        selection_of(cell, folder, ratio)
-        for cell in board.cells
-        if cell.kind == "select" and cell.method == METHOD
-    ]
     return "\n".join(
         [
             "",
@@ -84,7 +79,7 @@ def summary(grid: Grid, task: DetectionTask, folder: Path) -> str:
             "",
             verdict(rows, METHOD, Setting(ratio, "epochs"), task.metric),
             "",
-            dropped_faults(selections, task.planted),
+            planted_table(changes_of(board, task)),
             "",
             _seconds(rows),
         ]

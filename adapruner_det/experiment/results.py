@@ -159,7 +159,7 @@ def changes_report(found: Sequence[Change], task: Task, name: str = "") -> str:
         own = [change for change in found if change.keep_ratio == ratio]
         lines += ["", f"## {100 * ratio:g}% kept", "", _changes_table(own), ""]
         if own[0].changes.dropped:
-            lines += [_planted_table(own), ""]
+            lines += [planted_table(own), ""]
         lines.append(_class_table(own))
     return "\n".join(lines) + "\n"
 
@@ -187,8 +187,12 @@ def _changes_table(found: Sequence[Change]) -> str:
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
 
 
-def _planted_table(found: Sequence[Change]) -> str:
-    """A line for each method and what is planted: how much of it went, and why."""
+def planted_table(found: Sequence[Change]) -> str:
+    """A line for each method and what is planted: how much of it went, and why.
+
+    Args:
+        found: of one task and keep ratio.
+    """
     lines = []
     for method, seeds in _by_method(found).items():
         for name in dict.fromkeys(name for c in seeds for name in c.dropped):

@@ -20,15 +20,15 @@ from tests.tools.running import ROOT, assert_one_error_line, run_here
 AP50 = {"full": (60.0, 64.0), "random": (50.0, 52.0), "adapruner": (54.0, 53.0)}
 SECONDS = {"full": 20.0, "random": 14.0, "adapruner": 16.0, "select": 30.0}
 #: Of the ten images what each seed's selection drops; im0 and im1 are planted faults.
-DROPPED = ((0, 1, 9), (0, 5, 9))
+DROPPED = {"adapruner": ((0, 1, 9), (0, 5, 9)), "random": ((0, 7, 8), (7, 8, 9))}
 
 
-def selection(task, seed):
-    """By AdaPruner, as a file would have it."""
-    kept = ~np.isin(np.arange(10), DROPPED[seed])
+def selection(task, method, seed):
+    """As a file would have it."""
+    kept = ~np.isin(np.arange(10), DROPPED[method][seed])
     columns = {"key": np.array(task.samples.keys), "digest": task.samples.digests, "kept": kept}
     columns["score"] = np.where(kept, 0.0, 1.0)
-    return Selection("adapruner", 0.7, seed, task.samples.datasets, columns)
+    return Selection(method, 0.7, seed, task.samples.datasets, columns)
 
 
 def fill(grid, root, task):
@@ -40,8 +40,8 @@ def fill(grid, root, task):
         if cell.kind == "train":
             value = AP50[cell.method][cell.seed]
             result = asdict(Run("AP50", value, 7, 10, 6.0, seconds, cell.seed))
-        elif cell.method == "adapruner":
-            selection(task, cell.seed).save(cell.folder(root) / SELECTION)
+        else:
+            selection(task, cell.method, cell.seed).save(cell.folder(root) / SELECTION)
         write_done(cell, root, result)
 
 
@@ -97,15 +97,17 @@ def test_it_prints_what_its_grid_found(demo, monkeypatch, capsys, tmp_path):
     assert (str(root), processes) == (f"{tmp_path}/out", 2)
     out = capsys.readouterr().out
     assert out.startswith("YOLOv3-Tiny on the demo data, 2 seeds: each prunes to 70%, then trains")
-    table = {line.split("|")[1].strip(): line for line in out.splitlines() if line[:2] == "| "}
+    lines = [line for line in out.splitlines() if line[:2] == "| "]
+    table = {line.split("|")[1].strip(): line for line in reversed(lines)}  # the upper one's
     # sd of 60 and 64 over n - 1: sqrt(8).
     assert "| 62.00 ± 2.83 " in table["full"]
     assert "| 51.00 ± 1.41 " in table["random"]
     assert "| 53.50 ± 0.71 " in table["adapruner"]
     assert "adapruner cannot be told from random at 70% kept, equal epochs: +2.50" in out
-    wrong = next(line.split() for line in out.splitlines() if line.startswith("wrong label"))
-    # Of the two faults two and one are dropped, and by chance 0.6 would be.
-    assert wrong == ["wrong", "label", "2", "1.5", "2", "1", "0.6", "2.50"]
+    # Of the three that go two and one are faults, of which there are a fifth.
+    (wrong,) = [line for line in lines if line.startswith("| adapruner | wrong label ")]
+    words = [word.strip() for word in wrong.split("|")]
+    assert words[3:7] == ["20.0", "50.0", "2.50", "3.33 1.67"]
     assert ": prune 31, all 21, random 15, selected 17.\nEverything together: " in out
     assert out.endswith(f"\nSelections: {tmp_path}/out/cells/select-adapruner-*/selection.json\n")
 
@@ -152,10 +154,10 @@ def test_it_runs_from_its_data_to_its_last_line(demo, capsys, monkeypatch, tmp_p
     assert demo.run() == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [[word.strip() for word in line.split("|")] for line in lines if line[:2] == "| "]
-    images = {row[1]: row[4] for row in rows}
+    images = {row[1]: row[4] for row in reversed(rows)}  # the upper table's
     assert [images[name] for name in ("full", "random", "adapruner")] == ["10", "7", "7"]
     found = sorted(tmp_path.glob("out/cells/select-adapruner-*/selection.json"))
     selections = sorted(map(Selection.load, found), key=lambda own: own.seed)
-    wrong = next(line.split() for line in lines if line.startswith("wrong label"))
+    (wrong,) = [row for row in rows if row[1:3] == ["adapruner", "wrong label"]]
     gone = [sum(f"demo_trainval/im{i}" not in s.kept_keys for i in (0, 1)) for s in selections]
-    assert wrong[4:6] == [str(count) for count in gone]
+    assert wrong[6].split() == [f"{count / 3 / 0.2:.2f}" for count in gone]

@@ -43,12 +43,13 @@ def main(tool: str) -> None:
         task, folder = make(), Path(cfg.OUTPUT_DIR)
         require_writable(folder)
         with locked(folder):
-            set_aside(folder, ("cells", REPORT))
+            goes_on = is_half_done(Board(cells(grid, task), folder))
+            set_aside(folder, (REPORT,) if goes_on else ("cells", REPORT))
             log_to(folder / "log.txt")
             print(
                 f"YOLOv3-Tiny on the demo data, {len(SEEDS)} seeds: each prunes to "
                 f"{grid.keep_ratios[0]:.0%}, then trains on all, a random part and the selected "
-                "part.",
+                "part." + goes_on * " It goes on with what an earlier one has left.",
                 flush=True,
             )
             processes = min(len(SEEDS), os.cpu_count() or 1)
@@ -60,6 +61,12 @@ def main(tool: str) -> None:
             )
             if page := report(grid, task, folder):
                 print(f"Report of the first, to be opened in a browser: {page}")
+
+
+def is_half_done(board: Board) -> bool:
+    """Whether a grid was begun before, by the same configuration, and is not finished."""
+    begun = any(cell.folder(board.root).exists() for cell in board.cells)
+    return begun and bool(board.left())
 
 
 def summary(grid: Grid, task: DetectionTask, folder: Path) -> str:

@@ -135,6 +135,19 @@ def test_what_an_earlier_run_left_is_not_shown_again(demo, monkeypatch, tmp_path
     assert (tmp_path / "out/old-1/report.html").is_file()
 
 
+def test_it_goes_on_with_what_one_that_was_stopped_has_left(demo, monkeypatch, capsys, tmp_path):
+    stubbed(monkeypatch, 16)
+    assert demo.run() == 0
+    assert "It goes on" not in capsys.readouterr().out
+    next(tmp_path.glob("out/cells/train-full-*/done.json")).unlink()
+    monkeypatch.setattr(module, "run", lambda *_, **__: None)
+    assert demo.run() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("selected part. It goes on with what an earlier one has left.")
+    assert any(line.startswith("| full ") and "| 1       |" in line for line in lines)
+    assert not (tmp_path / "out/old-1/cells").exists()
+
+
 def test_with_one_core_its_seeds_run_one_after_the_other(demo, monkeypatch):
     calls = stubbed(monkeypatch, None)
     assert demo.run() == 0

@@ -1,8 +1,11 @@
 """What the tests of the neutral modules share: processes of their own, and a limit to waiting."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +33,18 @@ def run(code, *arguments, **options):
     with start(code, *arguments, **options) as process:
         out, err = process.communicate(timeout=60)
     return process.returncode, out, err
+
+
+def signal_job(signum, others):
+    """Signal this process and those that it has started but ``others``, as a cluster does.
+
+    It comes from another process: what a parent sends is another matter. Ends once a worker that
+    it has ended has been seen to.
+    """
+    workers = [child.pid for child in multiprocessing.active_children() if child not in others]
+    words = [f"-{int(signum)}", *map(str, [*workers, os.getpid()])]
+    subprocess.run(["kill", *words], check=True)
+    time.sleep(0.5 if workers else 0)
 
 
 @contextmanager

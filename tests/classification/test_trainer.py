@@ -21,6 +21,7 @@ from adapruner_det.classification.trainer import Trainer, cosine
 from adapruner_det.errors import DataError
 from adapruner_det.methods.recorder import Recorder
 from adapruner_det.stopping import Stopped
+from tests.apart import signal_job
 from tests.classification.tiny import same_state, tiny_config, tiny_set, write_folder
 
 
@@ -342,13 +343,13 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, pruning, step, in_
 
 
 def signal_at(monkeypatch, step, signum):
-    """Send this process a signal in the midst of a step, as a shell or a scheduler does."""
-    own = Trainer._train_step
+    """Send this process and its workers a signal in the midst of a step, as a scheduler does."""
+    own, others = Trainer._train_step, multiprocessing.active_children()
 
     def train_step(self, ids, images):
         losses = own(self, ids, images)
         if self.step + 1 == step:
-            os.kill(os.getpid(), signum)
+            signal_job(signum, others)
         return losses
 
     monkeypatch.setattr(Trainer, "_train_step", train_step)
@@ -361,7 +362,12 @@ def children():
 
 @pytest.mark.parametrize(
     ("step", "signum", "workers"),
-    [(3, signal.SIGTERM, 0), (5, signal.SIGINT, 0), (15, signal.SIGTERM, 0), (4, signal.SIGINT, 1)],
+    [
+        (3, signal.SIGTERM, 0),
+        (5, signal.SIGINT, 0),
+        (15, signal.SIGTERM, 0),
+        (4, signal.SIGTERM, 1),
+    ],
 )
 def test_a_signal_ends_the_run_after_its_step_and_it_goes_on_bit_for_bit(
     tmp_path, monkeypatch, caplog, step, signum, workers

@@ -5,7 +5,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import time
 from functools import partial
 from itertools import islice
@@ -47,6 +46,7 @@ from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder
 from adapruner_det.report.summary import summarize
 from adapruner_det.settings import config_digest
+from tests.apart import signal_job
 from tests.detection.toy import register, squares, toy_cfg, write_voc_folder
 
 
@@ -670,12 +670,11 @@ class Signalling(HookBase):
 
     def __init__(self, step, signum):
         self.step, self.signum = step, signum
+        self.others = multiprocessing.active_children()
 
     def after_step(self):
         if self.trainer.iter == self.step:
-            own = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-            words = ["kill", f"-{int(self.signum)}", *map(str, reversed(own))]
-            subprocess.run(words, check=True)
+            signal_job(self.signum, self.others)
 
 
 def add_before_the_last(trainer, hook):
@@ -692,8 +691,9 @@ def test_a_run_that_a_signal_ends_goes_on_as_if_it_had_not(
     toy, finished, tmp_path, step, signum, workers
 ):
     cfg = toy_cfg("yolo_darknet", tmp_path / "cut", "DATALOADER.NUM_WORKERS", workers)
+    hook = Signalling(step, signum)
     trainer = start(cfg)
-    add_before_the_last(trainer, Signalling(step, signum))
+    add_before_the_last(trainer, hook)
     with pytest.raises(SystemExit) as stop:
         trainer.train()
     assert stop.value.code == 128 + signum

@@ -367,6 +367,7 @@ def children():
         (5, signal.SIGINT, 0),
         (15, signal.SIGTERM, 0),
         (4, signal.SIGTERM, 1),
+        (4, signal.SIGINT, 1),
     ],
 )
 def test_a_signal_ends_the_run_after_its_step_and_it_goes_on_bit_for_bit(

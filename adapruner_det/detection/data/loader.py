@@ -167,7 +167,10 @@ def describe(key: str, file: str, error: Exception) -> str:
 
 
 class NamingMapper:
-    """A mapper whose errors name the image: a DataError in place of what it raised.
+    """A mapper for Detectron2's loaders, which :class:`PruningLoader` has no need of.
+
+    Its errors name the image, as a DataError in place of what was raised; and a worker leaves it to
+    the main process when to end, for which Detectron2's loaders take no ``worker_init_fn``.
 
     Args:
         mapper: of Detectron2 or of the user's own.
@@ -175,8 +178,13 @@ class NamingMapper:
 
     def __init__(self, mapper: Mapper) -> None:
         self.func = mapper
+        self._heeds = False
 
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        worker = torchdata.get_worker_info()
+        if worker is not None and not self._heeds:
+            self._heeds = True
+            heed_the_main_process(worker.id)
         key, file = str(sample.get("image_id")), str(sample.get("file_name"))
         try:
             return self.func(sample)

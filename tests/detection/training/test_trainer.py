@@ -707,6 +707,17 @@ def test_a_run_that_a_signal_ends_goes_on_as_if_it_had_not(
     assert files(tmp_path / "cut") == files(tmp_path / "done")
 
 
+def test_a_training_on_a_part_saves_too_where_its_workers_get_the_signal(toy, tmp_path):
+    hook = Signalling(4, signal.SIGTERM)
+    cfg = toy_cfg("yolo_darknet", tmp_path, "DATALOADER.NUM_WORKERS", 2)
+    trainer = start(cfg, trainer_class=EvaluatingTrainer)
+    add_before_the_last(trainer, hook)
+    with pytest.raises(SystemExit) as stop:
+        trainer.train()
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
+
+
 @pytest.mark.parametrize("trainer_class", [PruningTrainer, EvaluatingTrainer])
 def test_a_worker_that_is_killed_ends_the_run_with_one_line(toy, tmp_path, caplog, trainer_class):
     class Killing(HookBase):

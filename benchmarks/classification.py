@@ -33,9 +33,10 @@ from adapruner_det.classification.config import ABLATIONS, load_config
 from adapruner_det.classification.data import load_data
 from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.errors import reported
+from adapruner_det.experiment.board import Board, rows_of, selection_of
 from adapruner_det.experiment.cells import label_of
 from adapruner_det.experiment.grid import Grid, cells
-from adapruner_det.experiment.running import Board, rows_of, run, selection_of
+from adapruner_det.experiment.running import run
 from adapruner_det.experiment.tables import report
 from adapruner_det.experiment.task import Task
 from adapruner_det.experiment.transfer import Transfer, chooser_of

@@ -52,9 +52,10 @@ from adapruner_det.classification.run import transfer
 from adapruner_det.classification.task import ClassificationTask
 from adapruner_det.cli.compare import log_to
 from adapruner_det.errors import DataError, reported
+from adapruner_det.experiment.board import Board, Part, board_of, rows_of
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.results import write_results
-from adapruner_det.experiment.running import Board, Part, board_of, rows_of, run_parts
+from adapruner_det.experiment.running import run_parts
 from adapruner_det.experiment.tables import Setting, by_seed, methods_of, settings_of, spread
 from adapruner_det.experiment.task import Budget, Run, Task
 from adapruner_det.experiment.transfer import Transfer

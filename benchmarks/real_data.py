@@ -22,8 +22,9 @@ from adapruner_det.cli.compare import log_to
 from adapruner_det.detection.setup import load_config
 from adapruner_det.detection.task import make_task
 from adapruner_det.errors import reported
+from adapruner_det.experiment.board import Board, rows_of, selection_of
 from adapruner_det.experiment.grid import Grid, cells
-from adapruner_det.experiment.running import Board, rows_of, run, selection_of
+from adapruner_det.experiment.running import run
 from adapruner_det.experiment.tables import Setting, main_table, verdict
 from adapruner_det.experiment.task import Task
 

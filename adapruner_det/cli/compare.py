@@ -32,10 +32,11 @@ from fvcore.common.config import CfgNode
 
 from ..command import config_path
 from ..errors import DataError, reported
+from ..experiment.board import Part, board_of
 from ..experiment.grid import Grid
 from ..experiment.plan import Plan, TaskPlan, read_plan
 from ..experiment.results import write_results
-from ..experiment.running import Part, board_of, run_parts, submit
+from ..experiment.running import run_parts, submit
 from ..experiment.task import Task
 from ..experiment.transfer import Transfer
 from ..files import require_writable

@@ -17,10 +17,11 @@ from ..detection.data.pictures import pictures_of
 from ..detection.setup import load_config
 from ..detection.task import DetectionTask, make_task
 from ..errors import reported
+from ..experiment.board import SELECTION, Board, rows_of, selection_of
 from ..experiment.evidence import RUN_FOLDER
 from ..experiment.grid import Grid, cells
 from ..experiment.results import changes_of, planted_table
-from ..experiment.running import SELECTION, Board, rows_of, run, selection_of
+from ..experiment.running import run
 from ..experiment.tables import Row, Setting, main_table, verdict
 from ..experiment.task import Task
 from ..files import REPORT, locked, require_writable, set_aside

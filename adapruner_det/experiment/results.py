@@ -19,9 +19,9 @@ from ..files import write_whole
 from ..methods.recorder import LOSS
 from ..report.changes import Changes, Objects, changes
 from ..selection import Selection
+from .board import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
 from .cells import Cell, write_json
 from .figures import draw
-from .running import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
 from .tables import Row, Setting, report, settings_of
 from .task import Task
 from .transfer import chooser_of

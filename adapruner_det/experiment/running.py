@@ -11,115 +11,30 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from dataclasses import asdict, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import DataError, one_line
-from ..methods.base import THUMBNAILS, dynamic_names, get_dynamic, get_method, select
-from ..selection import Selection, lost_classes_line
+from ..methods.base import THUMBNAILS, get_dynamic, get_method, select
 from ..stopping import Stopped, StopRequest
-from .cells import DONE, FAILED, Cell, claim, holder, read_done, read_json, write_done, write_json
+from .board import SELECTION, Board, MakeTask, Part, board_of, is_dynamic, selection_of
+from .cells import DONE, FAILED, Cell, claim, read_done, write_done, write_json
 from .evidence import RUN_FOLDER, TaskEvidence, offers, record, save_thumbnails
-from .grid import Grid, cells
+from .grid import Grid
 from .memory import peak_memory
-from .tables import Row
+from .progress import Progress
 from .task import Budget, Task
 from .transfer import chooser_of, learner_of
 
 logger = logging.getLogger(__name__)
 
-SELECTION = "selection.json"
-
 #: Seconds between two looks at what other processes do.
 POLL = 1.0
-
-MakeTask = Callable[[], Task]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One task's grid among several that share a folder.
-
-    Attributes:
-        grid: what is compared.
-        make_task: makes the task anew in every process; can be pickled.
-    """
-
-    grid: Grid
-    make_task: MakeTask
-
-
-class Board:
-    """What is known of the cells of one grid or several; what was seen done stays done.
-
-    Args:
-        cells: each after those it needs; one that is there twice counts once.
-        root: the folder that they share.
-    """
-
-    def __init__(self, cells: list[Cell], root: Path) -> None:
-        self.cells, self.root = list({cell.name: cell for cell in cells}.values()), root
-        self.results: dict[str, dict[str, Any]] = {}
-
-    def result(self, cell: Cell) -> dict[str, Any] | None:
-        """What came of a cell; None where it is not done."""
-        if cell.name not in self.results:
-            found = read_done(cell, self.root)
-            if found is None:
-                return None
-            self.results[cell.name] = found
-        return self.results[cell.name]
-
-    def error(self, cell: Cell) -> str | None:
-        """Why a cell failed, in one line; None where it did not, or is to be tried again."""
-        found = read_json(cell.folder(self.root) / FAILED)
-        return str(found["error"]) if isinstance(found, dict) and "error" in found else None
-
-    def is_ready(self, cell: Cell) -> bool:
-        """Whether a cell is to be run and can be, unless another process has it."""
-        return (
-            self.result(cell) is None
-            and self.error(cell) is None
-            and all(self.result(need) is not None for need in cell.needs)
-        )
-
-    def state(self, cell: Cell) -> str:
-        """``done``, ``failed: why``, ``running: who`` or ``waiting``."""
-        if self.result(cell) is not None:
-            return "done"
-        if who := holder(cell.folder(self.root)):
-            return f"running: {who}"
-        error = self.error(cell)
-        return "waiting" if error is None else f"failed: {error}"
-
-    def forget_failures(self) -> None:
-        """Let what failed be tried again."""
-        for cell in self.cells:
-            (cell.folder(self.root) / FAILED).unlink(missing_ok=True)
-
-    def left(self) -> list[Cell]:
-        """The cells that are not done."""
-        return [cell for cell in self.cells if self.result(cell) is None]
-
-    def require_done(self) -> None:
-        """Warn of each cell that failed, and raise a DataError unless all are done."""
-        left = self.left()
-        errors = {cell.name: error for cell in left if (error := self.error(cell)) is not None}
-        for name, error in errors.items():
-            logger.warning("%s failed: %s", name, error)
-        if left:
-            raise DataError(
-                f"{len(errors)} of {len(self.cells)} cells failed and {len(left) - len(errors)} "
-                "more were not run; the same command goes on with them"
-            )
 
 
 def run_cell(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
@@ -173,12 +88,6 @@ def _select(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
     }
 
 
-def selection_of(cell: Cell, root: Path, keep_ratio: float) -> Selection:
-    """What a cell that selects chose, at one of the ratios that it serves."""
-    selection = Selection.load(cell.folder(root) / SELECTION)
-    return selection if selection.keep_ratio == keep_ratio else selection.cut(keep_ratio)
-
-
 def _train(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
     kept = None
     if cell.needs and cell.keep_ratio:
@@ -194,45 +103,6 @@ def _train(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
     if not math.isfinite(run.value):
         raise DataError(f"the evaluation gave {run.value} {run.metric}, which is no result")
     return asdict(run)
-
-
-def is_dynamic(cell: Cell) -> bool:
-    """Whether a cell is a training that prunes while it goes on, so that no selection is behind."""
-    return not cell.needs and cell.method in dynamic_names()
-
-
-def rows_of(board: Board) -> list[Row]:
-    """The trainings of a grid that are done, for tables."""
-    found = []
-    for cell in board.cells:
-        result = board.result(cell)
-        if cell.kind == "train" and result is not None:
-            chosen = [board.result(need) or {} for need in cell.needs]
-            cost = [r.get("seconds", 0.0) + r.get("seconds_of_needs", 0.0) for r in chosen]
-            known = (cell.label, cell.keep_ratio or 1.0, cell.budget, cell.seed)
-            row = Row(
-                *known,
-                result["value"],
-                result["images"],
-                sum(cost),
-                result["seconds"],
-                select_memory=_most(board, cell, "memory_mb"),
-                select_added=_most(board, cell, "added_mb"),
-                select_gpu=_most(board, cell, "gpu_mb"),
-                dynamic=is_dynamic(cell),
-                steps=result.get("steps", 0),
-            )
-            found.append(row)
-    return found
-
-
-def _most(board: Board, cell: Cell, name: str) -> float | None:
-    """The largest of a figure over what chose the samples, and what that read; None unless all of
-    them have it."""
-    chose = [own for need in cell.needs for own in (need, *need.needs)]
-    values = [(board.result(own) or {}).get(name) for own in chose]
-    known = [value for value in values if value is not None]
-    return max(known) if known and len(known) == len(values) else None
 
 
 def work(
@@ -362,23 +232,6 @@ def run_parts(
     board.require_done()
 
 
-def board_of(
-    parts: Sequence[Part], tasks: Sequence[Task], root: Path
-) -> tuple[Board, dict[str, Task]]:
-    """The cells of all parts, and a cell's name → its task; the first of those that share it.
-
-    Raises:
-        DataError: what :func:`.grid.cells` raises.
-    """
-    found: list[Cell] = []
-    of_cell: dict[str, Task] = {}
-    for part, task in zip(parts, tasks, strict=True):
-        for cell in cells(part.grid, task):
-            found.append(cell)
-            of_cell.setdefault(cell.name, task)
-    return Board(found, root), of_cell
-
-
 def _run_side_by_side(
     processes: int, arguments: tuple[Any, ...], stop: StopRequest, seen: Callable[[], Any]
 ) -> None:
@@ -424,87 +277,6 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None and not parent.is_alive():
         raise SystemExit("the process that started this one is gone")
-
-
-class Progress:
-    """A bar over all cells; a log line, and warnings of lost classes, of each cell seen done.
-
-    Args:
-        board: of all grids.
-        workers: that run it, unless more are seen.
-    """
-
-    def __init__(self, board: Board, workers: int) -> None:
-        self._board, self._workers = board, workers
-        board.left()  # looks at them all
-        self._told = {*board.results}
-        self._end: float | None = None
-
-    def __enter__(self) -> Progress:
-        form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} elapsed{postfix}"
-        total = sum(cell.visits for cell in self._board.cells)
-        self._bar = tqdm(total=total, bar_format=form, disable=None)
-        self._refresh()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def update(self) -> None:
-        """Look for cells that have been done since."""
-        left = self._board.left()
-        known = self._told | {cell.name for cell in left}
-        found = [cell for cell in self._board.cells if cell.name not in known]
-        for cell in found:
-            self._told.add(cell.name)
-            self._warn_of_lost_classes(cell)
-        if found:
-            self._refresh()
-            logger.info("%s done: %s", ", ".join(cell.name for cell in found), self._text())
-        self._bar.set_postfix_str(self._text())
-
-    def _refresh(self) -> None:
-        board, left = self._board, self._board.left()
-        seconds = sum(result.get("seconds", 0.0) for result in board.results.values())
-        rest = sum(cell.visits for cell in left)
-        visits = self._bar.total - rest
-        held = sum(holder(cell.folder(board.root)) is not None for cell in left)
-        if visits:
-            self._end = time.monotonic() + rest * seconds / visits / max(held, self._workers)
-        done = len(board.cells) - len(left)
-        self._bar.set_description_str(f"{done} of {len(board.cells)} cells", refresh=False)
-        self._bar.update(visits - self._bar.n)
-
-    def _text(self) -> str:
-        if self._end is None:
-            return "time left not known yet"
-        return f"{timedelta(seconds=max(0, round(self._end - time.monotonic())))} left"
-
-    def _warn_of_lost_classes(self, cell: Cell) -> None:
-        if cell.kind != "select":
-            return
-        with suppress(DataError):  # of a file that is damaged since, which the trainings will tell
-            for line in lost_classes_of(cell, self._board):
-                logger.warning("%s", line)
-
-
-def lost_classes_of(cell: Cell, board: Board) -> list[str]:
-    """A line for each keep ratio at which what a cell chose leaves a class without an image.
-
-    Raises:
-        DataError: a selection that cannot be read.
-    """
-    found = []
-    for ratio in ratios_of(cell, board):
-        if line := lost_classes_line(selection_of(cell, board.root, ratio)):
-            found.append(f"{cell.label} at keep ratio {ratio:g}: {line}")
-    return found
-
-
-def ratios_of(cell: Cell, board: Board) -> list[float]:
-    """The keep ratios at which what a cell chose is trained on, the largest first."""
-    found = {own.keep_ratio for own in board.cells if cell in own.needs and own.keep_ratio}
-    return sorted(found, reverse=True)
 
 
 def submit(

@@ -16,9 +16,10 @@ from adapruner_det.classification.signals import SIGNALS
 from adapruner_det.classification.task import ClassificationTask, make_task
 from adapruner_det.classification.trainer import Trainer
 from adapruner_det.errors import DataError
+from adapruner_det.experiment.board import selection_of
 from adapruner_det.experiment.evidence import TaskEvidence, offers, record, save_thumbnails
 from adapruner_det.experiment.grid import Grid, cells
-from adapruner_det.experiment.running import run, selection_of
+from adapruner_det.experiment.running import run
 from adapruner_det.methods.base import get_method, method_names, select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.recorder import Recorder

@@ -9,9 +9,9 @@ import yaml
 
 from adapruner_det import Selection
 from adapruner_det.cli import demo as module
+from adapruner_det.experiment.board import SELECTION
 from adapruner_det.experiment.cells import write_done
 from adapruner_det.experiment.grid import cells
-from adapruner_det.experiment.running import SELECTION
 from adapruner_det.experiment.task import Run
 from adapruner_det.report import page as page_module
 from tests.detection.toy import options_of, write_voc_folder

@@ -20,8 +20,9 @@ from adapruner_det.detection.evidence import EVIDENCE
 from adapruner_det.detection.setup import load_config
 from adapruner_det.detection.task import MODEL_FILE, logged_to, make_task
 from adapruner_det.errors import DataError
+from adapruner_det.experiment.board import Board, rows_of, selection_of
 from adapruner_det.experiment.grid import Grid, cells
-from adapruner_det.experiment.running import Board, rows_of, run, selection_of
+from adapruner_det.experiment.running import run
 from adapruner_det.experiment.task import Run
 from adapruner_det.methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS
 from adapruner_det.methods.random import random_selection

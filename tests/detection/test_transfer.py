@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from adapruner_det.detection.task import make_task
+from adapruner_det.experiment.board import Part, board_of, rows_of, selection_of
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.results import changes_of
-from adapruner_det.experiment.running import Part, board_of, rows_of, run_parts, selection_of
+from adapruner_det.experiment.running import run_parts
 from adapruner_det.experiment.transfer import Transfer
 from tests.detection.test_task import options, voc  # noqa: F401
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 
 from adapruner_det.experiment import memory
@@ -17,3 +19,15 @@ def toy_methods():
     toy.register_methods()
     yield
     toy.forget_methods()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes the toy, as a grid does in each of its processes."""
+    return partial(toy.make_toy, tmp_path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The folder of a grid."""
+    return tmp_path / "grid"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from adapruner_det.experiment import results as module
+from adapruner_det.experiment.board import Part, board_of, selection_of
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.results import changes_of, lost_lines, write_results
-from adapruner_det.experiment.running import Part, board_of, run_parts, selection_of
+from adapruner_det.experiment.running import run_parts
 from adapruner_det.report.changes import Objects
 from tests.experiment.toy import N, make_toy
 

@@ -14,45 +14,24 @@ import pytest
 
 from adapruner_det.errors import DataError
 from adapruner_det.experiment import running as module
+from adapruner_det.experiment.board import Part, rows_of
 from adapruner_det.experiment.cells import DONE, FAILED, claim, write_done
 from adapruner_det.experiment.evidence import TaskEvidence, record
-from adapruner_det.experiment.grid import Grid, cells
-from adapruner_det.experiment.running import (
-    Board,
-    Part,
-    Progress,
-    rows_of,
-    run,
-    selection_of,
-    submit,
-)
+from adapruner_det.experiment.grid import Grid
+from adapruner_det.experiment.running import run, submit
 from adapruner_det.experiment.tables import report
 from adapruner_det.methods import base
 from adapruner_det.methods.base import Choice, Method, get_dynamic, select
 from adapruner_det.stopping import Stopped
-from tests.experiment.toy import EPOCHS, N, calls, make_toy, until
+from tests.experiment.toy import EPOCHS, N, board_of, calls, cell_of, make_toy, until
 
 SMALL = Grid(("random",), (0.7, 0.4))
-
-
-@pytest.fixture
-def make(tmp_path):
-    return partial(make_toy, tmp_path)
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "grid"
 
 
 @pytest.fixture(autouse=True)
 def no_endless_loop(monkeypatch):
     """What is tried for ever fails here; after so many cells nothing is left."""
     monkeypatch.setattr(module, "_run_next", limited(module._run_next, 60))
-
-
-def board_of(grid, make, root):
-    return Board(cells(grid, make()), root)
 
 
 def values_of(grid, make, root):
@@ -77,15 +56,6 @@ def test_a_dynamic_reference_trains_under_its_guide_and_is_no_method(make, root)
     assert values_of(SMALL, make, root).keys() == {
         *(("full", 1.0, 0), ("random", 0.7, 0), ("random", 0.4, 0))
     }
-
-
-def cell_of(grid, make, kind, method="", ratio=None):
-    found = [
-        cell
-        for cell in cells(grid, make())
-        if (cell.kind, cell.method, cell.keep_ratio) == (kind, method, ratio)
-    ]
-    return found[0]
 
 
 def test_a_grid_gives_what_the_same_calls_by_hand_give(make, root, tmp_path):
@@ -166,17 +136,6 @@ def test_a_method_that_trains_is_charged_for_it(make, root, monkeypatch):
     run(grid, make, root, task=task)
     (row,) = (row for row in rows_of(board_of(grid, make, root)) if row.method == "toy_guided")
     assert 50.0 <= row.select_seconds < 100.0
-
-
-def test_cuts_of_one_choice_are_nested_and_a_set_is_taken_as_it_is(make, root):
-    grid = Grid(("toy_loss", "toy_thumb"), (0.7, 0.4))
-    run(grid, make, root)
-    chosen = cell_of(grid, make, "select", "toy_loss")
-    large, small = (selection_of(chosen, root, ratio) for ratio in (0.7, 0.4))
-    assert small.kept_keys < large.kept_keys and small.num_kept == 24
-    for ratio in (0.7, 0.4):
-        found = selection_of(cell_of(grid, make, "select", "toy_thumb", ratio), root, ratio)
-        assert found.cut_from is None and found.num_kept == round(ratio * N)
 
 
 def test_what_is_wanted_is_shown_and_nothing_else(make, root, monkeypatch):
@@ -320,53 +279,6 @@ def limited(function, count):
         return function(*arguments) if len(done) <= count else (False, False)
 
     return call
-
-
-def test_the_states_of_cells(make, root):
-    grid = Grid(("toy_fails",), (0.7,))
-    with pytest.raises(DataError):
-        run(grid, make, root)
-    board = board_of(grid, make, root)
-    assert [board.state(cell) for cell in board.cells] == [
-        "done",
-        "failed: RuntimeError: it went wrong",
-        "waiting",
-    ]
-    with claim(board.cells[1].folder(root)):
-        assert board.state(board.cells[1]).startswith(f"running: process {os.getpid()} on ")
-    assert board.state(cell_of(SMALL, make, "train", "random", 0.7)) == "waiting"
-
-
-def test_lost_classes_are_told_once_a_choice_is_made(make, root, monkeypatch, caplog):
-    task = make()
-    task.samples.classes[0] = [2, 2]
-    monkeypatch.setattr(module, "lost_classes_line", lambda s: f"lost of {s.num_kept}")
-    run(Grid(("random", "toy_thumb"), (0.7, 0.4)), make, root, task=task)
-    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert told == [
-        "random at keep ratio 0.7: lost of 42",
-        "random at keep ratio 0.4: lost of 24",
-        "toy_thumb at keep ratio 0.7: lost of 42",
-        "toy_thumb at keep ratio 0.4: lost of 24",
-    ]
-
-
-def test_the_time_that_is_left_by_hand(make, root, monkeypatch):
-    grid = Grid(("random",), (0.5,), (0, 1))
-    board = board_of(grid, make, root)
-    monkeypatch.setattr(module.time, "monotonic", lambda: 0.0)
-    with Progress(board, 1) as progress:
-        assert progress._text() == "time left not known yet"
-        # All: 2 x (240 + 0 + 120) visits. Done: 240 in 12 s, so 480 more take 24 s.
-        write_done(board.cells[0], root, {"seconds": 12.0})
-        progress.update()
-        assert progress._text() == "0:00:24 left"
-        with claim(board.cells[1].folder(root)), claim(board.cells[3].folder(root)):
-            write_done(board.cells[4], root, {"seconds": 1.0})  # costs no visits, but time
-            progress.update()
-        assert progress._text() == "0:00:13 left"  # 480 x 13 s / 240 / 2
-        monkeypatch.setattr(module.time, "monotonic", lambda: 14.0)
-        assert progress._text() == "0:00:00 left"
 
 
 # Processes of their own.
@@ -514,6 +426,6 @@ def test_jobs_of_a_cluster_share_the_grid(make, root, tmp_path):
 
 def test_a_job_whose_time_is_over_is_submitted_again(make, root):
     helpers = pytest.importorskip("submitit.helpers", reason="submitit is an extra")
-    job = module._Job(SMALL, make, root)
+    job = module._Job([Part(SMALL, make)], root)
     again = job.checkpoint()
     assert isinstance(again, helpers.DelayedSubmission) and again.function is job

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from adapruner_det.errors import DataError
+from adapruner_det.experiment.board import Part, board_of, rows_of, selection_of
 from adapruner_det.experiment.grid import Grid, cells
-from adapruner_det.experiment.running import Part, board_of, rows_of, run, run_parts, selection_of
+from adapruner_det.experiment.running import run, run_parts
 from adapruner_det.experiment.transfer import Transfer, chooser_of, learner_of
 from tests.experiment.toy import EPOCHS, Half, N, calls, make_samples, make_toy
 

@@ -15,6 +15,8 @@ import torch
 
 from adapruner_det.core.cut import kept_count
 from adapruner_det.errors import DataError
+from adapruner_det.experiment.board import Board
+from adapruner_det.experiment.grid import cells
 from adapruner_det.experiment.task import Run
 from adapruner_det.files import write_whole
 from adapruner_det.methods import base
@@ -251,3 +253,16 @@ def toy_fails(evidence, keep_ratio):
 
 def toy_waits(evidence, keep_ratio):
     raise AssertionError("nobody calls it")
+
+
+def board_of(grid, make, root):
+    return Board(cells(grid, make()), root)
+
+
+def cell_of(grid, make, kind, method="", ratio=None):
+    found = [
+        cell
+        for cell in cells(grid, make())
+        if (cell.kind, cell.method, cell.keep_ratio) == (kind, method, ratio)
+    ]
+    return found[0]

@@ -12,12 +12,21 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .image_set import ImageSet, draw
+from .image_set import ImageSet
 
 #: Of the samples, the part that twins are copies of.
 SOURCES = 0.1
 #: Standard deviations of a copy's brightness, as a factor, and of its noise, of 255.
 BRIGHTNESS, NOISE = 0.05, 4.0
+
+#: What is drawn.
+LABELS, TWINS = range(2)
+
+
+def _generator(seed: int, what: int) -> np.random.Generator:
+    """One whose numbers no training draws: the order of an epoch is seeded by (SEED, epoch), and
+    NumPy takes a seed and one followed by zeros for the same."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(what,)))
 
 
 def with_wrong_labels(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Tensor]:
@@ -31,8 +40,9 @@ def with_wrong_labels(images: ImageSet, share: float, seed: int) -> tuple[ImageS
     """
     if share and len(images.class_names) < 2:
         raise DataError("DATA.WRONG_LABELS needs two classes or more; set it to 0")
-    wrong = draw(len(images), round(share * len(images)), seed)
-    rng = np.random.default_rng([seed, 1])
+    rng = _generator(seed, LABELS)
+    order = rng.permutation(len(images))
+    wrong = torch.from_numpy(np.sort(order[: round(share * len(images))]))
     shift = torch.from_numpy(rng.integers(1, len(images.class_names), len(wrong)))
     labels = images.labels.clone()
     labels[wrong] = (labels[wrong] + shift) % len(images.class_names)
@@ -61,7 +71,7 @@ def with_twins(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Ten
         raise DataError(
             f"DATA.TWINS {share:g} of {len(images)} images leaves too few to be copied; lower it"
         )
-    rng = np.random.default_rng([seed, 2])
+    rng = _generator(seed, TWINS)
     order = rng.permutation(len(images))
     copies = np.sort(order[:count])
     origin = torch.from_numpy(rng.choice(order[count : count + sources], count))

@@ -61,6 +61,15 @@ def test_twins_are_drawn_by_the_seed_and_change_the_digests():
     assert with_twins(images, 0.0, 1)[0] is images
 
 
+@pytest.mark.parametrize("plant", [with_wrong_labels, with_twins])
+def test_what_is_planted_is_not_what_an_epoch_begins_with(plant):
+    """An epoch's order is drawn from the same small numbers: the run's seed and the epoch."""
+    planted = plant(tiny_set(600), 0.25, seed=0)[1].numpy()
+    for epoch in range(5):
+        first = np.random.default_rng([0, epoch]).permutation(600)[:150]
+        assert 15 < np.isin(first, planted).sum() < 60  # 37.5 on average
+
+
 def test_twins_need_sources_and_images_in_memory():
     with pytest.raises(DataError, match="leaves too few to be copied"):
         with_twins(tiny_set(60), 0.95, 0)

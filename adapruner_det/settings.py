@@ -94,8 +94,27 @@ class Range(NamedTuple):
         return f"{_text(self.low)} to {_text(self.high)}"
 
 
+#: Of what both tasks have in the node ADAPRUNER: dotted key → where its number must lie, and the
+#: words that it may be.
+PRUNER_RANGES = {
+    "ADAPRUNER.KEEP_RATIO": Range(0, 1, above=True),
+    "ADAPRUNER.WARMUP_EPOCHS": Range(0),
+    "ADAPRUNER.ALPHA_START": Range(0, 1000, above=True),
+    "ADAPRUNER.ALPHA_END": Range(0, 1000, above=True),
+    "ADAPRUNER.PAPER_SCALE": Range(0, above=True),
+    "ADAPRUNER.CLASS_BAND": Range(0, 1, below=True),
+}
+PRUNER_CHOICES = {
+    "ADAPRUNER.CONTROLLER": ("dual", "paper"),
+    "ADAPRUNER.NORMALIZE": ("median", "none"),
+    "ADAPRUNER.OBJECTIVE": OBJECTIVES,
+    "ADAPRUNER.DROP": DROPS,
+    "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
+}
+
+
 def check_settings(
-    cfg: CfgNode, ranges: Mapping[str, Range], choices: Mapping[str, Sequence[str]]
+    cfg: Mapping[str, Any], ranges: Mapping[str, Range], choices: Mapping[str, Sequence[str]]
 ) -> None:
     """Raise a DataError for the first value that cannot be meant.
 
@@ -172,6 +191,12 @@ def build_pruner(
     Raises:
         DataError: a run too short for its warm-up, or values that make no mask.
     """
+    check_settings({"ADAPRUNER": options}, PRUNER_RANGES, PRUNER_CHOICES)
+    if options["DROP"] == "twins" and not _knows_twins(options, samples):
+        raise DataError(
+            "ADAPRUNER.DROP twins needs ADAPRUNER.OBJECTIVE inclusion, which looks for near-copies "
+            f"in the images; the objective is {options['OBJECTIVE']!r}"
+        )
     warmup = options["WARMUP_EPOCHS"]
     if epochs <= warmup:
         raise DataError(
@@ -217,7 +242,7 @@ def _objective(
     if options["OBJECTIVE"] == "paper":
         return None
     near = None
-    if look and samples.read_image is not None and len(samples) > 1:
+    if look and _knows_twins(options, samples):
         thumbs = thumbnails(samples) if thumbs is None else thumbs
         near = Neighbours(*neighbours(thumbs, SCALE_RANK))
     keys = np.array([digest(key) for key in samples.keys], dtype=np.uint64)
@@ -232,6 +257,12 @@ def _objective(
     )
     found.signals &= frozenset(offered)
     return found
+
+
+def _knows_twins(options: Mapping[str, Any], samples: Samples) -> bool:
+    """Whether a run learns which samples are near-copies of others."""
+    can = samples.read_image is not None and len(samples) > 1
+    return can and options["OBJECTIVE"] == "inclusion"
 
 
 def _parts(value: Any) -> Iterator[Any]:

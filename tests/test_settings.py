@@ -286,10 +286,24 @@ def test_a_run_without_an_epoch_to_prune_in_says_what_to_raise(epochs):
     ("options", "message"),
     [
         ({"ALPHA_START": 6.0}, "α goes from 6.0 to 5.0"),
-        ({"NORMALIZE": "mean"}, "normalize is 'mean'"),
         ({"CONTROLLER": "paper", "CLASS_BAND": 0.1}, "balance needs the controller 'dual'"),
     ],
 )
 def test_values_that_make_no_mask_point_to_the_configuration(options, message):
     with pytest.raises(DataError, match=f"{message}.*see ADAPRUNER"):
+        mask(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"NORMALIZE": "mean"}, "NORMALIZE is 'mean'; it must be one of median, none"),
+        ({"OBJECTIVE": "Inclusion"}, "OBJECTIVE is 'Inclusion'; it must be one of paper, inclusi"),
+        ({"DROP": "middle"}, "DROP is 'middle'; it must be one of"),
+        ({"DROP": "twins"}, "DROP twins needs ADAPRUNER.OBJECTIVE inclusion, .* is 'paper'"),
+        ({"WARMUP_EPOCHS": -1}, "WARMUP_EPOCHS is -1; it must be 0 or more"),
+    ],
+)
+def test_a_value_of_the_node_that_cannot_be_meant_makes_no_mask(options, message):
+    with pytest.raises(DataError, match=rf"^ADAPRUNER\.{message}"):
         mask(**options)

@@ -10,8 +10,15 @@ import torch
 from fvcore.common.config import CfgNode
 
 from ..errors import DataError
-from ..selection import check_keep_ratio
-from ..settings import DROPS, INVALID, OBJECTIVES, Range, check_settings, check_yaml, leaves
+from ..settings import (
+    INVALID,
+    PRUNER_CHOICES,
+    PRUNER_RANGES,
+    Range,
+    check_settings,
+    check_yaml,
+    leaves,
+)
 from .data import SOURCES
 from .models import NAMES as MODELS
 from .models import short
@@ -49,12 +56,7 @@ RANGES = {
     "SOLVER.MOMENTUM": Range(0, 1, below=True),
     "SOLVER.WEIGHT_DECAY": Range(0),
     "SOLVER.CHECKPOINT_PERIOD": Range(0),
-    "ADAPRUNER.KEEP_RATIO": Range(0, 1, above=True),
-    "ADAPRUNER.WARMUP_EPOCHS": Range(0),
-    "ADAPRUNER.ALPHA_START": Range(0, 1000, above=True),
-    "ADAPRUNER.ALPHA_END": Range(0, 1000, above=True),
-    "ADAPRUNER.PAPER_SCALE": Range(0, above=True),
-    "ADAPRUNER.CLASS_BAND": Range(0, 1, below=True),
+    **PRUNER_RANGES,
     "SEED": SEEDS,
 }
 
@@ -64,11 +66,7 @@ CHOICES = {
     "DATA.GREY": ("refuse", "convert"),
     "MODEL.NAME": MODELS,
     "MODEL.STEM": ("cifar", "imagenet"),
-    "ADAPRUNER.CONTROLLER": ("dual", "paper"),
-    "ADAPRUNER.NORMALIZE": ("median", "none"),
-    "ADAPRUNER.OBJECTIVE": OBJECTIVES,
-    "ADAPRUNER.DROP": DROPS,
-    "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
+    **PRUNER_CHOICES,
 }
 
 
@@ -206,7 +204,6 @@ def check_config(cfg: CfgNode) -> None:
             raise DataError(f"{key} is an integer of more than 64 bits; it must be below 2^63")
         if isinstance(value, str) and "\0" in value:
             raise DataError(f"{key} is {value!r}; it must have no null character")
-    check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
     check_settings(cfg, RANGES, CHOICES)
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", cfg.DEVICE, re.ASCII):
         raise DataError(f"DEVICE is {cfg.DEVICE!r}; it must be cpu, cuda or cuda:<number>")

@@ -8,8 +8,7 @@ import torch
 from detectron2.config import CfgNode
 
 from ..errors import DataError
-from ..selection import check_keep_ratio
-from ..settings import DROPS, OBJECTIVES, Range, check_settings
+from ..settings import PRUNER_CHOICES, PRUNER_RANGES, Range, check_settings
 
 _COUNT = Range(1)  # at least one
 _NUMBER = Range(0)  # none is possible
@@ -18,13 +17,9 @@ _POSITIVE = Range(0, math.inf, above=True)
 
 #: Dotted key → the interval of its number, or of each number in its list.
 RANGES = {
-    "ADAPRUNER.KEEP_RATIO": Range(),  # check_keep_ratio says between what
-    "ADAPRUNER.WARMUP_EPOCHS": Range(-1),
+    **PRUNER_RANGES,
+    "ADAPRUNER.WARMUP_EPOCHS": Range(-1),  # half of the epochs
     "ADAPRUNER.EPOCHS": _NUMBER,
-    "ADAPRUNER.ALPHA_START": _POSITIVE,
-    "ADAPRUNER.ALPHA_END": _POSITIVE,
-    "ADAPRUNER.PAPER_SCALE": _NUMBER,
-    "ADAPRUNER.CLASS_BAND": Range(0, 1, below=True),
     "SEED": Range(-1, 2**32 - 1),
     "SOLVER.IMS_PER_BATCH": _COUNT,
     "SOLVER.MAX_ITER": _COUNT,
@@ -93,11 +88,7 @@ RANGES = {
 
 #: Dotted key → the words it may be.
 CHOICES = {
-    "ADAPRUNER.CONTROLLER": ("dual", "paper"),
-    "ADAPRUNER.NORMALIZE": ("median", "none"),
-    "ADAPRUNER.OBJECTIVE": OBJECTIVES,
-    "ADAPRUNER.DROP": DROPS,
-    "ADAPRUNER.ON_BAD_SAMPLE": ("stop", "skip"),
+    **PRUNER_CHOICES,
     "INPUT.FORMAT": ("BGR", "RGB", "L", "YUV-BT.601"),
     "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
     "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
@@ -108,7 +99,6 @@ CHOICES = {
 def check_ranges(cfg: CfgNode) -> None:
     """Raise a DataError for the first value of ``cfg`` that cannot be meant."""
     check_settings(cfg, RANGES, CHOICES)
-    check_keep_ratio(cfg.ADAPRUNER.KEEP_RATIO)
     if cfg.ADAPRUNER.ALPHA_END < cfg.ADAPRUNER.ALPHA_START:
         raise DataError(
             f"ADAPRUNER.ALPHA_END is {cfg.ADAPRUNER.ALPHA_END}, below ALPHA_START "

@@ -108,17 +108,23 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
     What selects is known by the model that does, so tasks that train others on it share it.
 
     Raises:
-        DataError: a method that is not there, is there twice, or needs what the task does not give.
+        DataError: a method that is not there, is there twice, needs what the task does not give,
+            or cannot do what its options say.
     """
     chooser = chooser_of(task)
+    given = offers(chooser)
     methods = [parse_method(text, task.options) for text in grid.methods]
-    for number, (method, _) in enumerate(methods):
-        require_offered(method, offers(chooser))
+    for number, (method, options) in enumerate(methods):
+        require_offered(method, given)
         if method.one_class:
             require_one_class(method.name, task.samples)
         if methods[number] in methods[:number]:
             raise DataError(f"the method {grid.methods[number]!r} is given twice")
-    given = offers(chooser)
+        for ratio in grid.keep_ratios:
+            try:
+                method.check({**task.options, **options}, task.samples, chooser.epochs, ratio)
+            except DataError as error:
+                raise DataError(f"the method {grid.methods[number]!r}: {error}") from error
     reads = [method.reads({**task.options, **own}, given) for method, own in methods]
     needs = frozenset[str]().union(*reads)
     thumbnails = Cell("thumbnails", task.samples.fingerprint)

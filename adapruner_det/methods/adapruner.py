@@ -17,6 +17,7 @@ from ..core import AdaPruner, cut, end_reasons, end_score, kept_count, reasons
 from ..core.cut import ranks
 from ..core.ends import DRAWN
 from ..errors import DataError
+from ..samples import Samples
 from ..selection import Selection
 from ..settings import AUTO, build_pruner
 from .auto import DRAW, OWN, Verdict, candidates, decide
@@ -29,7 +30,12 @@ def _wants(options: Mapping[str, Any]) -> tuple[str, ...]:
     return (THUMBNAILS,) if options.get("OBJECTIVE") == "inclusion" else ()
 
 
-@register("adapruner", per_ratio=True, wants=_wants)
+def _check(options: Mapping[str, Any], samples: Samples, epochs: int, keep_ratio: float) -> None:
+    """A mask of these options can be made; near-copies are not looked for."""
+    build_pruner(options, samples, epochs, keep_ratio, look=False)
+
+
+@register("adapruner", per_ratio=True, wants=_wants, check=_check)
 def adapruner(evidence: Evidence, keep_ratio: float) -> Choice:
     """Train with a mask over the samples; keep those that it keeps."""
     looks = THUMBNAILS in evidence.offers and THUMBNAILS in _wants(evidence.options)

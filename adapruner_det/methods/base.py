@@ -133,6 +133,10 @@ def _nothing(options: Mapping[str, Any]) -> Iterable[str]:
     return ()
 
 
+def _anything(options: Mapping[str, Any], samples: Samples, epochs: int, keep_ratio: float) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Method:
     """A registered method.
@@ -143,6 +147,8 @@ class Method:
         needs: what of the evidence it cannot do without.
         one_class: whether every sample must have exactly one class.
         wants: the node ADAPRUNER → what it reads besides where the task gives that.
+        check: (the node, samples, epochs of a training, keep ratio) → a DataError for what it could
+            not do, which a grid asks before the first training.
         per_ratio: whether another keep ratio takes another call, and perhaps another training;
             otherwise all ratios are cuts of one score.
     """
@@ -153,6 +159,7 @@ class Method:
     per_ratio: bool = False
     one_class: bool = False
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing
+    check: Callable[[Mapping[str, Any], Samples, int, float], None] = _anything
 
     def reads(self, options: Mapping[str, Any], offers: Iterable[str]) -> frozenset[str]:
         """What of the evidence is to be made for it, with these options, where there is ``offers``.
@@ -172,6 +179,7 @@ def register(
     per_ratio: bool = False,
     one_class: bool = False,
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing,
+    check: Callable[[Mapping[str, Any], Samples, int, float], None] = _anything,
 ) -> Callable[[Callable[[Evidence, float], Choice]], Callable[[Evidence, float], Choice]]:
     """Decorate a function (evidence, keep ratio) → Choice to be found under ``name``.
 
@@ -185,7 +193,7 @@ def register(
         known = _METHODS.get(name)
         if known is not None and known.choose.__qualname__ != choose.__qualname__:
             raise ValueError(f"there is a method {name!r} already: {known.choose.__qualname__}")
-        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio, one_class, wants)
+        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio, one_class, wants, check)
         return choose
 
     return add

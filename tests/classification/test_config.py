@@ -50,8 +50,8 @@ def test_the_paper_s_protocol():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["ADAPRUNER.KEEP_RATIO", "0.0"], "keep ratio is 0"),
-        (["ADAPRUNER.KEEP_RATIO", "1.2"], "must lie in"),
+        (["ADAPRUNER.KEEP_RATIO", "0.0"], "KEEP_RATIO is 0.0; it must be above 0 and at most 1"),
+        (["ADAPRUNER.KEEP_RATIO", "1.2"], "KEEP_RATIO is 1.2"),
         (["SOLVER.EPOCH", "3"], "Non-existent key"),
         (["SOLVER.EPOCHS", "many"], "not valid"),
         (["SOLVER.EPOCHS"], "not valid"),

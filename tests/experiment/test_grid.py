@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells, parse_method
 from adapruner_det.methods import base
+from adapruner_det.methods.base import Method
 from tests.experiment.toy import EPOCHS, OPTIONS, N, make_toy
 
 
@@ -109,10 +110,28 @@ def test_a_method_that_needs_what_the_task_does_not_give_is_refused_by_name(tmp_
         cells(Grid(("random", "toy_margin"), (0.7,)), task)
 
 
+def test_a_method_that_cannot_do_what_its_options_say_is_refused_with_them(task, monkeypatch):
+    asked = []
+
+    def check(options, samples, epochs, keep_ratio):
+        asked.append((options["ALPHA_END"], options["CONTROLLER"], len(samples), epochs))
+        if keep_ratio < 0.5 and options["ALPHA_END"] > 6:
+            raise DataError(f"{keep_ratio} is too low")
+
+    careful = Method("careful", lambda *_: None, check=check)
+    monkeypatch.setitem(base._METHODS, "careful", careful)
+    assert cells(Grid(("careful[ALPHA_END=7]",), (0.7,)), task)
+    with pytest.raises(DataError) as error:
+        cells(Grid(("careful", "careful[ALPHA_END=7]"), (0.7, 0.4)), task)
+    assert str(error.value) == "the method 'careful[ALPHA_END=7]': 0.4 is too low"
+    seen, given = (7.0, "dual", N, EPOCHS), (5.0, "dual", N, EPOCHS)
+    assert asked == [seen, given, given, seen, seen]
+
+
 def test_a_method_given_twice_is_refused_however_it_is_written(task):
     methods = (
-        "adapruner[ALPHA_END=1,WARMUP_EPOCHS=0]",
-        "adapruner[WARMUP_EPOCHS=0, ALPHA_END=1.0]",
+        "toy_guided[ALPHA_END=1,WARMUP_EPOCHS=0]",
+        "toy_guided[WARMUP_EPOCHS=0, ALPHA_END=1.0]",
     )
     with pytest.raises(DataError, match="given twice"):
         cells(Grid(methods, (0.7,)), task)
@@ -144,7 +163,7 @@ def test_how_methods_are_written(text, name, options):
         ("full", "there is no method 'full'"),
         ("", "not of the form"),
         ("adapruner[WARMUP_EPOCHS=0", "not of the form"),
-        ("adapruner[WARMUP=0]", "which has ALPHA_END, CONTROLLER, WARMUP_EPOCHS"),
+        ("adapruner[WARMUP=0]", "COMPRESSION_LOSS, CONTROLLER, DROP, NORMALIZE, OBJECTIVE"),
         ("adapruner[KEEP_RATIO=0.5]", "'KEEP_RATIO=0.5' is not OPTION=value"),
         ("adapruner[WARMUP_EPOCHS]", "is not OPTION=value"),
         ("adapruner[WARMUP_EPOCHS=1.5]", "must be of the type int, as 1 is"),

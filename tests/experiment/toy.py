@@ -23,9 +23,10 @@ from adapruner_det.methods import base
 from adapruner_det.methods.base import Choice
 from adapruner_det.samples import Samples, fingerprints
 from adapruner_det.stopping import Stopped, StopRequest
+from tests.methods import evidence
 
 N, CLASSES, DIM, EPOCHS, BATCH = 60, 3, 5, 4, 12
-OPTIONS = {"KEEP_RATIO": 0.7, "WARMUP_EPOCHS": 1, "ALPHA_END": 5.0, "CONTROLLER": "dual"}
+OPTIONS = {**evidence.OPTIONS, "KEEP_RATIO": 0.7}
 METHODS = ("toy_guided", "toy_loss", "toy_margin", "toy_thumb", "toy_fails", "toy_waits")
 
 

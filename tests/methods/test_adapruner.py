@@ -4,11 +4,11 @@ import pytest
 from adapruner_det.core import ENDS, AdaPruner, Schedule, end_score
 from adapruner_det.errors import DataError
 from adapruner_det.methods.adapruner import adapruner, choice_of, drop_end
-from adapruner_det.methods.base import select
+from adapruner_det.methods.base import get_method, select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.neighbours import thumbnails
 
-from .evidence import ToyEvidence, samples
+from .evidence import OPTIONS, ToyEvidence, samples
 
 
 def trained(count=20, sizes=None, keep_ratio=0.7, losses=None):
@@ -56,6 +56,23 @@ def test_the_method_trains_with_the_mask_that_its_options_describe():
     schedule = evidence.guide.schedule
     assert (schedule.warmup_epochs, schedule.epochs, schedule.alpha_end) == (3, 10, 7.0)
     assert evidence.guide.keep_ratio == 0.25 and choice.kept.sum() == 15
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"WARMUP_EPOCHS": 4}, "none is left to prune in"),
+        ({"OBJECTIVE": "inclusive"}, "OBJECTIVE is 'inclusive'; it must be one of"),
+        ({"DROP": "twins"}, "DROP twins needs"),
+        ({"CLASS_BAND": 0.1, "CONTROLLER": "paper"}, "balance needs the controller 'dual'"),
+    ],
+)
+def test_what_no_run_can_do_is_known_before_it(options, match):
+    check, made = get_method("adapruner").check, samples()
+    object.__setattr__(made, "read_image", lambda i: pytest.fail("an image is read"))
+    check({**OPTIONS, "OBJECTIVE": "inclusion", "DROP": "twins"}, made, 4, 0.7)
+    with pytest.raises(DataError, match=match):
+        check({**OPTIONS, **options}, made, 4, 0.7)
 
 
 # --- the objective that draws --------------------------------------------------------------------

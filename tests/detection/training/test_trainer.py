@@ -509,10 +509,10 @@ def test_the_configuration_reaches_the_mask():
 @pytest.mark.parametrize(
     ("key", "value", "match"),
     [
-        ("ADAPRUNER.CONTROLLER", "pid", "controller is 'pid'"),
-        ("ADAPRUNER.NORMALIZE", "mean", "normalize is 'mean'"),
+        ("ADAPRUNER.CONTROLLER", "pid", "CONTROLLER is 'pid'"),
+        ("ADAPRUNER.NORMALIZE", "mean", "NORMALIZE is 'mean'"),
         ("ADAPRUNER.ALPHA_START", 7.0, "α goes from 7.0 to 5.0"),
-        ("ADAPRUNER.WARMUP_EPOCHS", -1, "warmup_epochs is -1"),
+        ("ADAPRUNER.WARMUP_EPOCHS", -1, "WARMUP_EPOCHS is -1"),
     ],
 )
 def test_a_setting_of_the_mask_that_makes_no_sense_is_refused(key, value, match):

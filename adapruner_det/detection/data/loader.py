@@ -91,7 +91,9 @@ class PruningLoader:
         )
         if self.num_workers:
             gc.freeze()  # a worker's collector would write to all objects, and so copy them
-        return _unfailed(iter(loader))
+        batches = iter(loader)
+        gc.unfreeze()  # the workers are there; frozen here, no trainer would ever be freed
+        return _unfailed(batches)
 
     def batches(self) -> Iterator[list[int]]:
         """Stream positions of each step's batch over all ranks, from the first step on."""

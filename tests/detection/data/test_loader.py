@@ -1,5 +1,7 @@
 import functools
+import gc
 import random
+import weakref
 from itertools import islice
 
 import numpy as np
@@ -165,6 +167,18 @@ def test_reading_leaves_the_random_states_of_the_process_alone(index, workers):
     before = states()
     read(make(index, drawing_mapper, num_workers=workers), 5)
     assert states() == before
+
+
+def test_what_reads_with_workers_can_be_freed(index):
+    class Trainer:
+        """In a cycle, as a trainer and its hooks are."""
+
+    trainer = Trainer()
+    trainer.own, seen = trainer, weakref.ref(trainer)
+    read(make(index, num_workers=1), 1)
+    del trainer
+    gc.collect()
+    assert seen() is None
 
 
 def test_an_error_while_mapping_leaves_them_alone_too():

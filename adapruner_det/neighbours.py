@@ -5,6 +5,7 @@ Shape letters: N samples, D features, k neighbours, B rows of a block, H x W pix
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .errors import DataError
 from .files import write_whole
 from .images import cache_file
 from .samples import Samples
@@ -61,11 +63,20 @@ def thumbnails(samples: Samples) -> np.ndarray:
     return rows
 
 
+def thumbnails_identity(samples: Samples) -> str:
+    """What tells the thumbnails of two training sets apart. Hexadecimal.
+
+    The bytes of the files do not: a task may read them at another size, which the first image has.
+    """
+    known = f"{samples.fingerprint} {samples.image(0).shape}"
+    return hashlib.sha256(known.encode()).hexdigest()
+
+
 def _place(samples: Samples) -> Path | None:
     """Where the thumbnails of these images are remembered; None where bytes do not tell them."""
     if samples.digest_of != "bytes":
         return None
-    return cache_file().parent / f"{_REMEMBERED}{samples.fingerprint[:32]}.npy"
+    return cache_file().parent / f"{_REMEMBERED}{thumbnails_identity(samples)[:32]}.npy"
 
 
 def _remembered(place: Path, count: int) -> np.ndarray | None:
@@ -85,7 +96,7 @@ def _remember(place: Path, rows: np.ndarray) -> None:
         others = sorted(place.parent.glob(f"{_REMEMBERED}*.npy"), key=lambda p: p.stat().st_mtime)
         for old in others[:-_SETS]:
             old.unlink()
-    except OSError as error:
+    except (OSError, DataError) as error:
         logger.debug("The thumbnails are not remembered: %s", error)
 
 

@@ -209,13 +209,17 @@ def build_pruner(
         sets = ClassSets.from_sets(samples.classes, num_classes)
         balance = Balance(sets, options["CLASS_BAND"])
     ratio = options["KEEP_RATIO"] if keep_ratio is None else keep_ratio
+    near = None
+    if look and _knows_twins(options, samples):
+        thumbs = thumbnails(samples) if thumbs is None else thumbs
+        near = Neighbours(*neighbours(thumbs, SCALE_RANK))
     terms = (options[f"{name}_LOSS"] for name in ("CLASSIFICATION", "SELECTION", "COMPRESSION"))
     try:
         return AdaPruner(
             len(samples),
             ratio,
             Schedule(warmup, epochs - warmup, options["ALPHA_START"], options["ALPHA_END"]),
-            objective=_objective(options, samples, ratio, epochs, seed, offered, look, thumbs),
+            objective=_objective(options, samples, ratio, epochs, seed, offered, near),
             controller=options["CONTROLLER"],
             normalize=options["NORMALIZE"],
             sizes=samples.sizes if options.get("NORMALIZE_BY_OBJECTS") else None,
@@ -235,16 +239,11 @@ def _objective(
     epochs: int,
     seed: int,
     offered: Collection[str],
-    look: bool,
-    thumbs: np.ndarray | None,
+    near: Neighbours | None,
 ) -> Inclusion | None:
     """What OBJECTIVE names; None is the paper's."""
     if options["OBJECTIVE"] == "paper":
         return None
-    near = None
-    if look and _knows_twins(options, samples):
-        thumbs = thumbnails(samples) if thumbs is None else thumbs
-        near = Neighbours(*neighbours(thumbs, SCALE_RANK))
     keys = np.array([digest(key) for key in samples.keys], dtype=np.uint64)
     found = Inclusion(
         keys,

@@ -1,3 +1,4 @@
+import errno
 import logging
 import sys
 import threading
@@ -264,10 +265,18 @@ def test_images_of_known_bytes_are_read_for_thumbnails_once(cache):
     first = thumbnails(pictures.samples)
     again = thumbnails(pictures.samples)
     np.testing.assert_array_equal(first, again)
-    assert pictures.reads == 5 and len(list(cache.iterdir())) == 1
+    assert pictures.reads == 1 + 5 + 1 and len(list(cache.iterdir())) == 1  # the first shows a size
     for change in ({"datasets": {"toy": "e" * 64}}, {"digest_of": ""}):
         thumbnails(replace(pictures.samples, **change))
-    assert pictures.reads == 15
+    assert pictures.reads == 7 + 6 + 5
+
+
+def test_files_that_are_read_at_another_size_have_thumbnails_of_their_own(cache):
+    large = Pictures()
+    small = replace(large.samples, read_image=lambda i: large.read(i)[:8, :8])
+    assert not np.array_equal(thumbnails(large.samples), thumbnails(small))
+    np.testing.assert_array_equal(thumbnails(small), thumbnails(replace(small, digest_of="")))
+    assert len(list(cache.iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", ["torn", "other shape", "nan"])
@@ -280,7 +289,7 @@ def test_a_damaged_memory_of_thumbnails_is_made_anew(cache, damage):
     else:
         np.save(place, first[:3] if damage == "other shape" else first * np.float32("nan"))
     np.testing.assert_array_equal(thumbnails(pictures.samples), first)
-    assert pictures.reads == 10
+    assert pictures.reads == 12
     np.testing.assert_array_equal(np.load(place), first)
 
 
@@ -294,3 +303,11 @@ def test_thumbnails_of_few_data_sets_are_remembered_and_none_where_nothing_can_b
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "file" / "cache"))
     thumbnails(pictures.samples)
+
+
+def test_a_full_disk_of_the_memory_does_not_end_a_run(cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert thumbnails(Pictures().samples).shape == (5, 192)

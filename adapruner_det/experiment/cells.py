@@ -51,7 +51,7 @@ class Cell:
         kind: ``record`` trains on all samples and writes down what methods read, ``thumbnails``
             reads the images for them, ``select`` runs a method, ``train`` trains on all samples or
             on those that were selected.
-        task: its identity; of thumbnails, the fingerprint of the samples.
+        task: its identity; of thumbnails, that of the images.
         seed: of the run.
         method: a registered name; ``full`` for training on all samples.
         options: overrides of the node ADAPRUNER, as (name, value).

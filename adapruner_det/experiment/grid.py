@@ -22,6 +22,7 @@ from ..methods.base import (
     require_offered,
     require_one_class,
 )
+from ..neighbours import thumbnails_identity
 from ..selection import check_keep_ratio
 from .cells import Cell
 from .evidence import offers
@@ -127,8 +128,10 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
                 raise DataError(f"the method {grid.methods[number]!r}: {error}") from error
     reads = [method.reads({**task.options, **own}, given) for method, own in methods]
     needs = frozenset[str]().union(*reads)
-    thumbnails = Cell("thumbnails", task.samples.fingerprint)
-    found = [thumbnails] if THUMBNAILS in needs else []
+    thumbnails = []
+    if THUMBNAILS in needs:
+        thumbnails.append(Cell("thumbnails", thumbnails_identity(task.samples)))
+    found = [*thumbnails]
     full, whole = learner_of(task), _visits(task)
     for seed in grid.seeds:
         record = Cell(
@@ -145,7 +148,7 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
         found += [record] if record.signals else []
         for (method, options), read in zip(methods, reads, strict=True):
             own = [record] if read - {THUMBNAILS} else []
-            own += [thumbnails] if THUMBNAILS in read else []
+            own += thumbnails if THUMBNAILS in read else []
             found += _cells_of(grid, task, seed, method, tuple(options.items()), tuple(own))
     return found
 

@@ -8,6 +8,7 @@ from adapruner_det.errors import DataError
 from adapruner_det.experiment.grid import Grid, cells, parse_method
 from adapruner_det.methods import base
 from adapruner_det.methods.base import Method
+from adapruner_det.neighbours import thumbnails_identity
 from tests.experiment.toy import EPOCHS, OPTIONS, N, make_toy
 
 
@@ -75,7 +76,7 @@ def test_one_record_a_seed_has_what_all_methods_need(task):
     (thumbs,) = (cell for cell in found if cell.kind == "thumbnails")
     assert [cell.seed for cell in records] == [0, 1] and found[0] == thumbs
     assert {cell.signals for cell in records} == {("features", "loss", "margin", "predictions")}
-    assert thumbs.task == task.samples.fingerprint
+    assert thumbs.task == thumbnails_identity(task.samples)
     needs = {cell.method: cell.needs for cell in found if cell.kind == "select" and cell.seed == 1}
     assert needs == {
         "toy_margin": (records[1],),

@@ -98,7 +98,8 @@ class TaskEvidence:
 
         Each is trained once; what came of it stays in the folder, the training does not.
         """
-        known = hashlib.sha256(kept.tobytes() + held.tobytes() + f"{seed}".encode()).hexdigest()
+        words = f"{self._task.identity} {seed}".encode()
+        known = hashlib.sha256(kept.tobytes() + held.tobytes() + words).hexdigest()
         folder = self._folder / TRIALS_FOLDER
         place = folder / f"{known[:16]}.json"
         found = read_json(place)

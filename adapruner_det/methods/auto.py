@@ -146,6 +146,11 @@ def decide(
             own = {DRAW: stratified_score(samples, seed + trial), **scores}
             for name, score in own.items():
                 value, seconds = respond(cut_of_rest(score, held, keep_ratio), held, seed + trial)
+                if not np.isfinite(value):
+                    raise DataError(
+                        f"a training on what is left without {name} was evaluated to {value}: no "
+                        "end can be chosen by it; lower the learning rate or name the end to drop"
+                    )
                 values[name].append(value)
                 total += seconds
                 logger.info("auto: trial %d of %d, %s: %.2f", trial + 1, trials, name, value)
@@ -168,8 +173,11 @@ def cut_of_rest(score: np.ndarray, held: np.ndarray, keep_ratio: float) -> np.nd
 def lower_bound(differences: np.ndarray, comparisons: int) -> float:
     """What the mean of paired differences (T,) is at least, at LEVEL for all comparisons together.
 
-    Student's t, one-sided, with Bonferroni's correction.
+    Student's t, one-sided, with Bonferroni's correction. The trials train on samples that they
+    share, so the variance of their mean is not s²/T but s²·(1/T + n_held/n_trained), as Nadeau and
+    Bengio have it (Inference for the Generalization Error, 2003).
     """
     level = 1.0 - (1.0 - LEVEL) / comparisons
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    shared = 1.0 / len(differences) + 1.0 / (PARTS - 1)
+    error = differences.std(ddof=1) * np.sqrt(shared)
     return float(differences.mean() - stats.t.ppf(level, len(differences) - 1) * error)

@@ -116,6 +116,7 @@ class Listed:
     def __init__(self, task):
         self.samples, self.options, self.epochs = task.samples, task.options, task.epochs
         self.signals, self.offers, self.trained = task.signals, task.offers, []
+        self.identity = "a" * 64
 
     def train(self, seed, folder, *, kept, test, resume):
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +141,8 @@ def test_a_trial_trains_on_one_part_and_is_evaluated_on_the_other_once(task, tmp
     for other in ((~held, held, 4), (kept, ~kept, 4), (kept, held, 5)):
         again.respond(*other)
     assert len(listed.trained) == 4
+    listed.identity = "b" * 64  # of another configuration, or of other data
+    assert again.respond(kept, held, 4) == (54.0, 3.0) and len(listed.trained) == 5
     assert all(path.suffix == ".json" for path in (tmp_path / "select" / "trials").iterdir())
 
 

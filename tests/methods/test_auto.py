@@ -100,21 +100,30 @@ def test_a_cut_of_the_rest_keeps_the_lowest(seed, ratio):
 
 @settings(max_examples=30)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.integers(1, 4))
-def test_the_bound_is_that_of_students_test(values, comparisons):
+def test_the_bound_is_that_of_the_corrected_t_test(values, comparisons):
     values = np.array(values)
     if values.std() < 1e-6:
         return
     bound = lower_bound(values, comparisons)
-    tested = stats.ttest_1samp(values, bound, alternative="greater").pvalue
-    assert tested == pytest.approx(0.05 / comparisons, rel=1e-6)
+    # A ninth as many samples are held out as are trained on.
+    variance = values.var(ddof=1) * (1 / len(values) + 1 / 9)
+    t = (values.mean() - bound) / np.sqrt(variance)
+    assert stats.t.sf(t, len(values) - 1) == pytest.approx(0.05 / comparisons, rel=1e-6)
 
 
 def test_chance_alone_is_taken_for_evidence_in_one_of_twenty():
+    """Trials that train on the same samples but for a tenth differ alike, by a tenth."""
     rng, taken = np.random.default_rng(0), 0
-    for _ in range(600):
-        differences = rng.normal(size=(3, TRIALS))
-        taken += max(lower_bound(own, 3) for own in differences) > 0
-    assert taken / 600 < 0.075
+    for _ in range(3000):
+        alike, own = rng.normal(size=(3, 1)), rng.normal(size=(3, TRIALS))
+        differences = np.sqrt(0.1) * alike + np.sqrt(0.9) * own
+        taken += max(lower_bound(row, 3) for row in differences) > 0
+    assert 0.03 < taken / 3000 < 0.065
+
+
+def test_a_trial_that_diverged_is_no_evidence():
+    with pytest.raises(DataError, match="evaluated to nan: no end can be chosen"):
+        decide({OWN: np.arange(N)}, samples(N), 0.6, 0, lambda *_: (float("nan"), 1.0))
 
 
 def test_what_is_tried_are_other_orders_than_the_objectives_own():

@@ -102,9 +102,10 @@ class SampleMask:
         self.exchange = exchange or Exchange()
         self.rank, self.world = self.exchange.rank, self.exchange.world
         self._rows = len(range(self.rank, num_samples, self.world))
-        self._learnt, self._own = tuple(learnt or ()), (*(learnt or ()), *(given or ()))
-        #: Columns that a checkpoint holds.
-        self.saved = (*COLUMNS, *self._learnt)
+        self._own = (*(learnt or ()), *(given or ()))
+        #: Columns that a checkpoint holds: those that are given too, for a run whose seed is drawn
+        #: goes on with what it was given.
+        self.saved = (*COLUMNS, *self._own)
         record = _record({**(learnt or {}), **(given or {})})
         records = _make_array("records", record, self._rows, directory, self.rank)
         self._columns = {name: records[name] for name in record.names or ()}

@@ -228,6 +228,15 @@ def test_a_run_without_a_seed_of_its_own_resumes_with_the_one_it_drew(toy, tmp_p
     assert trainer.selection.seed == seed
 
 
+def test_so_do_the_lots_and_twins_of_a_finished_run(toy, tmp_path):
+    options = ("SEED", -1, "ADAPRUNER.OBJECTIVE", "inclusion")
+    prune(toy_cfg("yolo_darknet", tmp_path, *options))
+    before = files(tmp_path)
+    again = start(toy_cfg("yolo_darknet", tmp_path, *options), resume=True)
+    again.train()
+    assert files(tmp_path) == before
+
+
 def test_resuming_with_other_data_is_refused(toy, tmp_path):
     with pytest.raises(Stopped):
         prune(toy_cfg("yolo_darknet", tmp_path), hooks=[StopAfter(6)])

@@ -102,8 +102,8 @@ def end_reasons(end: str, columns: Columns, kept: np.ndarray) -> np.ndarray:
         why = np.where(_relative_loss(columns) < 1.0, EASY, HARD)
     elif end == "twins":
         why = np.where(columns["spare"].astype(bool), TWIN, DRAWN)
-    elif end == "faults" and "fault" in columns:
-        why = np.where(columns["fault"] > 0.5, FAULT, HARD)
+    elif end == "faults" and "flagged" in columns:
+        why = np.where(columns["flagged"], FAULT, HARD)
     else:
         why = np.full(len(kept), {"faults": HARD}.get(end, end))
     return np.where(kept, "", why)

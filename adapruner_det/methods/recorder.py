@@ -35,7 +35,9 @@ class Recorder:
         self.num_samples = num_samples
         self.signals = frozenset(signals) - {LOSS}
         self._exchange = exchange or Exchange()
-        self._done: dict[str, list[np.ndarray]] = {name: [] for name in (LOSS, *self.signals)}
+        self._done: dict[str, list[np.ndarray]] = {
+            name: [] for name in (LOSS, *sorted(self.signals))
+        }
         self._now: dict[str, np.ndarray] = {}
 
     @property

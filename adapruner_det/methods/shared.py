@@ -80,6 +80,16 @@ def mean_of_visits(values: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
+def loss_columns(losses: np.ndarray) -> dict[str, np.ndarray]:
+    """``mean_loss`` and ``times_seen``, (N,) each, of the losses (E, N), as a mask has them: both
+    are 0 of a sample that was never seen."""
+    seen = np.count_nonzero(~np.isnan(losses), axis=0)
+    return {
+        "mean_loss": np.nan_to_num(mean_of_visits(losses)),
+        "times_seen": seen.astype(np.uint16),
+    }
+
+
 def last_visit(values: np.ndarray, epochs: int) -> np.ndarray:
     """(E, N) → (N,), each sample's last value within the first ``epochs``; NaN where none is."""
     found = np.full(values.shape[1], np.nan)

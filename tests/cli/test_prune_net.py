@@ -187,8 +187,8 @@ def spoil(voc, what):
 
 
 BAD_INPUT = {
-    "a keep ratio of 0": (["ADAPRUNER.KEEP_RATIO", 0.0], ["KEEP_RATIO is 0.0", "above 0 and at most 1"]),
-    "a keep ratio above 1": (["ADAPRUNER.KEEP_RATIO", 1.1], ["KEEP_RATIO is 1.1", "above 0 and at most 1"]),
+    "a keep ratio of 0": (["ADAPRUNER.KEEP_RATIO", 0.0], ["KEEP_RATIO is 0.0", "above 0"]),
+    "a keep ratio above 1": (["ADAPRUNER.KEEP_RATIO", 1.1], ["KEEP_RATIO is 1.1", "at most 1"]),
     "an unknown data set": (
         ["DATASETS.TRAIN", ("voc_2007_trainvall",)],
         ["no data set named 'voc_2007_trainvall'", "voc_2007_trainval", "VOC_FOLDERS"],

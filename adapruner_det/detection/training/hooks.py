@@ -52,6 +52,7 @@ class GuideHook(HookBase):
     ) -> None:
         self.guide, self.seed = guide, loader.seed
         self._model, self._index = model, loader.index
+        self._most = int(loader.index.samples.sizes.max(initial=0))
         self._dense = dense_detectors(model)
         self._batch_size = loader.batch_size
         self._random_states: dict[str, Any] | None = None
@@ -121,13 +122,12 @@ class GuideHook(HookBase):
         if not self.guide.signals:
             return {}
         sizes = self._index.samples.sizes
-        most = int(sizes.max(initial=0))
-        given = {**observed.signals, **observed.boxes(sizes[observed.ids], most)}
+        given = {**observed.signals, **observed.boxes(sizes[observed.ids], self._most)}
         if not self._checked and torch.isfinite(observed.losses).any():
             require_signals(self.guide, given)
             self._checked = True
         nothing = torch.where(torch.isfinite(observed.losses), 0.0, float("nan"))
-        wide = dict.fromkeys(BOX_SIGNALS, nothing[:, None].expand(-1, most))
+        wide = dict.fromkeys(BOX_SIGNALS, nothing[:, None].expand(-1, self._most))
         return {
             name: given.get(name, wide.get(name, nothing)) for name in sorted(self.guide.signals)
         }

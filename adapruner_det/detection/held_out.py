@@ -39,6 +39,7 @@ from .inference import upright_detections
 from .modeling.yolov3_tiny import YOLOv3Tiny
 from .per_image import LossSource
 from .task import DetectionTask, trained_model
+from .training.forward_state import dense_detectors, loss_normalizers, set_loss_normalizers
 from .training.lazy import evaluation_mapper, is_lazy
 
 logger = logging.getLogger(__name__)
@@ -234,15 +235,28 @@ def held_out_losses(
     for module in model.modules():
         if isinstance(module, (_BatchNorm, _DropoutNd)):
             module.eval()
-    source = LossSource(model)
+    source, dense = LossSource(model), dense_detectors(model)
+    normalizers = loss_normalizers(dense)
     losses = []
     with torch.no_grad(), EventStorage(0):
         for key, batch in zip(keys, batches, strict=True):
-            with seeded(0, digest(key)):
+            with seeded(0, digest(key)), _gpus_seeded(model, digest(key)):
                 own = source.losses(batch, lambda: None)
             losses.append(float(sum(value.double().sum() for value in own.values())))
+            set_loss_normalizers(dense, normalizers)  # each image moves them
     model.train(was_training)
     return np.array(losses)
+
+
+@contextmanager
+def _gpus_seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seed the GPUs that ``model`` lies on, which draw with generators of their own."""
+    gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=gpus, enabled=bool(gpus)):
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def _loss_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -26,6 +27,7 @@ from adapruner_det.detection.held_out import (
 from adapruner_det.detection.setup import load_config
 from adapruner_det.errors import DataError
 from adapruner_det.predictions import Predictions
+from tests.detection.per_image.tiny import random_batch, tiny_cfg
 from tests.detection.toy import options_of, register, squares, write_voc_folder
 
 
@@ -232,6 +234,34 @@ def test_losses_are_those_of_a_trained_detector_and_come_again():
         assert torch.equal(value, before[name]), name
     random = first - images[:, 0, 0, 0].numpy() / np.sqrt(1 + 1e-5)
     assert ((random >= 0) & (random < 1)).all() and len(set(random.tolist())) == 4
+
+
+def test_losses_of_a_detector_with_a_moving_normalizer_hang_on_no_other_image():
+    torch.manual_seed(0)
+    model = build_model(tiny_cfg("COCO-Detection/retinanet_R_50_FPN_1x.yaml"))
+    batches = [[sample] for sample in random_batch()]
+    keys = [f"a/{place}" for place in range(len(batches))]
+    forwards = held_out_losses(model, keys, batches)
+    backwards = held_out_losses(model, keys[::-1], batches[::-1])
+    assert len(set(forwards)) == len(batches) > 1 and not hasattr(model, "loss_normalizer")
+    assert backwards[::-1].tolist() == forwards.tolist()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_what_a_detector_draws_on_a_gpu_hangs_on_the_key_too():
+    class Draws(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, device="cuda"))
+            self.losses_per_image = self.forward
+
+        def forward(self, batch):
+            return {"a": torch.rand(len(batch), device="cuda")}
+
+    keys, state = ["a/1", "a/2"], torch.cuda.get_rng_state()
+    first = held_out_losses(Draws(), keys, [[{}], [{}]])
+    assert held_out_losses(Draws(), keys[::-1], [[{}], [{}]])[::-1].tolist() == first.tolist()
+    assert first[0] != first[1] and torch.equal(torch.cuda.get_rng_state(), state)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..data.loader import Mapper, NamingMapper
+
+#: What of a file is built as it says; of the rest ``cfg`` has the values.
+BUILT = ("model", "optimizer", "lr_multiplier")
 
 
 def is_lazy(cfg: CfgNode) -> bool:
@@ -46,10 +50,10 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     if "ADAPRUNER" in lazy:
         cfg.merge_from_other_cfg(CfgNode({"ADAPRUNER": OmegaConf.to_container(lazy.ADAPRUNER)}))
     cfg.ADAPRUNER.LAZY_CONFIG = config_file
-    cfg.ADAPRUNER.LAZY_DIGEST = hashlib.sha256(Path(config_file).read_bytes()).hexdigest()
+    cfg.ADAPRUNER.LAZY_DIGEST = _digest(config_file)
     cfg.ADAPRUNER.LAZY_OVERRIDES = list(overrides)
 
-    for part in ("model", "optimizer", "lr_multiplier"):
+    for part in BUILT:
         if part not in lazy:
             raise KeyError(f"it has no {part!r}")
     data, run = lazy.dataloader.train, lazy.train
@@ -135,6 +139,28 @@ class LazyMixin(Mixed):
         test.dataset.names = dataset_name
         test.mapper = LazyCall(NamingMapper)(mapper=test.mapper)
         return instantiate(test)
+
+
+def _digest(config_file: str) -> str:
+    """SHA-256 of a file, and of what it takes from others that it imports. Hexadecimal."""
+    lazy = _load(config_file, ())
+    parts = [OmegaConf.to_container(lazy[name]) for name in (*BUILT, "dataloader")]
+    text = Path(config_file).read_bytes() + repr(_plain(parts)).encode()
+    return hashlib.sha256(text).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with names in place of functions, classes and objects, which have addresses."""
+    if isinstance(value, dict):
+        return [(_plain(name), _plain(own)) for name, own in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_plain(own) for own in value]
+    if isinstance(value, partial):
+        return [_plain(part) for part in (value.func, value.args, value.keywords)]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _read(cfg: CfgNode) -> DictConfig:

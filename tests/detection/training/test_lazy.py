@@ -54,6 +54,20 @@ def test_the_digest_tells_other_files_and_overrides_apart(tmp_path):
     assert digest != config_digest(other)
 
 
+def test_the_digest_tells_other_imported_files_apart(toy, tmp_path):
+    """What a file imports is a part of it; where in memory its functions lie is none."""
+    imported = {name: tmp_path / name / "base.py" for name in ("one", "same", "other")}
+    for name, base in imported.items():
+        base.parent.mkdir()
+        text = Path(FILE).read_text()
+        base.write_text(text.replace("0.001,", "0.002,") if name == "other" else text)
+        names = "ADAPRUNER, dataloader, lr_multiplier, model, optimizer, train"
+        (base.parent / "top.py").write_text(f"from .base import {names}\n")
+    cfgs = {name: load_config(str(base.parent / "top.py")) for name, base in imported.items()}
+    digests = {name: cfg.ADAPRUNER.LAZY_DIGEST for name, cfg in cfgs.items()}
+    assert digests["one"] == digests["same"] != digests["other"]
+
+
 @pytest.mark.parametrize(
     ("override", "match"),
     [

@@ -59,6 +59,7 @@ class GuideHook(HookBase):
         self._idle_steps = 0
         self._save_periods = [period for period in save_periods if period > 0]
         self._gathered: dict[str, Any] | None = None
+        self._rank_states: list[dict[str, Any]] = []
         self._on_last_step = on_last_step
         self._checked = False
 
@@ -93,21 +94,32 @@ class GuideHook(HookBase):
             "seed": self.seed,
             "loss_normalizers": loss_normalizers(self._dense),
             "random_states": random_states(),
+            "rank_random_states": self._rank_states,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.guide.load_state_dict(state["guide"] if "guide" in state else state["pruner"])  # 0.1
         self.seed = int(state["seed"])
-        self._random_states = state["random_states"]
+        self._random_states = self._own_states(state)
         set_loss_normalizers(self._dense, state["loss_normalizers"])
 
     def gather(self) -> None:
-        """Where several processes share the guide, put its state where one alone can save it.
+        """Where several processes share the guide, put their state where one alone can save it.
 
         A collective call.
         """
         if comm.get_world_size() > 1:
             self._gathered = self.guide.state_dict()
+            self._rank_states = comm.all_gather(random_states())
+
+    @staticmethod
+    def _own_states(state: dict[str, Any]) -> dict[str, Any] | None:
+        """Of this process. One that the run did not have before keeps what it was seeded with: two
+        processes with one state would draw the same for ever."""
+        rank, of_ranks = comm.get_rank(), state.get("rank_random_states", [])
+        if rank == 0:
+            return state["random_states"]
+        return of_ranks[rank] if rank < len(of_ranks) else None
 
     def _epochs(self, steps: int) -> int:
         """How many epochs end within so many steps."""

@@ -294,6 +294,7 @@ def test_with_several_processes_the_guide_is_gathered_when_a_checkpoint_may_foll
     gathers = []
     state_dict = run.guide.state_dict
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda own: [own, own])
     monkeypatch.setattr(
         run.guide, "state_dict", lambda: gathers.append(run.hook.trainer.iter) or state_dict()
     )
@@ -303,3 +304,15 @@ def test_with_several_processes_the_guide_is_gathered_when_a_checkpoint_may_foll
         run.step()
         run.hook.state_dict()
     assert gathers == [0, 2, 4]
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, "main"), (1, "second"), (2, None)])
+def test_each_process_goes_on_with_random_states_of_its_own(tmp_path, monkeypatch, rank, expected):
+    run = Run(tmp_path)
+    state = {**run.hook.state_dict(), "random_states": "main"}
+    monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: rank)
+    run.hook.load_state_dict({**state, "rank_random_states": ["older", "second"]})
+    assert run.hook._random_states == expected
+    del state["rank_random_states"]  # of a run of one process, or of an earlier version
+    run.hook.load_state_dict(state)
+    assert run.hook._random_states == ("main" if rank == 0 else None)

@@ -781,6 +781,7 @@ def train_in_one_of_two_processes(rank, folder):
     register("toy", squares(f"{folder}/images{rank}"), evaluator_type="coco")
     cfg = toy_cfg("yolo_darknet", f"{folder}/out", "SOLVER.MAX_ITER", 13)
     trainer = start(cfg)
+    torch.manual_seed(rank)
     if rank == 1:  # the signal reaches one process, which is not the one that saves
         add_before_the_last(trainer, Signalling(9, signal.SIGTERM))
     with pytest.raises(SystemExit, match="143"):
@@ -790,6 +791,7 @@ def train_in_one_of_two_processes(rank, folder):
     columns = {**trainer.selection.columns, "expected": visits(trainer.data_loader, 13)}
     torch.save({k: v.tolist() for k, v in columns.items()}, f"{folder}/rank{rank}.pth")
     torch.save(trainer.model.module.state_dict(), f"{folder}/weights{rank}.pth")
+    torch.save(torch.rand(3), f"{folder}/drawn{rank}.pth")
     dist.destroy_process_group()
 
 
@@ -805,6 +807,8 @@ def test_two_processes_share_one_mask_and_one_model_and_save_and_resume(tmp_path
     mine, other = (torch.load(tmp_path / f"weights{rank}.pth") for rank in (0, 1))
     parameters = [name for name in mine if "running" not in name]
     assert all(torch.equal(mine[name], other[name]) for name in parameters)
+    mine, other = (torch.load(tmp_path / f"drawn{rank}.pth") for rank in (0, 1))
+    assert not torch.equal(mine, other)
 
 
 def test_samples_that_are_handed_over_are_not_read_again(tmp_path, monkeypatch):

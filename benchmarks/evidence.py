@@ -8,8 +8,8 @@
 ``collect`` takes the finished cells of a grid, its tables and pictures into results/evidence. Then
 results/evidence.md is written from all that was collected: each data set and condition, the paired
 differences to random and to all samples, how many cells are below random, and the difference pooled
-over the sets. Of a grid that is not complete what is done counts, and of grids that share a folder
-what both have counts once.
+over all pairs and over the sets' means. Of a grid that is not complete what is done counts, and of
+grids that share a folder what both have counts once.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ SHORT = {
 }
 #: Those of which every cell is shown; the others are in each grid's own tables.
 SHOWN = ("inclusion", "paper", "auto", "stratified", "matched-boxes", "balanced-boxes", "every-kth")
+ACROSS = (
+    "Pooled, the pairs of one set count as independent of each other, which they are not where "
+    "sets differ. Here the mean of each set, in each condition, is one value."
+)
 TITLES = {"accuracy": "Classification", "AP50": "Detection"}
 
 
@@ -146,6 +150,7 @@ def page(rows: Sequence[Trained]) -> str:
     for metric in sorted({row.metric for row in rows}, reverse=True):
         own = [row for row in rows if row.metric == metric]
         lines += ["", f"## {TITLES[metric]}", "", cell_table(own), "", summary_table(own)]
+        lines += ["", ACROSS, "", across_table(own)]
     return "\n".join(lines) + "\n"
 
 
@@ -196,16 +201,34 @@ def summary_table(rows: Sequence[Trained]) -> str:
             "with the interval": str(sum(found.is_sure for found in below)),
         }
         for keep in keeps:
-            line[f"pooled at {100 * keep:g}%"] = text(difference(rows, name, keep), pairs=True)
+            line[f"pooled at {100 * keep:g}%"] = text(difference(rows, name, keep), of="pairs")
         lines.append(line)
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
 
 
-def text(found: Gap | None, *, pairs: bool = False) -> str:
-    """The mean with its interval, and on request the number of pairs; empty of nothing."""
+def across_table(rows: Sequence[Trained]) -> str:
+    """A line a method: the mean over the settings of each one's mean difference to random."""
+    lines = []
+    keeps = sorted({row.keep_ratio for row in rows if row.method != FULL}, reverse=True)
+    for name in sorted({row.method for row in rows} - {RANDOM, FULL}):
+        line = {"method": name}
+        for keep in keeps:
+            means = [
+                found.mean
+                for setting in sorted({row.setting for row in rows})
+                if (found := difference([r for r in rows if r.setting == setting], name, keep))
+            ]
+            across = gap(means) if means else None
+            line[f"at {100 * keep:g}%"] = text(across, of="sets")
+        lines.append(line)
+    return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def text(found: Gap | None, *, of: str = "") -> str:
+    """The mean with its interval, and in how many ``of`` it is ahead; empty of nothing."""
     if found is None:
         return ""
-    return interval_text(found) + (f", {found.ahead} of {len(found.values)} pairs" if pairs else "")
+    return interval_text(found) + (f", {found.ahead} of {len(found.values)} {of}" if of else "")
 
 
 def main() -> None:

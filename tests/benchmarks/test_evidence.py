@@ -7,8 +7,16 @@ import pytest
 from scipy import stats
 
 from adapruner_det.errors import DataError
+from adapruner_det.experiment.tables import gap, interval_text
 from benchmarks import evidence as module
-from benchmarks.evidence import Trained, cell_table, difference, summary_table, trained_in
+from benchmarks.evidence import (
+    Trained,
+    across_table,
+    cell_table,
+    difference,
+    summary_table,
+    trained_in,
+)
 
 #: setting → seed → (all, random at 80%, inclusion at 80%, random at 30%, inclusion at 30%)
 VALUES = {
@@ -69,6 +77,16 @@ def test_cells_below_random_are_counted():
             sure.append(Trained("set", "x", "accuracy", method, 0.3, seed, 1, value))
     (line,) = cells_of(summary_table(sure))
     assert (line["below random"], line["with the interval"]) == ("1", "1")
+
+
+def test_across_sets_each_ones_mean_is_one_value():
+    (line,) = cells_of(across_table(rows()))
+    expected = gap([2.5, 4.5])
+    assert line["method"] == "inclusion"
+    assert line["at 80%"] == f"{interval_text(expected)}, 2 of 2 sets"
+    assert line["at 30%"] == f"{interval_text(gap([-1.5, 9.5]))}, 1 of 2 sets"
+    some = [row for row in rows() if row.task == "clean" or row.keep_ratio != 0.3]
+    assert cells_of(across_table(some))[0]["at 30%"].endswith("0 of 1 sets")
 
 
 def cell(kind="train", budget="epochs", options=None, **own):

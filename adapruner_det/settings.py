@@ -312,7 +312,7 @@ def _load_yaml(name: str) -> dict[Any, Any]:
     if os.path.getsize(name) > MAX_BYTES:
         raise DataError(f"{name} is larger than {MAX_BYTES:,} bytes: it is no configuration")
     try:
-        text = Path(name).read_text()
+        text = Path(name).read_text(encoding="utf-8")
         if _nodes(yaml.compose(text, Loader=yaml.SafeLoader), {}) > MAX_NODES:
             raise DataError(f"it comes to more than {MAX_NODES:,} values")
         found = yaml.safe_load(text)

@@ -140,7 +140,7 @@ def load_classifier(cfg: CfgNode, folder: str | Path) -> Classifier:
     """
     path = Path(folder) / INPUT_FILE
     try:
-        meaning: dict[str, Any] = json.loads(path.read_text())
+        meaning: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         mean, std = (torch.tensor(meaning[name], dtype=torch.float32) for name in ("mean", "std"))
         num_classes = len(meaning["classes"])
     except UNREADABLE as error:

@@ -8,7 +8,7 @@ A training loop in any framework::
     for epoch in range(pruner.schedule.epochs):
         for ids, batch in loader:                      # ids: index of each sample, 0 to N−1
             losses = loss_fn(model(batch))             # (B,), reduction="none"
-            (pruner.weights(ids) * losses).mean().backward()          # Eq. 4 moves the weights
+            (pruner.weights(ids).to(losses) * losses).mean().backward()  # Eq. 4 moves the weights
             optimizer.step(), optimizer.zero_grad()
             pruner.observe(ids, losses)                               # Eq. 4 to 6 move the mask
         pruner.end_epoch()

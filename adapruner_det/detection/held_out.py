@@ -285,7 +285,7 @@ def _told(progress: Progress, folder: Path, fold: int, folds: int, steps: int) -
 def steps_done(folder: Path) -> int:
     """How many steps of the training in ``folder`` its newest line of metrics.json tells of."""
     try:
-        last = (folder / "metrics.json").read_text().splitlines()[-1]
+        last = (folder / "metrics.json").read_text(encoding="utf-8").splitlines()[-1]
         return int(json.loads(last)["iteration"]) + 1
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return 0

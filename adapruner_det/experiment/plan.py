@@ -92,7 +92,7 @@ def read_plan(file: str | Path) -> Plan:
         DataError: a file that is missing or no yaml, or what is not of the form above.
     """
     check_yaml(str(file))
-    found = yaml.safe_load(Path(file).read_text())
+    found = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     if not isinstance(found.get("tasks"), list) or not found["tasks"]:
         raise DataError(f"{file}: `tasks` must be a list of one or more, each with a config_file")
     plan = Plan(**_values(found, Plan, str(file)))

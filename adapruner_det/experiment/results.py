@@ -17,6 +17,7 @@ from ..enough import too_few_steps
 from ..errors import DataError
 from ..files import write_whole
 from ..methods.recorder import LOSS
+from ..methods.shared import mean_of_visits
 from ..report.changes import Changes, Objects, changes
 from ..selection import Selection
 from .board import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
@@ -266,15 +267,15 @@ def _losses(board: Board) -> dict[int, np.ndarray]:
     """Seed → (N,) the mean loss of each sample while all were trained on: of the recorded training
     where that kept losses, else of the first method that tells its own."""
     found: dict[int, np.ndarray] = {}
-    with suppress(DataError, OSError, ValueError, EOFError):  # of a file that was damaged since
-        for cell in board.cells:
-            if cell.kind == "record" and LOSS in cell.signals and board.result(cell) is not None:
+    damaged = (DataError, OSError, ValueError, EOFError)  # a file, since it was written
+    for cell in board.cells:
+        if cell.kind == "record" and LOSS in cell.signals and board.result(cell) is not None:
+            with suppress(*damaged):
                 losses = np.load(cell.folder(board.root) / f"{LOSS}.npy", allow_pickle=False)
-                seen = np.isfinite(losses)  # (E, N)
-                total = np.where(seen, losses, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-                found[cell.seed] = np.where(seen.any(axis=0), total, np.nan)
-        for cell in _chosen(board):
-            if cell.seed not in found:
+                found[cell.seed] = mean_of_visits(losses)
+    for cell in _chosen(board):
+        if cell.seed not in found:
+            with suppress(*damaged):
                 columns = Selection.load(cell.folder(board.root) / SELECTION).columns
                 if "mean_loss" in columns:
                     found[cell.seed] = columns["mean_loss"]

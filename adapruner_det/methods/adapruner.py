@@ -94,11 +94,7 @@ def settle(
     score = stratified_score(samples, seed) if taken == DRAW else scores[taken]
     level = np.zeros(len(score))
     kept = cut(level, score, kept_count(len(score), keep_ratio))
-    if taken == DRAW:
-        why = np.where(kept, "", DRAWN)
-    else:
-        why = _why("" if taken == OWN else taken, columns, kept)
-    return Settled(verdict, ranks(level, score), kept, why)
+    return Settled(verdict, ranks(level, score), kept, _why(taken, columns, kept))
 
 
 def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
@@ -150,7 +146,9 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
         columns["score"], columns["kept"] = _by_end(drop, columns, keep_ratio)
     # An end that was dropped already stays the reason of what goes.
     before = str(selection.parameters.get("drop", ""))
-    why = _why(drop or ("" if before == AUTO else before), columns, columns["kept"])
+    if before == AUTO:
+        before = str(selection.parameters.get("auto", OWN))
+    why = _why(drop or before, columns, columns["kept"])
     own = {name: columns[name] for name in found.columns}
     return replace(
         found,
@@ -213,5 +211,7 @@ def _by_end(
 
 
 def _why(drop: str, columns: Mapping[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
-    """(N,) str; empty for those that are kept."""
-    return end_reasons(drop, columns, kept) if drop else reasons(columns, kept)
+    """(N,) str, empty for those that are kept, where ``drop`` or what ``auto`` took has gone."""
+    if drop == DRAW:
+        return np.where(kept, "", DRAWN)
+    return reasons(columns, kept) if drop in ("", OWN) else end_reasons(drop, columns, kept)

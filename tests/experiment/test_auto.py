@@ -8,6 +8,7 @@ import pytest
 from adapruner_det.errors import DataError
 from adapruner_det.experiment.auto import settle_file, settle_run
 from adapruner_det.experiment.task import Run
+from adapruner_det.methods.adapruner import drop_end
 from adapruner_det.methods.auto import DRAW, OWN
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.stratified import stratified_score
@@ -51,6 +52,7 @@ def test_an_end_that_held_out_samples_speak_for_goes(tmp_path, monkeypatch):
     assert set(found.columns["why"]) == {"", "easy"}
     assert found.parameters["drop"] == "auto" and found.keep_ratio == 0.5
     assert found.cut(0.25).columns["kept"].tolist() == [False] * 45 + [True] * 15
+    assert set(drop_end(found, "", 0.25).columns["why"]) == {"", "easy"}
 
 
 def test_without_evidence_a_draw_from_each_class_stays(tmp_path, monkeypatch):
@@ -66,6 +68,7 @@ def test_without_evidence_a_draw_from_each_class_stays(tmp_path, monkeypatch):
     for own in range(3):
         share = found.columns["kept"][classes == own].mean()
         assert share == pytest.approx(0.6, abs=0.1)
+    assert set(drop_end(found, "", 0.3).columns["why"]) == {"", "drawn"}
 
 
 def test_the_runs_own_order_stays_where_it_is_best(tmp_path, monkeypatch):
@@ -75,6 +78,7 @@ def test_the_runs_own_order_stays_where_it_is_best(tmp_path, monkeypatch):
     found, verdict = settle_run(task, run, 0.5, tmp_path / "auto")
     assert verdict.taken == OWN
     assert np.array_equal(found.columns["kept"], run.columns["kept"])
+    assert set(drop_end(found, "", 0.3).columns["why"]) == {"", "easy", "hard"}
 
 
 def test_the_file_is_replaced_by_the_outcome_and_trials_stay_beside_it(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ from torch import nn
 
 from adapruner_det import AdaPruner, add_adapruner_config
 from adapruner_det.core import Schedule
-from adapruner_det.core.terms import Inclusion
+from adapruner_det.core.inclusion import Inclusion
 from adapruner_det.detection.per_image.serial import serial_losses
 from adapruner_det.detection.training.weighting import LossWeighting
 

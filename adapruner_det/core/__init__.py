@@ -4,11 +4,12 @@ from .balance import Balance, ClassSets, kept_shares
 from .cut import cut, kept_count
 from .ends import ENDS, REASONS, end_reasons, end_score, reasons
 from .exchange import Exchange
+from .inclusion import Inclusion
 from .mask import SampleMask
 from .neighbours import Neighbours
+from .objectives import SIGNALS, Objective, Paper
 from .pruner import AdaPruner, Status, Terms
 from .schedule import Schedule
-from .terms import SIGNALS, Inclusion, Objective, Paper
 
 __all__ = [
     "ENDS",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .objective import pressure
+from .equations import pressure
 
 
 def kept_count(num_samples: int, keep_ratio: float) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .objective import pressure
+from .equations import pressure
 
 Columns = Mapping[str, np.ndarray]
 

@@ -5,10 +5,10 @@ Shape letters: N samples, B samples of a batch, R ranks.
 A sample takes 16 bytes: logit (float32), last and mean loss (float32), times seen (uint16, it stops
 at 65,535), size level (uint8, see .typical) and one byte that is free. An objective may add columns
 of its own: one of a byte takes the free byte, those of two bytes come after it, and with all of
-:class:`.terms.Inclusion` a sample takes 28. The logits, which every epoch's end reads, are an array
-of their own; the others lie side by side, so that a step finds them with one access to memory, each
-where its type wants it. Both arrays are in RAM or in memory-mapped ``.npy`` files. With R processes
-each holds only the rows it owns, index % R == rank.
+:class:`.inclusion.Inclusion` a sample takes 28. The logits, which every epoch's end reads, are an
+array of their own; the others lie side by side, so that a step finds them with one access to
+memory, each where its type wants it. Both arrays are in RAM or in memory-mapped ``.npy`` files.
+With R processes each holds only the rows it owns, index % R == rank.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .equations import sigmoid
 from .exchange import Exchange
-from .objective import sigmoid
 
 #: Column name and type, in the order in which a Selection saves them.
 COLUMNS = {

@@ -31,9 +31,9 @@ from .balance import Balance, ClassDuals, balanced_cut
 from .cut import cut, kept_count, ranks
 from .exchange import Exchange
 from .mask import COLUMNS, SampleMask
+from .objectives import SIGNALS, Objective, Paper
 from .ratio import DualRatio, PaperRatio, RatioController, RunState
 from .schedule import Schedule
-from .terms import SIGNALS, Objective, Paper
 from .typical import TypicalLoss, size_levels
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class AdaPruner:
 
     @property
     def signals(self) -> frozenset[str]:
-        """What :meth:`observe` can use besides the losses: names of :data:`.terms.SIGNALS`."""
+        """What :meth:`observe` can use besides the losses: names of :data:`.objectives.SIGNALS`."""
         return self.objective.signals
 
     def weights(self, ids: Tensor | np.ndarray) -> Tensor:
@@ -213,9 +213,9 @@ class AdaPruner:
             ids: (B,) indices; repeated ones count as one visit with their mean loss each.
             losses: (B,) task losses before any weighting, L >= 0; detached here.
             signals: what else the visit showed, (B,) each in [0, 1], by the names of
-                :data:`.terms.SIGNALS`; every process gives the same ones. Those that the objective
-                does not use are passed over. Without ``confidence`` e^(−L / typical L) stands in
-                for it, which is p of the label for an unnormalised cross-entropy.
+                :data:`.objectives.SIGNALS`; every process gives the same ones. Those that the
+                objective does not use are passed over. Without ``confidence`` e^(−L / typical L)
+                stands in for it, which is p of the label for an unnormalised cross-entropy.
 
         Returns:
             The ids of this process whose loss was NaN or infinite, or beyond what float32 holds, or

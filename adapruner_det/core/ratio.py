@@ -28,8 +28,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .equations import binarising_force, compression_weight, mask_gradient, sigmoid
+from .hashing import mix
 from .mask import Totals
-from .objective import binarising_force, compression_weight, mask_gradient, sigmoid
 from .window import RecentWindow
 
 
@@ -232,8 +233,5 @@ def _break_ties(ids: np.ndarray, f: np.ndarray) -> np.ndarray:
 
     Without it, equal losses at the threshold would be kept or dropped together.
     """
-    x = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)  # SplitMix64, Steele et al. 2014
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    unit = (x ^ (x >> np.uint64(31))).astype(np.float64) / 2.0**64 - 0.5
+    unit = mix(ids.astype(np.uint64)).astype(np.float64) / 2.0**64 - 0.5
     return f + 1e-9 * unit * np.maximum(1.0, np.abs(f))

@@ -72,7 +72,7 @@ class Evidence:
     overlooked: Tensor
 
     def signals(self) -> dict[str, Tensor]:
-        """(B,) ``confidence`` and ``fault`` of each image, as :data:`.core.terms.SIGNALS` has them.
+        """(B,) ``confidence`` and ``fault`` of each image, two of :data:`.core.SIGNALS`.
 
         The confidence is the soft minimum of the boxes' quality; without a box it is one minus
         what is overlooked. The fault is the largest of all ratios.

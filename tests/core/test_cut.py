@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from adapruner_det.core import cut, kept_count
 from adapruner_det.core.cut import ranking, ranks
-from adapruner_det.core.objective import pressure
+from adapruner_det.core.equations import pressure
 
 #: Few distinct values, so that ties are the rule.
 ROWS = st.lists(

@@ -13,7 +13,7 @@ from adapruner_det.core import (
     end_score,
     reasons,
 )
-from adapruner_det.core.objective import pressure
+from adapruner_det.core.equations import pressure
 
 
 def columns():

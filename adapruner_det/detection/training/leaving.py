@@ -16,7 +16,7 @@ from detectron2.utils.events import TensorboardXWriter
 from PIL import Image, ImageDraw
 
 from ...core import AdaPruner
-from ...core.objective import sigmoid
+from ...core.equations import sigmoid
 from ...errors import one_line
 from ...images import read_upright
 from ...methods.base import Guide

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from adapruner_det.core import AdaPruner, Schedule
-from adapruner_det.core.objective import (
+from adapruner_det.core.equations import (
     binarising_force,
     classification_loss,
     compression_loss,

@@ -45,8 +45,9 @@ class Selection:
         cut_from: the keep ratio of the run that this was cut from, where that is another one.
         excluded: key → why, of the samples that the run left out because they could not be used.
         class_names: what the ids in the column ``classes`` mean.
-        digest_of: ``bytes`` where a digest is of the annotations and the bytes of the image's file;
-            empty where images are no files, and in files of version 0.1.
+        digest_of: ``bytes`` where a digest is of the annotations and the bytes of the image's file,
+            ``pixels`` where it is of those and the image as it lay in memory; empty where the
+            annotations alone are known, and in files of version 0.1.
         num_threads: that PyTorch used in the run; 0 where unknown.
         command: that made it, as it was given, without what changes nothing of what comes out:
             where it reads and writes, and whether it goes on with a run. Empty where it was made
@@ -147,10 +148,15 @@ class Selection:
     def cut(self, keep_ratio: float) -> Selection:
         """The same run cut by its score at another keep ratio; cuts of one run are nested.
 
+        At its own ratio it is the selection itself, which a class band, say, may have made of other
+        samples than the score's first.
+
         Raises:
             DataError: a keep ratio outside (0, 1].
         """
         check_keep_ratio(keep_ratio)
+        if keep_ratio == self.keep_ratio:
+            return self
         n = self.num_samples
         kept = cut(np.zeros(n), self.columns["score"], kept_count(n, keep_ratio))
         return replace(

@@ -197,6 +197,11 @@ def build_pruner(
             "ADAPRUNER.DROP twins needs ADAPRUNER.OBJECTIVE inclusion, which looks for near-copies "
             f"in the images; the objective is {options['OBJECTIVE']!r}"
         )
+    if options["DROP"] and options["CLASS_BAND"]:
+        raise DataError(
+            f"ADAPRUNER.CLASS_BAND {options['CLASS_BAND']:g} holds where the objective's own order "
+            f"is cut, and ADAPRUNER.DROP is {options['DROP']!r}; set one of the two alone"
+        )
     warmup = options["WARMUP_EPOCHS"]
     if epochs <= warmup:
         raise DataError(

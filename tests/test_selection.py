@@ -108,6 +108,7 @@ def test_cuts_are_nested_and_say_what_they_are_from(score):
         assert smaller.kept_keys <= larger.kept_keys
     assert cuts[4].cut(0.5).kept_keys == cuts[2].kept_keys
     assert cuts[4].cut(0.5).cut_from == 0.8
+    assert cuts[4].cut(cuts[4].keep_ratio) is cuts[4]
 
 
 def test_the_lower_score_is_kept_first_and_of_equal_ones_the_smaller_key():

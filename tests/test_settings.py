@@ -302,6 +302,7 @@ def test_values_that_make_no_mask_point_to_the_configuration(options, message):
         ({"DROP": "middle"}, "DROP is 'middle'; it must be one of"),
         ({"DROP": "twins"}, "DROP twins needs ADAPRUNER.OBJECTIVE inclusion, .* is 'paper'"),
         ({"WARMUP_EPOCHS": -1}, "WARMUP_EPOCHS is -1; it must be 0 or more"),
+        ({"DROP": "easy", "CLASS_BAND": 0.1}, "CLASS_BAND 0.1 holds .*DROP is 'easy'; set one"),
     ],
 )
 def test_a_value_of_the_node_that_cannot_be_meant_makes_no_mask(options, message):

@@ -83,6 +83,7 @@ def write_cuts(
         require_writable(output_dir)
     except DataError as error:
         raise DataError(str(error).replace("OUTPUT_DIR", "--output-dir")) from error
+    made_for = run.keep_ratio if run.cut_from is None else run.cut_from
     cuts = {}
     if drop == AUTO and make_task is not None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -96,7 +97,7 @@ def write_cuts(
     for place, cut in cuts.items():  # all are checked, then written
         print(
             f"{cut.save(place)}: {cut.num_kept} of {cut.num_samples} kept, "
-            f"cut from a run made for keep ratio {cut.cut_from:g}"
+            f"cut from a run made for keep ratio {made_for:g}"
         )
         if line := lost_classes_line(cut):
             sys.stderr.write(f"warning: {place}: {line}\n")

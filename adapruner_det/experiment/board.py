@@ -121,8 +121,7 @@ def board_of(
 
 def selection_of(cell: Cell, root: Path, keep_ratio: float) -> Selection:
     """What a cell that selects chose, at one of the ratios that it serves."""
-    selection = Selection.load(cell.folder(root) / SELECTION)
-    return selection if selection.keep_ratio == keep_ratio else selection.cut(keep_ratio)
+    return Selection.load(cell.folder(root) / SELECTION).cut(keep_ratio)
 
 
 def is_dynamic(cell: Cell) -> bool:

@@ -24,9 +24,9 @@ def run_file(tmp_path):
     worst = np.argsort(logit)[:3]  # the only images of a class
     columns["classes"] = np.where(np.isin(np.arange(20), worst), "0 1", "0")
     datasets = {"toy": fingerprint(KEYS, digests)}
+    columns["kept"][np.argsort(-logit)[:16]] = True
     run = Selection("adapruner", 0.8, 0, datasets, columns, class_names=("cat", "seal"))
-    run = run.cut(0.8)
-    return Selection(**{**vars(run), "cut_from": None}).save(tmp_path / "run.json")
+    return run.save(tmp_path / "run.json")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_nested_files_that_say_what_they_are_from(run_file, tmp_path):
     assert done.returncode == 0, done.stderr
     cuts = [Selection.load(tmp_path / "cuts" / f"run-keep{100 * r:g}.json") for r in ratios]
     assert [c.num_kept for c in cuts] == [19, 18, 16, 14]
-    assert {c.cut_from for c in cuts} == {0.8}
+    assert [c.cut_from for c in cuts] == [0.8, 0.8, None, 0.8]
     for larger, smaller in zip(cuts, cuts[1:], strict=False):
         assert smaller.kept_keys < larger.kept_keys
     assert cuts[2].kept_keys == Selection.load(run_file).kept_keys

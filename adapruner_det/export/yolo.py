@@ -6,7 +6,9 @@ are without further folders, for some readers look into none.
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import yaml
@@ -16,6 +18,8 @@ from .folder import Folder, Images
 from .losses import Losses
 from .names import Names, image_names, safe_part
 from .records import Record, Records
+
+logger = logging.getLogger(__name__)
 
 #: A box may reach beyond its image by so many pixels without a word: annotation tools round.
 SLACK = 1.5
@@ -76,10 +80,28 @@ def _write_classes(records: Records, folder: Folder, images: Images) -> None:
         raise DataError(
             "YOLO's classification knows the class of an image by its folder; use --images link"
         )
-    classes = Names()
-    folders = [classes.add([safe_part(name)], f"class {name}") for name in records.class_names]
+    folders = _class_folders(records.class_names)
     names = image_names(records.records, flat=True)
     for record in records.records:
         assert record.label is not None
         place = f"train/{folders[record.label]}/{names[record.key]}"
         folder.place(place, record.path, record.key, images)
+
+
+def _class_folders(class_names: Sequence[str]) -> list[str]:
+    """The folder of each class: its name, where that can be one and no other class has it.
+
+    Readers take the folder for the class, so those that have another name are said.
+    """
+    taken, folders = Names(), [""] * len(class_names)
+    # Those that are folders as they stand come first.
+    for own, name in sorted(enumerate(class_names), key=lambda one: safe_part(one[1]) != one[1]):
+        folders[own] = taken.add([safe_part(name)], f"class {name}")
+    other = [f"{n!r} is {f!r}" for n, f in zip(class_names, folders, strict=True) if n != f]
+    if other:
+        logger.warning(
+            "%d class(es) have a folder, and so a class in YOLO, of another name: %s",
+            len(other),
+            ", ".join(other[:5]) + (", ..." if len(other) > 5 else ""),
+        )
+    return folders

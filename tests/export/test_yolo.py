@@ -162,7 +162,21 @@ def test_two_classes_never_share_a_folder(tmp_path):
         for i in range(3)
     ]
     out = export(tmp_path / "out", Records(rows, names))
-    assert len(os.listdir(out / "train")) == 3 and (out / "train" / "a_b" / "0.png").is_file()
+    assert len(os.listdir(out / "train")) == 3 and (out / "train" / "A_B" / "2.png").is_file()
+
+
+def test_a_class_keeps_its_name_and_those_that_cannot_are_told(tmp_path, caplog):
+    names = (" dog", "CAT", "cat", "dog", "tab\tx")
+    rows = [
+        Record(f"toy/{i}", picture(tmp_path / f"{i}.png"), f"{i}.png", 64, 48, label=i)
+        for i in range(len(names))
+    ]
+    out = export(tmp_path / "out", Records(rows, names))
+    found = {path.parent.name: path.name for path in out.glob("train/*/*")}
+    assert found["dog"] == "3.png" and found["CAT"] == "1.png" and len(found) == 5
+    (told,) = (r.getMessage() for r in caplog.records)
+    assert told.startswith("3 class(es) have a folder")
+    assert "' dog' is 'dog-" in told and "'cat' is 'cat-" in told and "is 'tab_x'" in told
 
 
 def test_the_classes_of_images_are_their_folders_so_none_is_no_way(tmp_path):

@@ -25,8 +25,8 @@ class Samples:
         datasets: data-set name → fingerprint of its keys and digests.
         classes: the class ids of each sample, one an object; crowds do not count.
         class_names: what the ids mean.
-        digest_of: ``bytes`` where a digest is of the annotations and the bytes of the image's file;
-            empty where images are no files.
+        digest_of: ``bytes`` where a digest is of the annotations and the bytes of the image's file,
+            ``pixels`` where it is of those and the image as it lies in memory, else empty.
         excluded: key → why, of samples that are left out because they cannot be used.
         read_image: index → (H, W, 3) uint8 RGB; None where images cannot be read one by one.
         boxes: of each sample (G, 4) float32, its objects' (x0, y0, x1, y1) in pixels of the image

@@ -507,7 +507,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cut_from": (lambda v: v is None or _is_ratio(v), "null or a number in (0, 1]"),
     "excluded": (_is_text_map, "keys with reasons"),
     "class_names": (_is_text_list, "a list of names"),
-    "digest_of": (lambda v: v in ("", "bytes"), "'' or 'bytes'"),
+    "digest_of": (lambda v: v in ("", "bytes", "pixels"), "'', 'bytes' or 'pixels'"),
     "num_threads": (lambda v: _is_whole(v) and int(v) >= 0, "a whole number, 0 or more"),
     "command": (_is_text, "a text"),
     "num_samples": (_is_count, "a whole number above 0"),

@@ -493,7 +493,7 @@ def test_many_names_are_not_compared_with_each_other(saved):
         "cut_from": [0, 2, "0.9", True],
         "excluded": [{"toy/1": 1}, [], None],
         "class_names": ["cat", [1], None, {"0": "cat"}],
-        "digest_of": ["pixels", None, 1, []],
+        "digest_of": ["names", None, 1, []],
         "num_threads": [-1, 1.5, None, True],
         "command": [3, None, ["adapruner"]],
         "num_samples": [9, 0, "10", 10.0, None, True, ABSENT],

@@ -122,7 +122,7 @@ class ImageSet:
     @property
     def digest_of(self) -> str:
         """What the digests are of, as a Selection has it."""
-        return "" if self.contents is None else "bytes"
+        return "pixels" if self.contents is None else "bytes"
 
     def _digests(self) -> np.ndarray:
         """(N,) uint64, of each sample's class and content: its file's bytes, or its pixels."""
@@ -284,4 +284,4 @@ def shrunk(images: ImageSet, factor: int) -> ImageSet:
             "sides must be multiples of it"
         )
     means = avg_pool2d(images.images.to(torch.float32), factor)
-    return replace(images, images=means.round().to(torch.uint8), contents=None)
+    return replace(images, images=means.round().to(torch.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from ..errors import DataError
@@ -12,6 +13,8 @@ from ..selection import Selection
 from .config import load_config
 from .data import load_data
 from .folder import FileImages
+
+logger = logging.getLogger(__name__)
 
 
 def kept_records(
@@ -29,10 +32,25 @@ def kept_records(
             made from, or images that are no files.
     """
     cfg = load_config(config_file, overrides)
-    cfg.DATA.MEMORY_MB = 0  # nothing is decoded for good: an export takes the files
-    images = load_data(cfg).train
+    if cfg.DATA.TWINS:
+        raise DataError(
+            "DATA.TWINS makes images that are in no file; of them --format csv alone can be written"
+        )
+    # Nothing is decoded for good: an export takes the files as they are.
+    cfg.DATA.MEMORY_MB, cfg.DATA.SHRINK = 0, 1
+    data = load_data(cfg)
+    images = data.train
     selection = images.checked_selection(selection)
     kept = images.with_keys(selection.kept_keys)
+    planted = selection.kept_keys & {images.keys[i] for i in data.wrong.tolist()}
+    if planted:
+        logger.warning(
+            "%d of %d images are exported with a wrong label that DATA.WRONG_LABELS gave them, "
+            "first %s.",
+            len(planted),
+            len(kept),
+            min(planted),
+        )
     if not isinstance(kept.images, FileImages):
         raise DataError(
             f"the images of {kept.name} are no files of their own; of them --format csv alone can "

@@ -65,7 +65,7 @@ def test_the_samples_are_what_the_set_is():
     assert list(samples.datasets) == ["tiny_train"]
     assert samples.classes == [[label] for label in images.labels.tolist()]
     assert list(samples.class_names) == CLASSES and samples.sizes.tolist() == [1] * 36
-    assert (samples.digest_of, samples.excluded) == ("", {})
+    assert (samples.digest_of, samples.excluded) == ("pixels", {})
     assert images.samples is samples  # digests are made once
     left_out = {"tiny_train/x": "is broken"}
     of_files = replace(images, contents=["0"] * 36, excluded=left_out).samples

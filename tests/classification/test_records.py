@@ -49,7 +49,7 @@ def test_a_folder_of_the_kept_images_trains_as_the_selection_does(tmp_path):
     assert np.array_equal(again.images, kept.images[places])
 
 
-def test_the_other_settings_of_the_data_hold(tmp_path):
+def test_the_other_settings_of_the_data_hold(tmp_path, caplog):
     root = write_folder(tmp_path / "shapes")
     options = of(root, "DATA.HOLDOUT", "0.3", "DATA.WRONG_LABELS", "0.5", "DATA.SEED", "3")
     selection = select(options, 1.0)
@@ -57,6 +57,33 @@ def test_the_other_settings_of_the_data_hold(tmp_path):
     train = load_data(load_config("", options)).train
     assert [r.key for r in records.records] == list(train.keys)
     assert [r.label for r in records.records] == train.labels.tolist()
+    wrong = load_data(load_config("", options)).wrong
+    first = min(train.keys[i] for i in wrong.tolist())
+    told = f"{len(wrong)} of {len(train)} images are exported with a wrong label"
+    assert any(told in r.getMessage() and first in r.getMessage() for r in caplog.records)
+
+
+def test_images_that_were_made_smaller_are_exported_as_their_files(tmp_path):
+    root = write_folder(tmp_path / "shapes")
+    options = of(root, "DATA.SHRINK", "2")
+    selection = select(options)
+    assert selection.digest_of == "bytes"
+    records = kept_records(selection, "", options)
+    assert [r.key for r in records.records] == sorted(selection.kept_keys)
+    Image.new("RGB", (10, 10), "navy").save(records.records[0].path)
+    with pytest.raises(DataError, match="made from other data: 1 of"):
+        kept_records(selection, "", options)
+
+
+def test_copies_that_were_planted_are_in_no_file(tmp_path):
+    root = write_folder(tmp_path / "shapes")
+    options = of(root, "DATA.TWINS", "0.5")
+    selection = select(options)
+    assert selection.digest_of == "pixels"
+    with pytest.raises(DataError, match="DATA.TWINS makes images that are in no file"):
+        kept_records(selection, "", options)
+    with pytest.raises(DataError, match="made from other data"):  # not known by its names alone
+        kept_records(selection, "", of(root))
 
 
 def test_images_that_are_no_files_and_other_data_are_refused(tmp_path):

@@ -33,7 +33,7 @@ def test_pruning_writes_the_selection_that_detection_writes_too(tmp_path):
         *("logit", "last_loss", "mean_loss", "times_seen"),
     }
     assert read.columns["classes"].tolist() == ["0", "1", "2"] * 12
-    assert (read.digest_of, read.num_threads, list(read.class_names)) == ("", 1, CLASSES)
+    assert (read.digest_of, read.num_threads, list(read.class_names)) == ("pixels", 1, CLASSES)
     assert not read.excluded
     assert set(read.versions) == {"adapruner-det", "torch", "numpy", "torchvision"}
     assert read.cut(0.5).kept_keys < read.kept_keys

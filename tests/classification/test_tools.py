@@ -165,7 +165,7 @@ def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
 @pytest.mark.parametrize(
     ("tool", "args", "message"),
     [
-        ("prune_cls.py", ["ADAPRUNER.KEEP_RATIO", "1.5"], "keep ratio is 1.5"),
+        ("prune_cls.py", ["ADAPRUNER.KEEP_RATIO", "1.5"], "KEEP_RATIO is 1.5"),
         ("prune_cls.py", ["ADAPRUNER.WARMUP_EPOCHS", "20"], "none is left to prune in"),
         ("prune_cls.py", ["DATA.NAME", "packed", "DATA.ROOT", "gone"], "there is no folder"),
         ("prune_cls.py", ["OUTPUT_DIR", "/proc/no"], "OUTPUT_DIR '/proc/no' cannot be written to"),

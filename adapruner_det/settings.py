@@ -113,6 +113,10 @@ PRUNER_CHOICES = {
 }
 
 
+#: What seeds PyTorch and NumPy take.
+SEEDS = Range(0, 2**63 - 1)
+
+
 def check_settings(
     cfg: Mapping[str, Any], ranges: Mapping[str, Range], choices: Mapping[str, Sequence[str]]
 ) -> None:

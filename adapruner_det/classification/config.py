@@ -14,6 +14,7 @@ from ..settings import (
     INVALID,
     PRUNER_CHOICES,
     PRUNER_RANGES,
+    SEEDS,
     Range,
     check_settings,
     check_yaml,
@@ -32,9 +33,6 @@ ABLATIONS = {
     "selection": ("ADAPRUNER.SELECTION_LOSS", False),
     "compression": ("ADAPRUNER.COMPRESSION_LOSS", False),
 }
-
-#: What seeds PyTorch and NumPy take.
-SEEDS = Range(0, 2**63 - 1)
 
 #: Dotted key → where its number must lie; every number of :func:`get_config` is here.
 RANGES = {

@@ -50,6 +50,8 @@ def load_packed(root: str | Path) -> tuple[ImageSet, ImageSet]:
     if not root.is_dir():
         raise DataError(f"there is no folder {root.absolute()}; set DATA.ROOT to the packed data")
     test_split = "t10k" if any(root.glob("t10k-labels-idx1-ubyte*")) else "test"
+    if test_split == "t10k" and any(root.glob("test-labels-idx1-ubyte*")):
+        logger.warning("%s: t10k-* is the test set; test-* beside it is not read.", root)
     train, test = _load_split(root, "train"), _load_split(root, test_split)
     classes = _class_names(root, train[1])
     return (
@@ -132,9 +134,11 @@ def _load_split(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(root: Path, name: str) -> Path:
-    for path in (root / f"{name}.gz", root / name):
-        if path.is_file():
-            return path
+    found = [path for path in (root / f"{name}.gz", root / name) if path.is_file()]
+    if len(found) > 1:
+        logger.warning("%s is read; %s beside it is not.", *found)
+    if found:
+        return found[0]
     raise DataError(f"there is neither {name} nor {name}.gz in {root.absolute()}")
 
 

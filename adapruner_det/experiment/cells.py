@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -32,6 +33,14 @@ logger = logging.getLogger(__name__)
 Kind = Literal["thumbnails", "record", "select", "train"]
 
 DONE, FAILED = "done.json", "failed.json"
+
+#: What the result of each kind has in any case.
+FIGURES: dict[Kind, tuple[str, ...]] = {
+    "thumbnails": ("seconds",),
+    "record": ("seconds", "value", "images"),
+    "select": ("seconds",),
+    "train": ("seconds", "value", "images"),
+}
 
 #: Seconds between two signs of life of who holds a lock, and without one until it is stale.
 HEARTBEAT, STALE = 20.0, 300.0
@@ -110,7 +119,14 @@ def read_done(cell: Cell, root: Path) -> dict[str, Any] | None:
     """What :func:`write_done` wrote; None where there is nothing, or nothing whole of this cell."""
     found = read_json(cell.folder(root) / DONE)
     whole = isinstance(found, dict) and found.get("config") == cell.config
-    return found["result"] if whole and isinstance(found.get("result"), dict) else None
+    result = found.get("result") if whole else None
+    if not isinstance(result, dict):
+        return None
+    return result if all(_is_number(result.get(name)) for name in FIGURES[cell.kind]) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_done(cell: Cell, root: Path, result: Mapping[str, Any]) -> None:
@@ -128,7 +144,7 @@ def read_json(path: Path) -> Any:
     """What :func:`write_json` wrote; None where there is nothing, or nothing whole."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -201,7 +217,7 @@ def holder(folder: Path) -> str | None:
     if found.get("free"):
         return None
     here = bool(_machine()["boot"]) and all(found.get(k) == v for k, v in _machine().items())
-    if here and not _is_alive(found["pid"]):
+    if here and not _is_alive(found.get("pid")):
         return None
     if _now(folder) - newest.stat().st_mtime > STALE:
         return None
@@ -209,7 +225,9 @@ def holder(folder: Path) -> str | None:
 
 
 def _newest_lock(folder: Path) -> Path | None:
-    return max(folder.glob(".lock-*"), key=_number, default=None)
+    """Without what else lies there, such as a copy that a shared disk made."""
+    locks = (path for path in folder.glob(".lock-*") if re.fullmatch(r"\.lock-\d+", path.name))
+    return max(locks, key=_number, default=None)
 
 
 def _number(lock: Path) -> int:
@@ -236,7 +254,10 @@ def _machine() -> dict[str, str]:
     return {"host": socket.gethostname(), "boot": boot, "numbers": numbers}
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(pid: Any) -> bool:
+    """Whether there is such a process; one of an unknown number may be."""
+    if type(pid) is not int:
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -24,6 +24,7 @@ from ..methods.base import (
 )
 from ..neighbours import thumbnails_identity
 from ..selection import check_keep_ratio
+from ..settings import SEEDS
 from .cells import Cell
 from .evidence import offers
 from .task import Budget, Task
@@ -63,8 +64,8 @@ class Grid:
             raise DataError(f"there is no budget {unknown[0]!r}; there are epochs and steps")
         for name in self.dynamic:
             get_dynamic(name)
-        if min(self.seeds) < 0:
-            raise DataError(f"the seed {min(self.seeds)} is negative; seeds are 0 or more")
+        if outside := [seed for seed in self.seeds if seed not in SEEDS]:
+            raise DataError(f"the seed is {outside[0]}; it must be {SEEDS}")
 
 
 def parse_method(text: str, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:

@@ -34,6 +34,19 @@ def test_idx_images_are_read_with_the_t10k_name_of_mnist(tmp_path):
     assert list(train.class_names) == ["0", "1", "2"]
 
 
+def test_files_that_are_passed_over_are_said(tmp_path, caplog):
+    images, labels = tiny_pixels(12)
+    for split in ("train", "t10k", "test"):
+        write_idx(tmp_path / f"{split}-images-idx3-ubyte.gz", images[..., 0])
+        write_idx(tmp_path / f"{split}-labels-idx1-ubyte.gz", labels)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"")
+    load_packed(tmp_path)
+    told = [record.getMessage() for record in caplog.records]
+    assert "t10k-* is the test set; test-* beside it is not read" in told[0]
+    assert "train-labels-idx1-ubyte.gz is read" in told[1] and "beside it is not" in told[1]
+    assert len(told) == 2
+
+
 def test_the_first_strips_alone_are_a_data_set(tmp_path):
     write_packed(tmp_path)
     (tmp_path / "train_003.webp").unlink()

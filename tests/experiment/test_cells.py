@@ -19,6 +19,7 @@ from adapruner_det.experiment.cells import (
 )
 from tests.experiment.toy import until
 
+RESULT = {"value": 1.5, "images": 7, "seconds": 2.0}
 CELL = Cell(
     "train", "abc", 3, "adapruner", (("B", 1.5), ("A", True)), 0.6, "epochs", ("loss", "el2n")
 )
@@ -73,8 +74,8 @@ def test_a_name_is_one_folder_whatever_the_method_is_called():
 
 def test_what_is_written_is_read(tmp_path):
     assert read_done(CELL, tmp_path) is None
-    write_done(CELL, tmp_path, {"value": 1.5})
-    assert read_done(CELL, tmp_path) == {"value": 1.5}
+    write_done(CELL, tmp_path, RESULT)
+    assert read_done(CELL, tmp_path) == RESULT
 
 
 @pytest.mark.parametrize(
@@ -87,10 +88,15 @@ def test_what_is_written_is_read(tmp_path):
         lambda text: b"{}",
         lambda text: text.replace(b'"result": {', b'"other": {'),
         lambda text: text.replace(b'"seed": 3', b'"seed": 4'),
+        lambda text: text.replace(b'"value": 1.5', b'"other": 1.5'),
+        lambda text: text.replace(b'"value": 1.5', b'"value": null'),
+        lambda text: text.replace(b'"value": 1.5', b'"value": "77"'),
+        lambda text: text.replace(b'"value": 1.5', b'"value": NaN'),
+        lambda text: b"[" * 100_000,
     ],
 )
 def test_what_is_damaged_or_of_another_cell_is_not_done(tmp_path, damage):
-    write_done(CELL, tmp_path, {"value": 1.5})
+    write_done(CELL, tmp_path, RESULT)
     path = CELL.folder(tmp_path) / DONE
     path.write_bytes(damage(path.read_bytes()))
     assert read_done(CELL, tmp_path) is None
@@ -150,6 +156,21 @@ def test_a_lock_that_is_not_written_yet_is_held(tmp_path):
 def test_the_lock_of_a_process_that_ended_is_stale_at_once(tmp_path):
     lock(tmp_path, pid=ended_process())
     assert claim(tmp_path) is not None
+
+
+@pytest.mark.parametrize("pid", [None, "x"])
+def test_a_lock_without_a_number_is_held_until_it_is_stale(tmp_path, pid):
+    path = lock(tmp_path, pid=pid)
+    assert claim(tmp_path) is None
+    os.utime(path, (1, 1))
+    assert claim(tmp_path) is not None
+
+
+def test_what_lies_beside_a_lock_is_none(tmp_path):
+    for name in (".lock-1~", ".lock-2 (conflicted copy)", ".lock-x"):
+        (tmp_path / name).write_text("{}")
+    with claim(tmp_path):
+        assert claim(tmp_path) is None
 
 
 @pytest.mark.parametrize("name", ["host", "boot", "numbers"])

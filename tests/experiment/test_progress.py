@@ -30,11 +30,13 @@ def test_the_time_that_is_left_by_hand(make, root, monkeypatch):
     with Progress(board, 1) as progress:
         assert progress._text() == "time left not known yet"
         # All: 2 x (240 + 0 + 120) visits. Done: 240 in 12 s, so 480 more take 24 s.
-        write_done(board.cells[0], root, {"seconds": 12.0})
+        write_done(board.cells[0], root, {"seconds": 12.0, "value": 1.0, "images": 60})
         progress.update()
         assert progress._text() == "0:00:24 left"
         with claim(board.cells[1].folder(root)), claim(board.cells[3].folder(root)):
-            write_done(board.cells[4], root, {"seconds": 1.0})  # costs no visits, but time
+            write_done(
+                board.cells[4], root, {"seconds": 1.0, "value": 1.0, "images": 30}
+            )  # costs no visits, but time
             progress.update()
         assert progress._text() == "0:00:13 left"  # 480 x 13 s / 240 / 2
         monkeypatch.setattr(module.time, "monotonic", lambda: 14.0)

@@ -30,7 +30,7 @@ from ..detection.setup import (
 from ..detection.training.checkpoints import WholeCheckpointer, check_weights
 from ..detection.training.run_state import TRAIN, run_identity
 from ..detection.training.trainer import EvaluatingTrainer, scale_schedule
-from ..errors import reported
+from ..errors import DataError, reported
 from ..selection import Selection, lost_classes_line
 
 
@@ -63,6 +63,7 @@ def prepare(args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
     if args.selection is not None:
         selection = Selection.load(args.selection)
         require_elsewhere(args.selection, cfg)
+        require_its_sets(selection, cfg)
         leave_out_excluded(selection)
     check_training_inputs(  # on all images: what follows from the data is that of the pruning run
         cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
@@ -70,6 +71,19 @@ def prepare(args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
     if selection:
         take_selection(cfg, args, selection)
     return cfg, run_identity(TRAIN, cfg, SampleIndex.from_config(cfg))
+
+
+def require_its_sets(selection: Selection, cfg: Any) -> None:
+    """Raise a DataError unless ``cfg`` trains on the data sets that the selection is of.
+
+    What follows from the data, such as the length of the run, follows from those of ``cfg``.
+    """
+    own, named = sorted(selection.datasets), sorted(cfg.DATASETS.TRAIN)
+    if own != named:
+        raise DataError(
+            f"the selection is of {', '.join(own)}, and DATASETS.TRAIN names "
+            f"{', '.join(named) or 'nothing'}: name the data sets that it is of"
+        )
 
 
 def take_selection(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:

@@ -72,10 +72,16 @@ def add_adapruner_config(cfg: CN) -> None:
 
 
 def resolve_device(cfg: CN) -> None:
-    """Fall back to the CPU, with one log line, where ``cfg`` asks for a GPU that is not there."""
+    """Fall back to the CPU, with one log line, where ``cfg`` asks for a GPU that is not there.
+
+    Mixed precision, which Detectron2 has on GPUs alone, goes with it.
+    """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.info("No GPU found: MODEL.DEVICE is 'cpu' in place of %r.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        logger.info("SOLVER.AMP.ENABLED is False: Detectron2 has no mixed precision on a CPU.")
+        cfg.SOLVER.AMP.ENABLED = False
 
 
 def leaves_to_data(cfg: CN) -> bool:

@@ -101,6 +101,20 @@ def test_a_selection_of_several_data_sets_trains_on_the_kept_part_of_each(
     assert numbers[0] < 10 <= numbers[-1]
 
 
+@pytest.mark.parametrize("named", [("own_train",), ("own_train", "own_more", "own_test")])
+def test_all_data_sets_of_a_selection_have_to_be_named_and_no_other(
+    voc, tmp_path, monkeypatch, capsys, named
+):
+    """The length of the run follows from them, and what is not of the selection is not read."""
+    folders = [f"own_{split}={voc}:{split}" for split in ("train", "more", "test")]
+    options = ["ADAPRUNER.VOC_FOLDERS", folders, "DATASETS.TRAIN"]
+    path, _ = select(voc, tmp_path, 0.5, overrides=[*options, ("own_train", "own_more")])
+    given = ["--selection", path]
+    assert train(monkeypatch, voc, tmp_path / "out", *given, options=[*options, named]) == 2
+    assert_one_error_line(capsys.readouterr().err, "own_more, own_train, and DATASETS.TRAIN names")
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_selection_it_trains_on_all_images(voc, tmp_path, monkeypatch, trained_on):
     assert train(monkeypatch, voc, tmp_path / "out") == 0
     assert set(trained_on) == {f"im{i}" for i in range(10)}
@@ -157,7 +171,7 @@ def test_eval_only_tests_with_the_anchors_of_the_training_run(
         ("no such file", ["no selection at", "none.json", "adapruner prune-net"]),
         ("not a selection", ["selection.json is not a selection"]),
         ("its columns are gone", ["selection.npz is missing", "beside it"]),
-        ("of an unknown data set", ["no data set named 'own_more'", "VOC_FOLDERS"]),
+        ("of another data set", ["is of own_more, and DATASETS.TRAIN names own_train: name the"]),
         ("a broken annotation", ["Annotations/im5.xml", "does not parse"]),
     ],
 )
@@ -166,7 +180,7 @@ def test_a_selection_that_cannot_be_used_gets_one_line_and_writes_nothing(
 ):
     folders = [f"own_{split}={voc}:{split}" for split in ("train", "more", "test")]
     other = ["ADAPRUNER.VOC_FOLDERS", folders, "DATASETS.TRAIN", ("own_more",)]
-    path, _ = select(voc, tmp_path, overrides=other if what == "of an unknown data set" else ())
+    path, _ = select(voc, tmp_path, overrides=other if what == "of another data set" else ())
     if what == "other data":
         file = voc / "Annotations" / "im2.xml"
         file.write_text(file.read_text().replace("<xmax>", "<xmax>1"))

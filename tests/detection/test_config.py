@@ -49,6 +49,17 @@ def test_a_gpu_that_is_not_there_becomes_the_cpu_with_one_log_line(monkeypatch, 
     ]
 
 
+def test_mixed_precision_goes_with_the_gpu(monkeypatch, caplog):
+    cfg = config("SOLVER.AMP.ENABLED", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    resolve_device(cfg)
+    assert cfg.SOLVER.AMP.ENABLED
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level("INFO"):
+        resolve_device(cfg)
+    assert not cfg.SOLVER.AMP.ENABLED and "no mixed precision on a CPU" in caplog.text
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_gpu_that_is_there_is_used(monkeypatch, caplog, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

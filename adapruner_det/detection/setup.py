@@ -27,6 +27,7 @@ from .config import add_adapruner_config, resolve_device
 from .data.checks import CheckedSet, checked_set, require_room_for_classes
 from .data.evaluators import require_evaluator
 from .data.loader import check_sampler
+from .data.masks import require_masks
 from .data.own_sets import register_from_config
 from .data.samples import SampleIndex, require_datasets, require_same_classes
 from .ranges import check_ranges
@@ -158,6 +159,8 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
     sets = {name: checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE) for name in names}
     for name in cfg.DATASETS.TEST:
         require_evaluator(name)
+    for name, found in sets.items():
+        require_masks(cfg, name, found.dicts)
     require_same_classes(names)
     return sets
 

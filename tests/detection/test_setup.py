@@ -195,6 +195,10 @@ def test_a_head_with_fewer_classes_than_the_data_is_refused_for_every_detector(t
         cfg.MODEL.MASK_ON = True
         cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
         cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
+        with pytest.raises(DataError, match="without a mask, which MODEL.MASK_ON needs"):
+            check_pruning_inputs(cfg)
+        for annotation in (own for sample in toy for own in sample["annotations"]):
+            annotation["segmentation"] = [[1, 1, 9, 1, 9, 9]]
     with pytest.raises(DataError, match=r"3 classes \(blue, green, class 2\), but NUM_CLASSES of"):
         check_pruning_inputs(cfg)
     for node in (cfg.MODEL.YOLO, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):

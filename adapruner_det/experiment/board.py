@@ -120,8 +120,16 @@ def board_of(
 
 
 def selection_of(cell: Cell, root: Path, keep_ratio: float) -> Selection:
-    """What a cell that selects chose, at one of the ratios that it serves."""
-    return Selection.load(cell.folder(root) / SELECTION).cut(keep_ratio)
+    """What a cell that selects chose, at one of the ratios that it serves.
+
+    Raises:
+        DataError: a selection that was damaged since; its folder is what to remove.
+    """
+    folder = cell.folder(root)
+    try:
+        return Selection.load(folder / SELECTION).cut(keep_ratio)
+    except DataError as error:
+        raise DataError(f"{error}; remove the folder {folder}, which is made again") from error
 
 
 def is_dynamic(cell: Cell) -> bool:

@@ -36,3 +36,12 @@ def test_the_states_of_cells(make, root):
     with claim(board.cells[1].folder(root)):
         assert board.state(board.cells[1]).startswith(f"running: process {os.getpid()} on ")
     assert board.state(cell_of(SMALL, make, "train", "random", 0.7)) == "waiting"
+
+
+def test_a_selection_that_was_damaged_since_says_what_to_remove(make, root):
+    run(SMALL, make, root)
+    chosen = cell_of(SMALL, make, "select", "random")
+    path = chosen.folder(root) / "selection.npz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=f"; remove the folder {chosen.folder(root)}, which is"):
+        selection_of(chosen, root, 0.7)

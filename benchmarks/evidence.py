@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ ACROSS = (
     "Pooled, the pairs of one set count as independent of each other, which they are not where "
     "sets differ. Here the mean of each set, in each condition, is one value."
 )
+#: With fewer of them nothing is known of a method.
+SEEDS = 3
 TITLES = {"accuracy": "Classification", "AP50": "Detection"}
 
 
@@ -80,13 +83,16 @@ def trained_in(grid: str, cells: Iterable[dict[str, Any]]) -> list[Trained]:
     found = []
     for cell in cells:
         config, result = cell["config"], cell["result"]
-        if config["kind"] == "train" and config["budget"] == "epochs":
+        if config["kind"] != "train" or config["budget"] != "epochs":
+            continue
+        # At 100% besides all samples there are the dynamic references, which keep no part.
+        if config["keep_ratio"] < 1 or config["method"] == FULL:
             label = label_of(config["method"], config["options"])
             for task in cell["tasks"]:
                 found.append(
                     Trained(
                         *(grid, task, result["metric"], SHORT.get(label, label)),
-                        *(config["keep_ratio"] or 1.0, config["seed"]),
+                        *(config["keep_ratio"], config["seed"]),
                         *(result["images"], result["value"]),
                     )
                 )
@@ -137,7 +143,9 @@ def difference(
 
 
 def page(rows: Sequence[Trained]) -> str:
-    """The whole page, in Markdown."""
+    """The whole page, in Markdown, without the cells of methods that have too few seeds yet."""
+    seeds = Counter((row.setting, row.method, row.keep_ratio) for row in rows)
+    rows = [r for r in rows if seeds[r.setting, r.method, r.keep_ratio] >= SEEDS]
     lines = [
         "# Evidence: what the selections are worth",
         "",

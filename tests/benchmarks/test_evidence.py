@@ -1,6 +1,7 @@
 """Paired differences of trainings, and what the page says of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,13 @@ def test_cells_below_random_are_counted():
     assert (line["below random"], line["with the interval"]) == ("1", "1")
 
 
+def test_a_method_of_few_seeds_is_not_on_the_page():
+    again = [replace(row, seed=seed) for row in rows() for seed in (row.seed, row.seed + 2)]
+    lone = [replace(row, method="lone") for row in rows() if row.method == "inclusion"]
+    text = module.page([*again, *lone])
+    assert "| inclusion " in text and "lone" not in text and "4 sets" not in text
+
+
 def test_across_sets_each_ones_mean_is_one_value():
     (line,) = cells_of(across_table(rows()))
     expected = gap([2.5, 4.5])
@@ -97,10 +105,12 @@ def cell(kind="train", budget="epochs", options=None, **own):
 
 
 def test_trainings_are_read_from_the_cells_of_a_grid():
+    dynamic = cell()
+    dynamic["config"] |= {"method": "infobatch", "keep_ratio": 1.0}
     given = [
         cell(), cell(kind="select"), cell(budget="steps"),
         cell(options={"OBJECTIVE": "inclusion"}, tasks=["a", "b"]),
-        cell(options={"B": 1, "A": 2}),
+        cell(options={"B": 1, "A": 2}), dynamic,
     ]  # fmt: skip
     found = trained_in("g", given)
     assert [row.method for row in found] == [

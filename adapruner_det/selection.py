@@ -19,7 +19,7 @@ from . import selection_file
 from .core.cut import cut, kept_count
 from .errors import DataError, shown
 from .samples import Samples, fingerprint
-from .selection_file import REQUIRED_COLUMNS
+from .selection_checks import REQUIRED_COLUMNS, check_columns, check_header
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,8 @@ class Selection:
         if any(column.dtype.hasobject for column in self.columns.values()):
             raise ValueError("a selection's columns must be plain arrays, not Python objects")
         header = {name: getattr(self, name) for name in _HEADER_FIELDS}
-        selection_file.check_header(header)
-        selection_file.check_columns(self.columns, header)
+        check_header(header)
+        check_columns(self.columns, header)
         header = {
             "schema_version": selection_file.SCHEMA_VERSION,
             **header,

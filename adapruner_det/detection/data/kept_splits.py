@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...samples import dataset_of, fingerprint
 from ...selection import Selection
-from ...selection_file import REQUIRED_COLUMNS
+from ...selection_checks import REQUIRED_COLUMNS
 from .checks import UsablePart, leave_out, read_dataset, set_apart_from_files
 from .faults import has_object
 from .identity import key_of, sample_digest, with_file_digests

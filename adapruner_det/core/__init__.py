@@ -8,8 +8,9 @@ from .inclusion import Inclusion
 from .mask import SampleMask
 from .neighbours import Neighbours
 from .objectives import SIGNALS, Objective, Paper
-from .pruner import AdaPruner, Status, Terms
+from .pruner import AdaPruner
 from .schedule import Schedule
+from .status import Status, Terms
 
 __all__ = [
     "ENDS",

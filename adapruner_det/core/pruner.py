@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,62 +27,17 @@ import torch
 from torch import Tensor
 
 from .balance import Balance, ClassDuals, balanced_cut
+from .batch import as_float64, checked_ids, checked_signals, means_by_id
 from .cut import cut, kept_count, ranks
 from .exchange import Exchange
 from .mask import COLUMNS, SampleMask
-from .objectives import SIGNALS, Objective, Paper
+from .objectives import Objective, Paper
 from .ratio import DualRatio, PaperRatio, RatioController, RunState
 from .schedule import Schedule
+from .status import TOLERANCE, Status, Terms
 from .typical import TypicalLoss, size_levels
 
 logger = logging.getLogger(__name__)
-
-#: ε of the paper: how far the soft ratio may be from c_r before the final cut.
-TOLERANCE = 0.02
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Which terms of Eq. 7 act after warm-up (the paper's Table 5). All do by default.
-
-    Without ``classification`` Eq. 4 moves neither the mask nor the model's weights.
-    """
-
-    classification: bool = True
-    selection: bool = True
-    compression: bool = True
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where the mask stands, and as text what a log says of it.
-
-    Attributes:
-        epoch: of the run, from 0.
-        alpha: α.
-        ratio: r = mean σ(α·m) over all N samples.
-        multiplier: what holds the ratio.
-        binary_share: of the samples whose σ(α·m) is near 0 or 1.
-        nonfinite: losses that were NaN or infinite.
-        keep_ratio: c_r, which ``ratio`` is to reach.
-        warmup: whether the mask stands still in this epoch.
-    """
-
-    epoch: int
-    alpha: float
-    ratio: float
-    multiplier: float
-    binary_share: float
-    nonfinite: int
-    keep_ratio: float
-    warmup: bool
-
-    def __str__(self) -> str:
-        phase = "warm-up" if self.warmup else "pruning"
-        return (
-            f"{phase}: soft ratio {self.ratio:.4f} of {self.keep_ratio:.4f}, α {self.alpha:.2f}, "
-            f"multiplier {self.multiplier:.4f}, {100 * self.binary_share:.1f}% binary"
-        )
 
 
 class AdaPruner:
@@ -194,7 +148,7 @@ class AdaPruner:
 
         ``ids`` are indices in [0, N), in any order, repeated or not.
         """
-        own = self._checked(ids)
+        own = checked_ids(ids, self.num_samples)
         if self.schedule.is_warmup(self.epoch):
             return torch.ones(len(own))
         if not self.terms.classification:
@@ -225,13 +179,13 @@ class AdaPruner:
             ValueError: shapes that differ, an index outside [0, N), a negative loss, an unknown
                 signal or one outside [0, 1].
         """
-        own_ids, own_losses = self._checked(ids), _as_float64(losses)
+        own_ids, own_losses = checked_ids(ids, self.num_samples), as_float64(losses)
         if own_losses.shape != own_ids.shape:
             raise ValueError(
                 f"{len(own_ids)} ids came with losses of shape {own_losses.shape}; "
                 "there must be one loss per id: use reduction='none'"
             )
-        used = self._checked_signals(signals, own_ids)
+        used = checked_signals(signals, own_ids, self.signals)
         # Indices are exact as float64 up to 2^53, so one message carries all.
         sent = np.stack([own_ids, own_losses, *used.values()])
         everyone, _ = self.mask.exchange.gather(sent)
@@ -244,7 +198,7 @@ class AdaPruner:
             )
         self._sum += float(all_losses[finite].sum())
         self._count += int(np.count_nonzero(finite))
-        distinct, (mean_losses, *means) = _means_by_id(all_ids[finite], everyone[1:, finite])
+        distinct, (mean_losses, *means) = means_by_id(all_ids[finite], everyone[1:, finite])
         self._move(distinct, mean_losses, dict(zip(used, means, strict=True)))
         return own_ids[~np.isfinite(sent[1:]).all(axis=0)]
 
@@ -469,42 +423,6 @@ class AdaPruner:
             return "no pruning epoch was completed"
         return "the run was too short, or samples were not visited every epoch"
 
-    def _checked_signals(
-        self, signals: Mapping[str, Tensor | np.ndarray], ids: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Those that the objective uses, (B,) float64 each, in the order of their names."""
-        found = {}
-        for name in sorted(signals):
-            if name not in SIGNALS:
-                known = ", ".join(SIGNALS)
-                raise ValueError(f"there is no signal {name!r}; there are {known}")
-            values = _as_float64(signals[name])
-            if values.shape != ids.shape:
-                raise ValueError(
-                    f"{len(ids)} ids came with {name} of shape {values.shape}; "
-                    "there must be one value per id"
-                )
-            # Sums of float16 and float32 probabilities may end a little outside.
-            if np.any((values < -1e-3) | (values > 1.0 + 1e-3)):
-                raise ValueError(f"{name} runs beyond [0, 1]: {values.min():g} to {values.max():g}")
-            if name in self.signals:
-                found[name] = np.clip(values, 0.0, 1.0)
-        return found
-
-    def _checked(self, ids: Tensor | np.ndarray) -> np.ndarray:
-        array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
-        if array.ndim != 1:
-            raise ValueError(f"ids have shape {array.shape}; they must be a vector (B,)")
-        if len(array) and array.dtype.kind not in "iu":
-            raise ValueError(f"ids are of type {array.dtype}; they must be whole numbers")
-        array = array.astype(np.int64)
-        if len(array) and not (0 <= array.min() and array.max() < self.num_samples):
-            raise ValueError(
-                f"ids run from {array.min()} to {array.max()}; "
-                f"the mask has indices 0 to {self.num_samples - 1}"
-            )
-        return array
-
 
 def _make_controller(
     name: str,
@@ -519,18 +437,3 @@ def _make_controller(
     if name == "paper":
         return PaperRatio(paper_scale, use_compression=terms.compression)
     raise ValueError(f"the controller is {name!r}; it must be 'dual' or 'paper'")
-
-
-def _as_float64(losses: Tensor | np.ndarray) -> np.ndarray:
-    """The losses; one that the mask's float32 cannot hold is infinite."""
-    if isinstance(losses, Tensor):
-        losses = losses.detach().to("cpu", torch.float64).numpy()
-    losses = np.asarray(losses, dtype=np.float64)
-    return np.where(losses > np.finfo(np.float32).max, np.inf, losses)
-
-
-def _means_by_id(ids: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Distinct ids in rising order, and of each row of (n, B) values the mean for each of them."""
-    distinct, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    times = np.maximum(counts, 1)
-    return distinct, [np.bincount(inverse, row, len(distinct)) / times for row in rows]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.pruner import TOLERANCE
+from ..core.status import TOLERANCE
 from ..enough import still_falling
 from ..errors import shown
 from ..selection import Selection

@@ -246,41 +246,6 @@ def test_a_balance_holds_for_it_too():
 
 
 @pytest.mark.parametrize(
-    ("signals", "message"),
-    [
-        ({"doubt": [0.1, 0.2]}, "no signal 'doubt'; there are confidence, fault"),
-        ({"fault": [0.1]}, "fault of shape"),
-        ({"fault": [0.1, 1.1]}, r"fault runs beyond \[0, 1\]: 0.1 to 1.1"),
-        ({"confidence": [-0.2, 0.5]}, r"confidence runs beyond \[0, 1\]"),
-    ],
-)
-def test_refused_signals(signals, message):
-    for pruner in (new(4), AdaPruner(4, 0.5, Schedule(0, 2))):
-        with pytest.raises(ValueError, match=message):
-            pruner.observe([0, 1], [1.0, 2.0], **signals)
-        assert not pruner.mask.column("times_seen").any()
-
-
-def test_a_signal_that_is_not_a_number_is_a_visit_that_did_not_happen():
-    pruner, other = new(6), new(6)
-    found = pruner.observe([0, 1, 2], [1.0, 2.0, 3.0], fault=torch.tensor([0.1, np.nan, 0.2]))
-    assert found.tolist() == [1] and pruner.nonfinite == 1
-    other.observe([0, 2], [1.0, 3.0], fault=[0.1, 0.2])
-    for name in pruner.mask.saved:
-        np.testing.assert_array_equal(pruner.mask.column(name), other.mask.column(name))
-
-
-def test_a_signal_that_the_objective_does_not_use_is_passed_over_whatever_it_is():
-    pruner = AdaPruner(4, 0.5, Schedule(0, 2))
-    assert len(pruner.observe([0, 1], [1.0, 2.0], fault=[np.nan, 0.5])) == 0
-    assert pruner.nonfinite == 0
-
-
-def test_a_probability_that_rounding_took_a_little_beyond_one_is_taken():
-    new(4).observe([0], [0.1], confidence=torch.tensor([1.0004], dtype=torch.float16))
-
-
-@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: inclusion(4, floor=1.5), r"floor is 1.5; it must lie in \[0, 1\]"),

@@ -8,29 +8,7 @@ from hypothesis import strategies as st
 
 from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, Terms, kept_count
 from adapruner_det.core.mask import COLUMNS
-
-
-def columns(pruner):
-    return {name: pruner.mask.column(name).copy() for name in COLUMNS}
-
-
-def assert_same(pruner, other):
-    for name in COLUMNS:
-        np.testing.assert_array_equal(pruner.mask.column(name), other.mask.column(name), name)
-    assert pruner.status() == other.status()
-
-
-def train(pruner, losses, epochs, batch=16, seed=0):
-    """Visit every sample once an epoch, in a new order."""
-    rng = np.random.default_rng(seed)
-    n = pruner.num_samples
-    for _ in range(epochs):
-        order = rng.permutation(n)
-        for start in range(0, n, batch):
-            ids = order[start : start + batch]
-            pruner.observe(ids, losses[ids])
-        pruner.end_epoch()
-
+from tests.core.trained import assert_same, columns, train
 
 # --- properties ----------------------------------------------------------------------------------
 
@@ -89,15 +67,6 @@ def test_order_within_a_batch_does_not_matter(run, seed):
         for pruner in pair:
             pruner.end_epoch()
     assert_same(*pair)
-
-
-def test_a_repeated_id_is_one_visit_with_the_mean_loss():
-    pair = [AdaPruner(4, 0.5, Schedule(0, 2)) for _ in range(2)]
-    pair[0].observe([2, 0, 2], [1.0, 0.5, 3.0])
-    pair[1].observe([0, 2], [0.5, 2.0])
-    assert_same(*pair)
-    assert pair[0].mask.column("times_seen").tolist() == [1, 0, 1, 0]
-    np.testing.assert_array_equal(pair[0].weights([2, 0, 2]), pair[0].weights([0, 2])[[1, 0, 1]])
 
 
 def test_an_empty_batch_changes_nothing():
@@ -275,27 +244,6 @@ def test_a_typical_loss_that_float32_has_not_is_above_zero():
 
 
 @pytest.mark.parametrize(
-    ("ids", "losses", "message"),
-    [
-        ([0, 1], [1.0], "one loss per id"),
-        ([0], 1.0, "one loss per id"),
-        ([4], [1.0], "indices 0 to 3"),
-        ([-1], [1.0], "indices 0 to 3"),
-        ([[0]], [[1.0]], "must be a vector"),
-        ([0], [-0.5], "losses of 0 or more"),
-        ([0.5], [1.0], "whole numbers"),
-    ],
-)
-def test_refused_batches(ids, losses, message):
-    pruner = AdaPruner(4, 0.5, Schedule(0, 2))
-    before = columns(pruner)
-    with pytest.raises(ValueError, match=message):
-        pruner.observe(ids, losses)
-    for name, column in columns(pruner).items():
-        np.testing.assert_array_equal(column, before[name])
-
-
-@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"keep_ratio": 0.0}, r"must lie in \(0, 1\]"),
@@ -415,17 +363,6 @@ def test_equal_losses_are_said_to_rank_nothing(caplog):
 
 
 # --- what is shown of it --------------------------------------------------------------------------
-
-
-def test_a_log_line_says_where_the_mask_stands():
-    pruner = AdaPruner(4, 0.75, Schedule(1, 4))
-    line = str(pruner.end_epoch())
-    assert line.startswith("warm-up: soft ratio 0.") and " of 0.7500, α 0.10, " in line
-    train(pruner, np.array([0.5, 1.0, 2.0, 9.0]), 1)
-    line = str(pruner.end_epoch())
-    assert line.startswith("pruning: ") and line.endswith("% binary")
-    status = pruner.status()
-    assert f"multiplier {status.multiplier:.4f}, {100 * status.binary_share:.1f}%" in str(status)
 
 
 def test_the_scalars_are_those_of_the_status():

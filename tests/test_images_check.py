@@ -1,0 +1,387 @@
+"""The check of many images, and its cache."""
+
+import fcntl
+import os
+import pty
+import random
+import sqlite3
+import struct
+import termios
+import time
+import warnings
+
+import pytest
+from PIL import Image
+
+from adapruner_det import images
+from adapruner_det.images import ImageFacts, cache_file, check_images, inspect
+from tests import apart
+from tests.apart import within
+from tests.image_files import BROKEN_EXIF, PICTURE, encoded, several, write
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of each test's own; its file."""
+    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "images.sqlite"
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The paths that have been read."""
+    paths = []
+
+    def watched(path):
+        paths.append(path)
+        return inspect(path)
+
+    monkeypatch.setattr(images, "inspect", watched)
+    return paths
+
+
+def test_all_are_read_once_and_found_in_their_order(tmp_path, reads):
+    paths = several(tmp_path)
+    asked = [paths[2], paths[0], paths[2], paths[1], paths[0]]
+    found = check_images(asked)
+    assert list(found) == [paths[2], paths[0], paths[1]]
+    assert found == {path: inspect(path) for path in paths}
+    assert sorted(reads) == sorted(paths)
+    new = write(tmp_path / "new.png", encoded())
+    assert list(check_images([paths[1], new, paths[0]])) == [paths[1], new, paths[0]]
+
+
+def test_no_images_are_no_files(cache):
+    assert check_images([]) == {}
+    assert not cache.exists()
+
+
+def test_a_second_check_reads_nothing(tmp_path, reads, monkeypatch):
+    paths = several(tmp_path)
+    found = check_images(paths)
+    reads.clear()
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail("read"))
+    again = check_images(paths[::-1])
+    assert again == found and list(again) == paths[::-1]
+    assert all(type(facts) is ImageFacts for facts in again.values())
+    assert reads == []
+
+
+def longer(path):
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+def as_long(path):
+    status = os.stat(path)
+    data = bytearray(status.st_size)
+    with open(path, "wb") as file:
+        file.write(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+def as_long_and_as_old(path):
+    """As tools do that turn a photograph in place."""
+    status = os.stat(path)
+    time.sleep(0.02)  # a system's clock of files may tick a hundred times a second
+    with open(path, "r+b") as file:
+        file.write(bytes(8))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def another(path):
+    os.remove(path)
+    PICTURE.crop((0, 0, 2, 2)).save(path)
+
+
+@pytest.mark.parametrize("change", [longer, as_long, as_long_and_as_old, another, os.remove])
+def test_a_file_that_has_changed_is_read_again(tmp_path, reads, change):
+    paths = several(tmp_path)
+    check_images(paths)
+    reads.clear()
+    change(paths[1])
+    assert check_images(paths)[paths[1]] == inspect(paths[1])
+    assert reads == [paths[1]]
+    reads.clear()
+    check_images(paths)
+    assert reads == ([] if not inspect(paths[1]).problem else [paths[1]])
+
+
+def test_a_faulty_file_is_looked_at_again_each_time(tmp_path, reads):
+    path = write(tmp_path / "x.png", b"no image")
+    for _ in range(2):
+        assert check_images([path])[path].problem == "is not an image that Pillow knows"
+    assert reads == [path, path]
+
+
+def test_one_file_under_several_names(tmp_path, reads, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    several(tmp_path, 1)
+    os.symlink("0.png", "link.png")
+    names = ["0.png", "./0.png", str(tmp_path / "0.png"), "link.png"]
+    found = check_images(names)
+    assert list(found) == names and len(set(found.values())) == 1
+    reads.clear()
+    assert check_images(names) == found
+    assert reads == []
+
+
+def test_relative_names_are_of_their_folder(tmp_path, reads, monkeypatch):
+    for width in (3, 5):
+        (tmp_path / str(width)).mkdir()
+        Image.new("RGB", (width, 4)).save(tmp_path / str(width) / "x.png")
+    for _ in range(2):
+        for width in (3, 5):
+            monkeypatch.chdir(tmp_path / str(width))
+            assert check_images(["x.png"])["x.png"].width == width
+    assert len(reads) == 2
+
+
+def test_a_folder_above_a_link_is_that_of_its_target(tmp_path, reads):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    path = write(tmp_path / "far" / "x.png", encoded())
+    os.link(path, tmp_path / "x.png")
+    check_images([str(tmp_path / "x.png")])
+    crooked = str(tmp_path / "link" / ".." / "x.png")  # far/x.png
+    check_images([crooked])
+    assert reads == [str(tmp_path / "x.png"), crooked]
+
+
+def test_the_cache_lies_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    monkeypatch.setenv("ADAPRUNER_CACHE", "/own")
+    assert str(cache_file()) == "/own/images.sqlite"
+    monkeypatch.delenv("ADAPRUNER_CACHE")
+    assert str(cache_file()) == "/xdg/adapruner_det/images.sqlite"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(cache_file()) == "/home/me/.cache/adapruner_det/images.sqlite"
+
+
+# Damage to the cache, of which the caller hears nothing.
+
+
+def truncated(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def scrambled(file):
+    data = bytearray(file.read_bytes())
+    data[100:] = random.Random(0).randbytes(len(data) - 100)
+    file.write_bytes(data)
+
+
+def as_text(file):
+    file.write_text("this is no database\n" * 99)
+
+
+def emptied(file):
+    os.truncate(file, 0)
+
+
+def of_another_program(file):
+    file.unlink()
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    connection.close()
+
+
+def with_the_journal_of_a_killed_process(file):
+    states = [file, file.with_name(file.name + "-journal")]
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA cache_size = 1")
+    connection.execute("BEGIN")
+    connection.execute("UPDATE images_2 SET width = width + 1")
+    kept = [state.read_bytes() for state in states]
+    connection.close()
+    for state, data in zip(states, kept, strict=True):
+        state.write_bytes(data)
+    as_text(file)
+
+
+DAMAGE = [truncated, scrambled, as_text, emptied, of_another_program]
+DAMAGE += [with_the_journal_of_a_killed_process]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_begun_anew(tmp_path, cache, reads, damage):
+    paths = several(tmp_path, 60)
+    found = check_images(paths)
+    damage(cache)
+    assert check_images(paths) == found
+    assert len(reads) == 120
+    assert check_images(paths) == found
+    assert len(reads) == 120
+
+
+def test_tables_of_another_program_stay(tmp_path, cache):
+    cache.parent.mkdir()
+    with sqlite3.connect(cache) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    check_images(several(tmp_path))
+    assert connection.execute("SELECT count(*) FROM other").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_table_of_other_columns_is_let_be(tmp_path, cache, reads):
+    cache.parent.mkdir()
+    with sqlite3.connect(cache) as connection:
+        connection.execute("CREATE TABLE images_2 (path BLOB, size INTEGER, colour TEXT)")
+    connection.close()
+    paths = several(tmp_path)
+    assert check_images(paths) == check_images(paths)
+    assert len(reads) == 6
+
+
+def file_in_place_of_the_folder(cache):
+    cache.parent.write_bytes(b"")
+
+
+def folder_in_place_of_the_file(cache):
+    cache.mkdir(parents=True)
+
+
+def link_to_nowhere(cache):
+    cache.parent.symlink_to("/proc/nowhere")
+
+
+@pytest.mark.parametrize(
+    "block", [file_in_place_of_the_folder, folder_in_place_of_the_file, link_to_nowhere]
+)
+def test_without_a_cache_all_is_read_each_time(tmp_path, cache, reads, block):
+    block(cache)
+    paths = several(tmp_path)
+    assert check_images(paths) == check_images(paths)
+    assert len(reads) == 6
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "x" * 300])
+def test_a_cache_that_cannot_be(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("ADAPRUNER_CACHE", place)
+    paths = several(tmp_path)
+    assert list(check_images(paths)) == paths
+
+
+def test_a_cache_that_another_program_holds_is_neither_waited_for_nor_lost(
+    tmp_path, cache, reads, monkeypatch
+):
+    paths = several(tmp_path, 9)
+    check_images(paths[:1])
+    reads.clear()
+    tries = []
+
+    def connect():
+        tries.append(1)
+        return sqlite3.connect(cache, timeout=0.05)
+
+    monkeypatch.setattr(images, "_connection", connect)
+    monkeypatch.setattr(images, "_WINDOW", 1)
+    holder = sqlite3.connect(cache)
+    holder.execute("BEGIN EXCLUSIVE")
+    assert len(check_images(paths)) == 9
+    assert len(tries) == 2  # to read, and once to write
+    holder.rollback()
+    holder.close()
+    reads.clear()
+    check_images(paths)
+    assert reads == paths[1:]  # what it held is still there
+
+
+def test_two_processes_at_once(tmp_path, reads):
+    paths = several(tmp_path, 30)
+    code = """
+from adapruner_det.images import check_images
+for path in sys.argv[1:]:  # a write of its own for each
+    assert not check_images([path])[path].problem
+print("done")
+"""
+    halves = [paths[:20], paths[10:]]
+    for process in [apart.start(code, *half) for half in halves]:
+        assert process.communicate(timeout=60) == ("done\n", "")
+    check_images(paths)
+    assert reads == []
+
+
+def test_a_check_that_is_interrupted_keeps_what_it_has_found(tmp_path, monkeypatch):
+    paths = several(tmp_path, 12)
+    seen = []
+
+    def interrupted(path):
+        if path == paths[6]:
+            raise KeyboardInterrupt
+        seen.append(path)
+        return inspect(path)
+
+    monkeypatch.setattr(images, "_WINDOW", 4)
+    monkeypatch.setattr(images, "inspect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_images(paths, workers=1)
+    assert seen[:6] == paths[:6] and not set(seen) & set(paths[8:])
+    rest = []
+    monkeypatch.setattr(images, "inspect", lambda path: rest.append(path) or inspect(path))
+    assert list(check_images(paths)) == paths
+    assert sorted(rest) == sorted(paths[6:])
+
+
+def test_memory_does_not_grow_with_files_that_wait(tmp_path, monkeypatch):
+    waiting = []
+
+    class Pool(images.ThreadPoolExecutor):
+        def map(self, function, paths):
+            waiting.append(len(paths))
+            return super().map(function, paths)
+
+    monkeypatch.setattr(images, "_WINDOW", 5)
+    monkeypatch.setattr(images, "ThreadPoolExecutor", Pool)
+    assert len(check_images(several(tmp_path, 12))) == 12
+    assert waiting == [5, 5, 2]
+
+
+def test_warnings_of_pillow_do_not_stand_before_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # of which PICTURE has more
+    broken = BROKEN_EXIF["a count that is too large"]
+    path = write(tmp_path / "x.jpg", encoded(kind="jpeg", exif=broken))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert not check_images([path])[path].problem
+        assert caught == []
+        inspect(path)
+    assert {type(warning.message) for warning in caught} >= {Image.DecompressionBombWarning}
+
+
+def test_a_terminal_shows_how_far_it_is(tmp_path):
+    code = """
+from adapruner_det.images import check_images
+check_images(sys.argv[1:], "checking images of mine")
+"""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with apart.start(code, *several(tmp_path, 20), stderr=theirs) as process:
+        assert process.wait(30) == 0
+    with within(5):
+        text = os.read(ours, 10_000).decode()
+    os.close(theirs)
+    os.close(ours)
+    assert text.startswith("\rchecking images of mine:   0%|") and "| 0/20 [" in text
+    assert " images/s]" in text
+    assert text.endswith("\r") and text.split("\r")[-2].strip() == ""  # it is gone in the end
+
+
+def test_nothing_is_shown_where_there_is_no_terminal(tmp_path, capfd):
+    check_images(several(tmp_path))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cached_image_costs_microseconds(tmp_path):
+    data = encoded()
+    paths = [write(tmp_path / f"{i}.png", data) for i in range(800)]
+    check_images(paths)
+
+    def seconds():
+        begin = time.process_time()
+        check_images(paths)
+        return time.process_time() - begin
+
+    best = min(seconds() for _ in range(5)) / len(paths)
+    assert best < 40e-6  # about 10 where nothing else runs

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from adapruner_det.report.history import History
+from adapruner_det.report.page import write_report
 from adapruner_det.report.pictures import Picture
 from adapruner_det.report.predictions import Predicted
 from adapruner_det.samples import digest, fingerprints
@@ -15,6 +17,7 @@ BITES = (
     "\"'><b>&amp;.jpg",
 )
 CLASSES = ("cat", "</script><script>window.bitten=1</script>", "red panda")
+HISTORY = History((10, 20, 30), (0.5, 0.55, 0.6), (0.1, 2.0, 5.0))
 
 #: Image id → (kept, score, why, class ids, twin group).
 SAMPLES = {
@@ -118,3 +121,10 @@ def predictions(name="toy"):
         np.array([[10.0, 8, 30, 24], [0.0, 30, 12, 44]]), np.array([0, 2]), np.array([0.9, 0.8])
     )
     return {f"{name}/b": own}
+
+
+def written(folder, own=None, **more):
+    """The page of a selection, by default the one of ten samples."""
+    own = selection() if own is None else own
+    more.setdefault("pictures", pictures(own))
+    return write_report(own, folder / "report.html", **more)

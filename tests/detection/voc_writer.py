@@ -9,6 +9,13 @@ OBJECT = """  <object><name>{name}</name><pose>Unspecified</pose><truncated>0</t
     <difficult>{difficult}</difficult>
     <bndbox><xmin>{0}</xmin><ymin>{1}</ymin><xmax>{2}</xmax><ymax>{3}</ymax></bndbox></object>
 """
+CAT, DOG = ("cat", (5, 6, 30, 40), 0), ("dog", (1, 1, 64, 48), 1)
+
+
+def write_pets(root):
+    """Two splits of a folder: a and b in trainval, c in test."""
+    splits = {"trainval": {"a": [CAT], "b": [CAT, DOG]}, "test": {"c": [DOG]}}
+    return write_voc_folder(root, splits)
 
 
 def write_voc_folder(root, splits, size=(64, 48), suffix=".png"):
@@ -38,3 +45,10 @@ def write_voc_folder(root, splits, size=(64, 48), suffix=".png"):
                 f"<annotation>{size_tag}\n{body}</annotation>\n"
             )
     return root
+
+
+def edit(file, old, new):
+    """Replace text that must be there."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))

@@ -1,4 +1,4 @@
-"""Data small enough to train on in a test, made where it is needed."""
+"""Data small enough to train on in a test, made where it is needed, and a guide that listens."""
 
 import gzip
 import struct
@@ -86,3 +86,32 @@ def same_state(a, b):
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same_state, a, b))
     return a == b
+
+
+class Listener:
+    """A guide that writes down what it is told, and weights losses as it is told to."""
+
+    def __init__(self, signals=(), weight=None):
+        self.signals, self.weight = frozenset(signals), weight
+        self.heard, self.ended, self.calls = [], 0, []
+
+    def weights(self, ids):
+        self.calls.append(("weights", ids.tolist()))
+        return torch.ones(len(ids)) if self.weight is None else self.weight[ids]
+
+    def observe(self, ids, losses, **signals):
+        self.calls.append(("observe", ids.tolist()))
+        self.heard.append((ids.clone(), losses.clone(), {k: v.clone() for k, v in signals.items()}))
+
+    def end_epoch(self):
+        self.ended += 1
+        return f"heard {len(self.heard)} batches"
+
+    def scalars(self):
+        return {"heard": float(len(self.heard))}
+
+    def state_dict(self):
+        return {"ended": self.ended}
+
+    def load_state_dict(self, state):
+        self.ended = state["ended"]

@@ -47,15 +47,15 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
         KeyError, AttributeError: a field that is missing, or that ADAPRUNER does not have.
     """
     lazy = _load(config_file, tuple(overrides))
+    for part in BUILT:
+        if part not in lazy:
+            raise KeyError(f"it has no {part!r}")
     if "ADAPRUNER" in lazy:
         cfg.merge_from_other_cfg(CfgNode({"ADAPRUNER": OmegaConf.to_container(lazy.ADAPRUNER)}))
     cfg.ADAPRUNER.LAZY_CONFIG = config_file
     cfg.ADAPRUNER.LAZY_DIGEST = _digest(config_file)
     cfg.ADAPRUNER.LAZY_OVERRIDES = list(overrides)
 
-    for part in BUILT:
-        if part not in lazy:
-            raise KeyError(f"it has no {part!r}")
     data, run = lazy.dataloader.train, lazy.train
     cfg.DATASETS.TRAIN = _names(data.dataset.names)
     cfg.DATASETS.TEST = ()

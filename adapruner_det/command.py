@@ -20,6 +20,9 @@ PACKAGE = "adapruner_det"
 #: Where a run writes, in a yaml and in a LazyConfig.
 OUTPUT_KEYS = ("OUTPUT_DIR", "train.output_dir")
 
+#: Modules of :mod:`adapruner_det.cli` that are no tools: what several of them share.
+SHARED = ("arguments", "tasks")
+
 _MODULES = Path(__file__).with_name("cli")
 
 
@@ -63,7 +66,8 @@ def _words(tool: str, python: str, script: str) -> list[str]:
 
 
 def _is_tool(file_name: str) -> bool:
-    return not file_name.startswith("_") and (_MODULES / file_name).is_file()
+    own = not file_name.startswith("_") and file_name.removesuffix(".py") not in SHARED
+    return own and (_MODULES / file_name).is_file()
 
 
 def config_path(name: str) -> str:

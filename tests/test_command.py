@@ -77,6 +77,7 @@ WAYS = [
     # neither of them: a script of the user's, a notebook, a test
     ("my_script.py", "python -m adapruner_det cut", "python -m adapruner_det cut"),
     ("tools/__init__.py", "python -m adapruner_det cut", "python -m adapruner_det cut"),
+    ("tasks.py", "python -m adapruner_det cut", "python -m adapruner_det cut"),
     ("", "python -m adapruner_det cut", "python -m adapruner_det cut"),
 ]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..command import PACKAGE, SCRIPT
 from ..errors import DataError, reported
+from .tasks import detectron2_needed
 
 #: Heading → the sub-commands below it.
 GROUPS = {
@@ -31,11 +32,6 @@ GROUPS = {
     "both": ("compare", "cut", "report", "export", "analyze"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
-
-_DETECTRON2 = (
-    "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git', or "
-    "`conda install -c conda-forge detectron2`"
-)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,14 +62,8 @@ def command(name: str) -> Callable[[Sequence[str]], None]:
         raise DataError(
             f"{what}; {meant}there are {', '.join(NAMES)}: `{SCRIPT} --help` says what each does"
         )
-    try:
+    with detectron2_needed(f"{SCRIPT} {known}"):
         module = import_module(f".{_module(known)}", __name__)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "detectron2":
-            raise
-        raise DataError(
-            f"{SCRIPT} {known} needs Detectron2, which is not installed: {_DETECTRON2}"
-        ) from error
     run: Callable[[Sequence[str]], None] = module.main
     return run
 

@@ -32,6 +32,7 @@ from ..files import require_writable, write_whole
 from ..selection import Selection
 from .arguments import plain_parser
 from .compare import split_overrides
+from .tasks import make
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,9 +100,7 @@ def all_features(
         second = args.features_of_kept
         other = read_features(second, selection) if second else None
         return read_features(args.features, selection), other
-    from ..classification.task import make_task
-
-    task = make_task(args.config_file, args.opts)
+    task = make("classification", args.config_file, args.opts)
     selection.check(task.samples.keys, task.samples.digests)
     kept = args.weights_of_kept
     return task.features(args.weights), task.features(kept) if kept else None

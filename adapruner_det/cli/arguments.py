@@ -94,15 +94,3 @@ def config_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     return parser
-
-
-def kind_of_data(args: argparse.Namespace) -> str:
-    """``detection`` or ``classification``, by ``args.config_file`` and ``args.opts``.
-
-    A data set that Detectron2 brings along needs no configuration.
-    """
-    if not args.config_file and not any(word.startswith("DATA.") for word in args.opts):
-        return "detection"
-    from .compare import guess_task  # which has its parser from here
-
-    return guess_task(args.config_file, args.opts)

@@ -24,11 +24,8 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-from fvcore.common.config import CfgNode
 
 from ..command import config_path
 from ..errors import DataError, reported
@@ -42,10 +39,9 @@ from ..experiment.transfer import Transfer
 from ..files import require_writable
 from ..methods import method_names
 from ..methods.base import dynamic_names
-from ..settings import check_yaml
 from .arguments import plain_parser
+from .tasks import KINDS, guess_task, make, settings
 
-TASKS = ("detection", "classification")
 ACTIONS = ("list", "run", "table")
 TRANSFER_OPTIONS = "--transfer-opts"
 
@@ -162,33 +158,6 @@ def _submit(args: argparse.Namespace, parts: Sequence[Part], root: Path) -> str:
     return f"submitted {', '.join(jobs)}; list, in place of run, says how far they are"
 
 
-def make(kind: str, config_file: str, overrides: Sequence[str]) -> Task:
-    """The task of a configuration; its room is imported here."""
-    task: Task = import_module(f"..{kind}.task", __package__).make_task(config_file, overrides)
-    return task
-
-
-def guess_task(config_file: str, overrides: Sequence[str] = ()) -> str:
-    """``classification`` where the node DATA is set, in the yaml or what it is based on; else
-    ``detection``.
-
-    Raises:
-        DataError: a yaml that is missing or damaged.
-    """
-    if config_file.endswith(".py"):  # a LazyConfig of Detectron2's
-        return "detection"
-    if any(word.startswith("DATA.") for word in overrides[::2]):
-        return "classification"
-    check_yaml(config_file)
-    return "classification" if "DATA" in CfgNode.load_yaml_with_base(config_file) else "detection"
-
-
-def settings(kind: str, config_file: str, overrides: Sequence[str]) -> Any:
-    """The configuration of a task, whose KEEP_RATIO and OUTPUT_DIR the grid takes."""
-    module = "..classification.config" if kind == "classification" else "..detection.setup"
-    return import_module(module, __package__).load_config(config_file, overrides)
-
-
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words before the overrides, and those: an option that takes several would take them too.
 
@@ -236,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="overrides of --transfer alone; those that come last hold for both",
     )
-    add("--task", choices=TASKS, help="by default what the configuration is of")
+    add("--task", choices=KINDS, help="by default what the configuration is of")
     add(
         "--methods",
         nargs="+",

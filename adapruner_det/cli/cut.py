@@ -32,7 +32,8 @@ from ..methods.adapruner import drop_end
 from ..selection import Selection, check_keep_ratio, lost_classes_line
 from ..settings import AUTO
 from .arguments import plain_parser
-from .compare import guess_task, make, split_overrides
+from .compare import split_overrides
+from .tasks import task_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,11 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise DataError("--drop auto trains the run's model: give its --config-file")
         make_task = partial(task_of, args.config_file, [*args.opts, *overrides])
         write_cuts(args.selection, args.keep_ratio, folder, args.drop, make_task)
-
-
-def task_of(config_file: str, overrides: Sequence[str]) -> Task:
-    """The task of a configuration, of whichever kind it is."""
-    return make(guess_task(config_file, overrides), config_file, overrides)
 
 
 def write_cuts(

@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..command import config_path
-from ..errors import DataError, reported
+from ..errors import reported
 from ..export.formats import FORMATS, IMAGES, export, needs_records
 from ..export.records import Records
 from ..selection import Selection, lost_classes_line
-from .arguments import kind_of_data, plain_parser
+from .arguments import plain_parser
+from .tasks import detectron2_needed, kind_of_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,17 +58,12 @@ def kept_records(selection: Selection, args: argparse.Namespace) -> Records:
         from ..classification.records import kept_records as of_classification
 
         return of_classification(selection, args.config_file, args.opts)
-    try:
+    with detectron2_needed(
+        f"reading the samples of {', '.join(selection.datasets)}",
+        "--format csv needs none, and a classification run's --config-file none",
+    ):
         from ..detection.data.records import kept_records as of_detection
         from ..detection.setup import load_config
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "detectron2":
-            raise
-        raise DataError(
-            f"the samples of {', '.join(selection.datasets)} are read with Detectron2, which is "
-            "not installed (README.md says how); --format csv needs none, and a classification "
-            "run's --config-file none"
-        ) from error
     load_config(args.config_file, args.opts)  # which registers the data sets that it names
     return of_detection(selection)
 

@@ -24,7 +24,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..command import config_path, program
 from ..errors import DataError, reported
@@ -35,7 +34,8 @@ from ..report.page import write_report
 from ..report.pictures import Picture
 from ..report.predictions import Predicted, read_predictions, save_predictions
 from ..selection import Selection, lost_classes_line
-from .arguments import kind_of_data, plain_parser
+from .arguments import plain_parser
+from .tasks import detectron2_needed, kind_of_data, make
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +122,9 @@ def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, 
         cfg.DATA.MEMORY_MB = 0  # files are shown as they are, so nothing is decoded for good
         train = load_data(cfg).train
         return pictures_of(train.kept(selection.cut(1.0)))
-    try:
+    with detectron2_needed("reading these data"):
         from ..detection.data.pictures import pictures_of as of_detection
         from ..detection.setup import load_config
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "detectron2":
-            raise
-        raise DataError("Detectron2, which reads these data, is not installed") from error
     load_config(args.config_file, args.opts)  # which registers the data sets that it names
     return of_detection(selection)
 
@@ -144,7 +140,7 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
     if args.predictions and args.weights:
         raise DataError("give either --predictions FILE or --weights DIR")
     if args.weights:
-        task = _make_task(args)
+        task = make(kind_of_data(args), args.config_file, args.opts)
         selection.check(task.samples.keys, task.samples.digests)
         place = (args.output or args.selection.with_name(REPORT)).with_suffix(".predictions.npz")
         args.predictions = save_predictions(
@@ -152,16 +148,6 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
         )
         print(f"{place}: predictions of {args.weights}, for --predictions")
     return read_predictions(args.predictions) if args.predictions else None
-
-
-def _make_task(args: argparse.Namespace) -> Any:
-    if kind_of_data(args) == "classification":
-        from ..classification.task import make_task as of_classification
-
-        return of_classification(args.config_file, args.opts)
-    from ..detection.task import make_task as of_detection
-
-    return of_detection(args.config_file, args.opts)
 
 
 def _require_writable(folder: Path) -> None:

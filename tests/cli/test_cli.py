@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from adapruner_det import cli
+from adapruner_det.command import SHARED
 from adapruner_det.errors import DataError
 from tests.tools.running import ROOT, assert_one_error_line, run_apart
 
@@ -41,7 +42,7 @@ def refused(capsys, *words):
 def test_every_tool_is_a_sub_command_and_every_sub_command_a_tool():
     tools = {path.stem for path in (ROOT / "tools").glob("*.py")} - NO_SUB_COMMAND
     modules = {path.stem for path in (ROOT / "adapruner_det/cli").glob("[!_]*.py")}
-    assert tools == {*MODULES} == modules - {"arguments", "demo"}
+    assert tools == {*MODULES} == modules - {*SHARED, "demo"}
     assert len(cli.NAMES) == len({*cli.NAMES})
 
 
@@ -97,6 +98,7 @@ def test_the_version_line_names_what_runs(capsys, monkeypatch):
         (["train-prune"], ["'train-prune'; did you mean train-pruned? "]),
         (["--resume"], ["there is no sub-command '--resume'"]),
         (["arguments"], ["there is no sub-command 'arguments'"]),
+        (["tasks"], ["there is no sub-command 'tasks'"]),
         (["demo"], ["there is no sub-command 'demo'"]),
         (["\x1b[31m"], ["no sub-command '\\x1b[31m'; there are"]),
     ],

@@ -1,7 +1,6 @@
 import json
 import logging
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +8,7 @@ import pytest
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from adapruner_det.cli import compare as module
-from adapruner_det.cli.compare import guess_task, main, split_overrides
-from adapruner_det.errors import DataError
+from adapruner_det.cli.compare import main, split_overrides
 from adapruner_det.methods import method_names
 from tests.experiment import toy
 from tests.tools.running import assert_one_error_line
@@ -237,29 +235,6 @@ def test_failures_are_one_line_after_all_others_are_done(made, tmp_path, capsys)
         main(words("--methods", "random", "toy_fails", "--num-seeds", 1, root=tmp_path / "grid"))
     assert_one_error_line(capsys.readouterr().err, "1 of 5 cells failed and 1 more were not run")
     assert len(toy.calls(tmp_path)) == 2
-
-
-CONFIGS = [p for p in (ROOT / "configs").rglob("*.yaml") if not p.name.startswith("base_")]
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_task_is_guessed_from_the_configuration(path):
-    expected = "classification" if path.parent.name == "classification" else "detection"
-    assert guess_task(str(path)) == expected
-
-
-def test_the_task_is_guessed_from_overrides_and_what_a_yaml_is_based_on(tmp_path):
-    (tmp_path / "empty.yaml").write_text("VERSION: 2\n")
-    (tmp_path / "base.yaml").write_text("DATA: {NAME: digits}\n")
-    (tmp_path / "own.yaml").write_text("_BASE_: base.yaml\nSEED: 1\n")
-    (tmp_path / "lazy.py").write_text("raise AssertionError\n")
-    guess = partial(guess_task, str(tmp_path / "empty.yaml"))
-    assert (guess(), guess(["DATASETS.TRAIN", "DATA.x"])) == ("detection", "detection")
-    assert guess(["SEED", "1", "DATA.NAME", "digits"]) == "classification"
-    assert guess_task(str(tmp_path / "own.yaml")) == "classification"
-    assert guess_task(str(tmp_path / "lazy.py"), ["DATA.x=1"]) == "detection"
-    with pytest.raises(DataError, match="no configuration file"):
-        guess_task(str(tmp_path / "gone.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -79,10 +79,14 @@ def sweep(folder: str | Path) -> None:
         _remove(path)
 
 
-def require_writable(folder: str | Path) -> None:
+def require_writable(folder: str | Path, setting: str = "OUTPUT_DIR") -> None:
     """Raise a DataError unless a file can be made in ``folder``, which is made if need be.
 
     The folders that it had to make are removed again where that fails.
+
+    Args:
+        folder: to be written to.
+        setting: the option, or the key of a configuration, that says which folder it is.
     """
     folder = Path(folder)
     # os.path's, which takes a name that cannot be for one that is not there.
@@ -103,7 +107,7 @@ def require_writable(folder: str | Path) -> None:
                 path.rmdir()
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"OUTPUT_DIR {str(folder)!r} cannot be written to: {reason}; set another OUTPUT_DIR"
+            f"{setting} {str(folder)!r} cannot be written to: {reason}; set another {setting}"
         ) from error
 
 

@@ -50,7 +50,7 @@ from adapruner_det.classification.config import load_config
 from adapruner_det.classification.data import load_data
 from adapruner_det.classification.run import transfer
 from adapruner_det.classification.task import ClassificationTask
-from adapruner_det.cli.compare import log_to
+from adapruner_det.cli.arguments import log_to
 from adapruner_det.errors import DataError, reported
 from adapruner_det.experiment.board import Board, Part, board_of, rows_of
 from adapruner_det.experiment.grid import Grid

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adapruner_det.cli.compare import log_to
+from adapruner_det.cli.arguments import log_to
 from adapruner_det.detection.setup import load_config
 from adapruner_det.detection.task import make_task
 from adapruner_det.errors import reported

@@ -293,6 +293,15 @@ IMPOSSIBLE = {
 }
 
 
+def test_a_place_that_cannot_be_is_named_with_the_option_that_it_was_given_by(tmp_path):
+    (tmp_path / "OUTPUT_DIR").touch()
+    with pytest.raises(DataError) as caught:
+        require_writable(tmp_path / "OUTPUT_DIR", "--output")
+    message = str(caught.value)
+    assert message.startswith(f"--output {str(tmp_path / 'OUTPUT_DIR')!r} cannot be written to: ")
+    assert message.endswith("; set another --output")
+
+
 @pytest.mark.parametrize("place", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_a_place_that_cannot_be_is_one_line_and_leaves_nothing(tmp_path, place):
     (tmp_path / "file").touch()

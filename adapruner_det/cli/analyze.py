@@ -30,8 +30,7 @@ from ..command import config_path
 from ..errors import DataError, reported
 from ..files import require_writable, write_whole
 from ..selection import Selection
-from .arguments import plain_parser
-from .compare import split_overrides
+from .arguments import plain_parser, split_overrides
 from .tasks import make
 
 
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         selection = Selection.load(args.selection)
         features, other = all_features(selection, args)
         own = read_labels(args.labels, selection) if args.labels else single_labels(selection)
-        _require_writable(args.output)
+        require_writable(args.output, "--output")
         found = study(
             features,
             own,
@@ -155,13 +154,6 @@ def _log_to_terminal() -> None:
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("adapruner_det").setLevel(logging.INFO)
-
-
-def _require_writable(output: Path) -> None:
-    try:
-        require_writable(output)
-    except DataError as error:
-        raise DataError(str(error).replace("OUTPUT_DIR", "--output")) from error
 
 
 def _parser() -> argparse.ArgumentParser:

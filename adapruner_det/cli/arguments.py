@@ -1,8 +1,10 @@
-"""The arguments that several sub-commands share."""
+"""What several sub-commands share: arguments, overrides, logs, and the report of a run."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,9 @@ from ..report.predictions import Predicted
 from ..selection import Selection
 from ..settings import WITHOUT_EFFECT
 
+#: An option whose words are overrides themselves.
+TRANSFER_OPTIONS = "--transfer-opts"
+
 #: Options that change nothing of what a run finds.
 _ASIDE = ("--resume", "--no-report")
 
@@ -26,6 +31,45 @@ def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
         description=help_text(doc),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before the overrides, and those: an option that takes several would take them too.
+
+    Overrides begin with a key, such as ``SEED`` or ``solver.lr=1``, that is no option's first word.
+    Those of --transfer-opts have an = each, as those of a LazyConfig do.
+    """
+    option = ""
+    for index, word in enumerate(words):
+        option = word if word.startswith("--") else option
+        if option == TRANSFER_OPTIONS and "=" in word:
+            continue
+        if word == "--":
+            return list(words[:index]), list(words[index + 1 :])
+        key = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*|[a-z_]\w*(\.\w+)*=.*", word)
+        if key and index and not words[index - 1].startswith("--"):
+            return list(words[:index]), list(words[index:])
+    return list(words), []
+
+
+def warn_on_terminal() -> None:
+    """Let what is logged be said on the terminal where it is a warning, as one."""
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+
+
+def log_to(path: Path) -> None:
+    """Send all logs to a file, and warnings to the terminal too.
+
+    Detectron2 sets up logs of its own, which would drown the progress bar, unless they are at INFO.
+    """
+    terminal = logging.StreamHandler()
+    # Not its level: a progress bar's handler that stands in for it takes over filters alone.
+    terminal.addFilter(lambda record: record.levelno >= logging.WARNING)
+    form = "[%(asctime)s %(name)s] %(levelname)s: %(message)s"
+    logging.basicConfig(
+        level=logging.INFO, handlers=[logging.FileHandler(path), terminal], format=form
+    )
+    logging.captureWarnings(True)
 
 
 def add_report_switch(parser: argparse.ArgumentParser) -> None:

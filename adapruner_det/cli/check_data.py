@@ -9,7 +9,6 @@ are not read again.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -17,13 +16,13 @@ from ..detection.data.checks import checked_set, find_faults
 from ..detection.data.samples import require_datasets, require_same_classes
 from ..detection.setup import load_config
 from ..errors import DataError, one_line, reported
-from .arguments import config_parser
+from .arguments import config_parser, warn_on_terminal
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and print what is faulty."""
     args = config_parser("check_data.py", __doc__).parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    warn_on_terminal()
     with reported():
         cfg = load_config(args.config_file, args.opts)
         names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,11 +37,10 @@ from ..experiment.transfer import Transfer
 from ..files import require_writable
 from ..methods import method_names
 from ..methods.base import dynamic_names
-from .arguments import plain_parser
+from .arguments import TRANSFER_OPTIONS, log_to, plain_parser, split_overrides
 from .tasks import KINDS, guess_task, make, settings
 
 ACTIONS = ("list", "run", "table")
-TRANSFER_OPTIONS = "--transfer-opts"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -156,40 +153,6 @@ def _submit(args: argparse.Namespace, parts: Sequence[Part], root: Path) -> str:
     parameters = {name: value for name, value in chosen.items() if value}
     jobs = submit(parts, root, args.slurm, timeout_min=args.slurm_minutes, **parameters)
     return f"submitted {', '.join(jobs)}; list, in place of run, says how far they are"
-
-
-def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words before the overrides, and those: an option that takes several would take them too.
-
-    Overrides begin with a key, such as ``SEED`` or ``solver.lr=1``, that is no option's first word.
-    Those of --transfer-opts have an = each, as those of a LazyConfig do.
-    """
-    option = ""
-    for index, word in enumerate(words):
-        option = word if word.startswith("--") else option
-        if option == TRANSFER_OPTIONS and "=" in word:
-            continue
-        if word == "--":
-            return list(words[:index]), list(words[index + 1 :])
-        key = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*|[a-z_]\w*(\.\w+)*=.*", word)
-        if key and index and not words[index - 1].startswith("--"):
-            return list(words[:index]), list(words[index:])
-    return list(words), []
-
-
-def log_to(path: Path) -> None:
-    """Send all logs to a file, and warnings to the terminal too.
-
-    Detectron2 sets up logs of its own, which would drown the progress bar, unless they are at INFO.
-    """
-    terminal = logging.StreamHandler()
-    # Not its level: a progress bar's handler that stands in for it takes over filters alone.
-    terminal.addFilter(lambda record: record.levelno >= logging.WARNING)
-    form = "[%(asctime)s %(name)s] %(levelname)s: %(message)s"
-    logging.basicConfig(
-        level=logging.INFO, handlers=[logging.FileHandler(path), terminal], format=form
-    )
-    logging.captureWarnings(True)
 
 
 def _parser() -> argparse.ArgumentParser:

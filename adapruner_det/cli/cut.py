@@ -31,8 +31,7 @@ from ..files import require_writable
 from ..methods.adapruner import drop_end
 from ..selection import Selection, check_keep_ratio, lost_classes_line
 from ..settings import AUTO
-from .arguments import plain_parser
-from .compare import split_overrides
+from .arguments import plain_parser, split_overrides
 from .tasks import task_of
 
 
@@ -75,10 +74,7 @@ def write_cuts(
     """
     run = Selection.load(path)
     places = output_files(path, keep_ratios, output_dir, drop)
-    try:
-        require_writable(output_dir)
-    except DataError as error:
-        raise DataError(str(error).replace("OUTPUT_DIR", "--output-dir")) from error
+    require_writable(output_dir, "--output-dir")
     made_for = run.keep_ratio if run.cut_from is None else run.cut_from
     cuts = {}
     if drop == AUTO and make_task is not None:

@@ -26,7 +26,7 @@ from ..experiment.tables import Row, Setting, main_table, verdict
 from ..experiment.task import Task
 from ..files import REPORT, locked, require_writable, set_aside
 from ..report.page import write_report_of_run
-from .compare import log_to
+from .arguments import log_to
 
 METHOD, SEEDS = "adapruner", (0, 1)
 

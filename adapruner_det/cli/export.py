@@ -22,14 +22,14 @@ from ..errors import reported
 from ..export.formats import FORMATS, IMAGES, export, needs_records
 from ..export.records import Records
 from ..selection import Selection, lost_classes_line
-from .arguments import plain_parser
+from .arguments import plain_parser, warn_on_terminal
 from .tasks import detectron2_needed, kind_of_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and write the export."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    warn_on_terminal()
     with reported():
         selection = Selection.load(args.selection)
         records = kept_records(selection, args) if needs_records(args.format) else None

@@ -34,7 +34,7 @@ from ..report.page import write_report
 from ..report.pictures import Picture
 from ..report.predictions import Predicted, read_predictions, save_predictions
 from ..selection import Selection, lost_classes_line
-from .arguments import plain_parser
+from .arguments import plain_parser, warn_on_terminal
 from .tasks import detectron2_needed, kind_of_data, make
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and write the page, or the selection of what was decided on it."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    warn_on_terminal()
     with reported():
         if args.apply:
             apply_decisions(args.apply, args.selection, args.output)
@@ -59,7 +59,7 @@ def make_page(args: argparse.Namespace, command: str) -> None:
     output = args.output or args.selection.with_name(REPORT)
     if output.suffix.lower() not in (".html", ".htm"):
         raise DataError(f"--output is {output}; a page is called something.html")
-    _require_writable(output.parent)
+    require_writable(output.parent, "--output")
     if not args.config_file:
         args.config_file = _config_of_run(args.selection)
     pictures = all_pictures(selection, args)
@@ -89,7 +89,7 @@ def apply_decisions(decisions: Path, path: Path, output: Path | None) -> None:
     if output.resolve() == path.resolve():
         raise DataError(f"{output} is the selection that is overruled; give another --output")
     found = apply(Selection.load(path), read_decisions(decisions))
-    _require_writable(output.parent)
+    require_writable(output.parent, "--output")
     print(f"{found.save(output)}: {summary(found)}")
     if line := lost_classes_line(found):
         sys.stderr.write(f"warning: {line}\n")
@@ -148,13 +148,6 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
         )
         print(f"{place}: predictions of {args.weights}, for --predictions")
     return read_predictions(args.predictions) if args.predictions else None
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        require_writable(folder)
-    except DataError as error:
-        raise DataError(str(error).replace("OUTPUT_DIR", "--output")) from error
 
 
 def _images(word: str) -> int:

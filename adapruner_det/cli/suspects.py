@@ -35,8 +35,7 @@ from ..errors import DataError, reported
 from ..files import require_writable
 from ..predictions import Predictions
 from ..report.suspects import FEW_FOUND, Annotated, Suspects, find_suspects
-from .arguments import config_parser
-from .compare import log_to
+from .arguments import config_parser, log_to
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,13 @@
-"""What a run says of itself in its selection."""
+"""What sub-commands share: what a run says of itself, overrides after options, logs."""
 
+import logging
 import sys
+from contextlib import nullcontext
 
 import pytest
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from adapruner_det.cli.arguments import command_of_run
+from adapruner_det.cli.arguments import command_of_run, log_to, split_overrides
 
 OWN = ["ADAPRUNER.KEEP_RATIO", "0.9", "DATASETS.TRAIN", "('a b',)"]
 
@@ -56,3 +59,39 @@ def test_without_words_they_are_those_of_the_process(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tools/prune_cls.py", "--without", "warmup", "SEED", "1"])
     found = command_of_run("prune_cls.py", None, "c.yaml", ["SEED", "1"])
     assert found == "adapruner prune-cls --without warmup SEED 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "overrides"),
+    [
+        ("", "", ""),
+        ("--seeds 0 1", "--seeds 0 1", ""),
+        ("--seeds 0 1 SEED 3", "--seeds 0 1", "SEED 3"),
+        ("--methods random A.B_C 3 x", "--methods random", "A.B_C 3 x"),
+        ("--methods random adapruner[A=0]", "--methods random adapruner[A=0]", ""),
+        ("--folder OUT --seeds 1", "--folder OUT --seeds 1", ""),
+        ("--seeds 1 train.max_iter=7", "--seeds 1", "train.max_iter=7"),
+        ("--seeds 1 -- a b", "--seeds 1", "a b"),
+        ("--transfer-opts A.B=1 c.d=2 A.B 3", "--transfer-opts A.B=1 c.d=2", "A.B 3"),
+        ("--transfer-opts A=1 --seeds 1 c.d=2", "--transfer-opts A=1 --seeds 1", "c.d=2"),
+    ],
+)
+def test_options_of_several_words_leave_the_overrides(text, own, overrides):
+    assert split_overrides(text.split()) == (own.split(), overrides.split())
+
+
+@pytest.mark.parametrize("beside_a_bar", [False, True])
+def test_logs_go_to_a_file_and_warnings_to_the_terminal_too(
+    beside_a_bar, tmp_path, monkeypatch, capsys
+):
+    root = logging.Logger("of this test")
+    monkeypatch.setattr(logging, "root", root)
+    monkeypatch.setattr(logging, "captureWarnings", lambda on: None)
+    log_to(tmp_path / "log.txt")
+    with logging_redirect_tqdm() if beside_a_bar else nullcontext():
+        root.info("one")
+        root.warning("two")
+    err = capsys.readouterr().err
+    assert "two" in err and "one" not in err
+    text = (tmp_path / "log.txt").read_text()
+    assert "INFO: one" in text and "WARNING: two" in text

@@ -1,14 +1,12 @@
 import json
-import logging
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from adapruner_det.cli import compare as module
-from adapruner_det.cli.compare import main, split_overrides
+from adapruner_det.cli.arguments import split_overrides
+from adapruner_det.cli.compare import main
 from adapruner_det.methods import method_names
 from tests.experiment import toy
 from tests.tools.running import assert_one_error_line
@@ -235,39 +233,3 @@ def test_failures_are_one_line_after_all_others_are_done(made, tmp_path, capsys)
         main(words("--methods", "random", "toy_fails", "--num-seeds", 1, root=tmp_path / "grid"))
     assert_one_error_line(capsys.readouterr().err, "1 of 5 cells failed and 1 more were not run")
     assert len(toy.calls(tmp_path)) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "own", "overrides"),
-    [
-        ("", "", ""),
-        ("--seeds 0 1", "--seeds 0 1", ""),
-        ("--seeds 0 1 SEED 3", "--seeds 0 1", "SEED 3"),
-        ("--methods random A.B_C 3 x", "--methods random", "A.B_C 3 x"),
-        ("--methods random adapruner[A=0]", "--methods random adapruner[A=0]", ""),
-        ("--folder OUT --seeds 1", "--folder OUT --seeds 1", ""),
-        ("--seeds 1 train.max_iter=7", "--seeds 1", "train.max_iter=7"),
-        ("--seeds 1 -- a b", "--seeds 1", "a b"),
-        ("--transfer-opts A.B=1 c.d=2 A.B 3", "--transfer-opts A.B=1 c.d=2", "A.B 3"),
-        ("--transfer-opts A=1 --seeds 1 c.d=2", "--transfer-opts A=1 --seeds 1", "c.d=2"),
-    ],
-)
-def test_options_of_several_words_leave_the_overrides(text, own, overrides):
-    assert split_overrides(text.split()) == (own.split(), overrides.split())
-
-
-@pytest.mark.parametrize("beside_a_bar", [False, True])
-def test_logs_go_to_a_file_and_warnings_to_the_terminal_too(
-    beside_a_bar, tmp_path, monkeypatch, capsys
-):
-    root = logging.Logger("of this test")
-    monkeypatch.setattr(logging, "root", root)
-    monkeypatch.setattr(logging, "captureWarnings", lambda on: None)
-    module.log_to(tmp_path / "log.txt")
-    with logging_redirect_tqdm() if beside_a_bar else nullcontext():
-        root.info("one")
-        root.warning("two")
-    err = capsys.readouterr().err
-    assert "two" in err and "one" not in err
-    text = (tmp_path / "log.txt").read_text()
-    assert "INFO: one" in text and "WARNING: two" in text

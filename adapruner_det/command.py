@@ -21,7 +21,7 @@ PACKAGE = "adapruner_det"
 OUTPUT_KEYS = ("OUTPUT_DIR", "train.output_dir")
 
 #: Modules of :mod:`adapruner_det.cli` that are no tools: what several of them share.
-SHARED = ("arguments", "tasks")
+SHARED = ("arguments", "classifying", "tasks")
 
 _MODULES = Path(__file__).with_name("cli")
 

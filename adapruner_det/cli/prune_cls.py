@@ -15,7 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..classification import command, run
+from . import classifying  # before the rest: it silences what others say as they are imported
+
+# isort: split
+from ..classification import run
 from ..classification.checkpoint import SELECTION_FILE
 from ..classification.config import ABLATIONS, ablate, load_config
 from ..classification.data import load_data
@@ -31,18 +34,18 @@ from .arguments import add_report_switch, command_of_run, leave_report
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, prune, and print the summary."""
-    parser = command.parser(help_text(__doc__))
+    parser = classifying.parser(help_text(__doc__))
     parser.prog = program("prune_cls.py")
     parser.add_argument("--without", choices=ABLATIONS, help="leave one part of the method out")
     add_report_switch(parser)
     args = parser.parse_args(argv)
     start = time.perf_counter()
-    with command.running():
+    with classifying.running():
         cfg = load_config(config_path(args.config_file), args.opts)
         if args.without:
             ablate(cfg, args.without)
         data = load_data(cfg)
-        command.warn_of_few_steps(cfg, kept_count(len(data.train), cfg.ADAPRUNER.KEEP_RATIO))
+        classifying.warn_of_few_steps(cfg, kept_count(len(data.train), cfg.ADAPRUNER.KEEP_RATIO))
         selection = run.prune(
             cfg,
             data.train,
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             task = ClassificationTask(cfg, data)
             selection, verdict = settle_file(task, path)
             print(verdict.text(task.metric))
-        next_step = command.train_command(args.config_file, path, args.opts, cfg.OUTPUT_DIR)
+        next_step = classifying.train_command(args.config_file, path, args.opts, cfg.OUTPUT_DIR)
         seconds = time.perf_counter() - start
         leave_report(
             args,

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..classification import command, run
+from . import classifying  # before the rest: it silences what others say as they are imported
+
+# isort: split
+from ..classification import run
 from ..classification.config import load_config
 from ..classification.data import load_data
 from ..command import config_path, help_text, program
@@ -23,12 +26,12 @@ from ..selection import Selection
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, train, and print the accuracy."""
-    parser = command.parser(help_text(__doc__))
+    parser = classifying.parser(help_text(__doc__))
     parser.prog = program("train_cls.py")
     parser.add_argument("--selection", help="the .json of a selection; without it, all images")
     parser.add_argument("--keep-ratio", type=float, help="cut the selection at another ratio")
     args = parser.parse_args(argv)
-    with command.running():
+    with classifying.running():
         cfg = load_config(config_path(args.config_file), args.opts)
         if args.keep_ratio is not None and not args.selection:
             raise DataError("--keep-ratio cuts a selection anew; give one with --selection")
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             selection = selection.cut(args.keep_ratio)
         data = load_data(cfg)
         if selection is not None:
-            command.warn_of_few_steps(cfg, selection.num_kept)
+            classifying.warn_of_few_steps(cfg, selection.num_kept)
         result = run.train(cfg, data, selection, resume=args.resume, selection_file=args.selection)
         print(
             f"{result.accuracy:.2f}% on {result.evaluated_on} after {result.epochs} epochs of "

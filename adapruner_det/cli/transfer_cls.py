@@ -14,7 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..classification import command, run
+from . import classifying  # before the rest: it silences what others say as they are imported
+
+# isort: split
+from ..classification import run
 from ..classification.config import load_config
 from ..classification.data import load_data
 from ..command import config_path, help_text, program
@@ -23,13 +26,13 @@ from ..selection import Selection
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, train twice, and print both accuracies."""
-    parser = command.parser(help_text(__doc__), config=False)
+    parser = classifying.parser(help_text(__doc__), config=False)
     parser.prog = program("transfer_cls.py")
     parser.add_argument("--config-file", required=True, help="of the pre-training")
     parser.add_argument("--target-config-file", required=True, help="of the fine-tuning")
     parser.add_argument("--selection", help="of the source; without it, all its images")
     args = parser.parse_args(argv)
-    with command.running():
+    with classifying.running():
         files = (args.config_file, args.target_config_file)
         cfgs = [load_config(config_path(file), args.opts) for file in files]
         for cfg, part in zip(cfgs, ("source", "target"), strict=True):

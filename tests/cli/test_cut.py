@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapruner_det.classification.command import DEFAULT_CONFIG as DIGITS
 from adapruner_det.cli import prune_cls
+from adapruner_det.cli.classifying import DEFAULT_CONFIG as DIGITS
 from adapruner_det.samples import digest, fingerprint
 from adapruner_det.selection import Selection
 

@@ -1,4 +1,3 @@
-import logging
 import shlex
 import sys
 import warnings
@@ -6,11 +5,11 @@ import warnings
 import pytest
 import torch
 
-from adapruner_det.classification import command
-from adapruner_det.classification.command import beside, parser, running, train_command
+from adapruner_det.cli import classifying
+from adapruner_det.cli.classifying import beside, parser, running, train_command
 from adapruner_det.errors import DataError
-
-from .tiny import tiny_config
+from tests.classification.tiny import tiny_config
+from tests.tools.running import run_apart
 
 
 @pytest.mark.parametrize(
@@ -40,13 +39,19 @@ def test_libraries_say_nothing_of_themselves():
     filters = [f for f in warnings.filters if f[0] == "ignore"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        command.silence_libraries()
+        classifying.silence_libraries()
         warnings.warn_explicit("`torch.jit.script` is deprecated.", FutureWarning, "x.py", 1, "x")
         warnings.warn_explicit("old", UserWarning, "x.py", 1, "torchvision.models._utils")
         assert not caught
         warnings.warn_explicit("ours", UserWarning, "x.py", 1, "adapruner_det.x")
         assert len(caught) == 1
     assert filters == [f for f in warnings.filters if f[0] == "ignore"]
+
+
+@pytest.mark.parametrize("tool", ["prune_cls", "train_cls", "transfer_cls"])
+def test_a_tool_has_them_silenced_before_it_imports_them(tool):
+    done = run_apart("-c", f"import adapruner_det.cli.{tool}")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_arguments_end_with_the_overrides():
@@ -96,16 +101,6 @@ def test_the_training_writes_beside_the_pruning(folder, other):
     assert beside(folder) == other
 
 
-@pytest.fixture(autouse=True)
-def root_logger():
-    """``basicConfig`` of a tool ends with its test."""
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = before
-    root.setLevel(level)
-
-
 @pytest.mark.parametrize(
     ("settings", "images", "said"),
     [
@@ -116,5 +111,5 @@ def root_logger():
     ],
 )
 def test_a_short_training_from_random_weights_is_said(settings, images, said, caplog):
-    command.warn_of_few_steps(tiny_config(**settings), images)
+    classifying.warn_of_few_steps(tiny_config(**settings), images)
     assert said in caplog.text and bool(said) == bool(caplog.records)

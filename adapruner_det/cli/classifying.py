@@ -1,6 +1,7 @@
 """What the classification tools share: how they begin, end, and name the next command.
 
-Importing it silences what libraries say of themselves, so that a tool's own lines come first.
+Importing it silences what libraries say of themselves, so that a tool's own lines come first: a
+tool imports it before other modules of the package.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
+from ..classification.batches import steps_per_epoch
 from ..command import beside, shipped_config, sibling_command, with_output
 from ..enough import too_few_steps
 from ..errors import DataError, one_line, reported
-from .batches import steps_per_epoch
 
 logger = logging.getLogger(__name__)
 

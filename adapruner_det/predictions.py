@@ -1,21 +1,22 @@
-"""Detections of images by models that were not trained on them, and the file that holds them.
+"""What models say of images, in a file that any program can write; detections of all images.
 
-The file is the one of :mod:`adapruner_det.report.predictions`, an ``.npz`` with one row a
-detection: ``key`` (P,), ``boxes`` (P, 4), ``scores`` (P,) and ``classes`` (P,). What this module
-writes has besides ``image`` (N,), the keys of all images, also of those without a detection, and of
-each its ``loss`` and ``fold``; and a ``header``. Files of other programs need not have those.
-Shape letters: N images, M detections of an image, P detections of all.
+The file is an ``.npz`` of flat arrays, one row a detection: ``key`` (P,) str, ``classes`` (P,)
+whole numbers, ``scores`` (P,) in [0, 1] and, of a detector, ``boxes`` (P, 4) as (x0, y0, x1, y1) in
+pixels of the image as it is annotated. :class:`Predictions`, by models that were not trained on the
+images, are those of a detector; what they write has besides ``image`` (N,), the keys of all images,
+also of those without a detection, and of each its ``loss`` and ``fold``; and a ``header``. Files of
+other programs need not have those.
+Shape letters: N images, C classes, M detections of an image, P detections of all.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,13 +26,27 @@ from .files import write_whole
 #: What the header says the file is.
 FORMAT = "adapruner-det held out 1"
 
-#: Column of the file → its numpy kinds and what follows its first axis.
-_PER_BOX = {"key": ("U", ()), "boxes": ("f", (4,)), "scores": ("f", ()), "classes": ("iu", ())}
-_PER_IMAGE = {"image": ("U", ()), "loss": ("f", ()), "fold": ("iu", ())}
 
-#: What reading another file, or a damaged one, raises; the first two of an array without names.
-_NOT_OURS: tuple[type[Exception], ...] = (TypeError, AttributeError, OSError, ValueError, KeyError)
-_NOT_OURS += (EOFError, zipfile.BadZipFile, zlib.error)
+class _Column(NamedTuple):
+    """What an array of the file must be: in words, its numpy kinds, its shape, its values."""
+
+    wanted: str
+    kinds: str
+    row: tuple[int, ...] = ()
+    fits: Callable[[np.ndarray], Any] = lambda own: True
+
+
+_COLUMNS = {
+    "key": _Column("(P,) texts", "U"),
+    "classes": _Column("(P,) whole numbers from 0", "iu", fits=lambda own: np.all(own >= 0)),
+    "scores": _Column(
+        "(P,) numbers in [0, 1]", "f", fits=lambda own: np.all((own >= 0) & (own <= 1))
+    ),
+    "boxes": _Column("(P, 4) finite numbers", "fiu", (4,), fits=lambda own: np.isfinite(own).all()),
+    "image": _Column("(N,) texts", "U"),
+    "loss": _Column("(N,) numbers", "f"),
+    "fold": _Column("(N,) whole numbers", "iu"),
+}
 
 Detections = Mapping[str, np.ndarray]
 NO_DETECTIONS: Detections = {
@@ -90,18 +105,13 @@ class Predictions:
 
     def save(self, path: str | Path) -> Path:
         """Write ``path`` (.npz), whole or not at all."""
-        images = np.array(self.keys, dtype=np.str_)
         columns = {
             "header": np.array(json.dumps({"format": FORMAT, **self.about}, sort_keys=True)),
-            "image": images,
-            "key": np.repeat(images, [len(own["scores"]) for own in self.found]),
+            "image": np.array(self.keys, dtype=np.str_),
             "loss": np.asarray(self.losses, dtype=np.float64),
             "fold": np.asarray(self.folds, dtype=np.int64),
-            "boxes": _joined([own["boxes"] for own in self.found], (0, 4), np.float32),
-            "scores": _joined([own["scores"] for own in self.found], (0,), np.float32),
-            "classes": _joined([own["classes"] for own in self.found], (0,), np.int64),
         }
-        return write_whole(path, lambda file: np.savez_compressed(file, **columns))  # type: ignore[arg-type]
+        return _write(path, columns | _rows_of(self.keys, self.found))
 
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
@@ -110,53 +120,155 @@ class Predictions:
         Raises:
             DataError: a file that is not there or is not of this kind, with what is wrong.
         """
-        try:
-            return cls._read(Path(path))
-        except FileNotFoundError:
-            raise DataError(f"there is no file of predictions at {path}") from None
-        except _NOT_OURS as error:
-            raise DataError(
-                f"{path} holds no predictions ({one_line(error)[:200]}); give the predictions.npz "
-                "of an earlier run, or a file as docs/report.md describes it"
-            ) from error
+        with _opened(path) as file:
+            rows = _rows(file)
+            if rows.boxes is None:
+                raise _Unfit("it has no array 'boxes'")
+            whole = "header" in file
+            about = _about(file) if whole else {}
+            images = _column(file, "image") if whole else np.unique(rows.key)
+            count = len(images)
+            losses = _column(file, "loss", count) if whole else np.full(count, np.nan)
+            folds = _column(file, "fold", count) if whole else np.zeros(count, int)
+            found = _by_image(images, rows)
+        return cls(images.tolist(), found, losses, folds, about, complete=whole)
 
-    @classmethod
-    def _read(cls, path: Path) -> Predictions:
+
+class Rows(NamedTuple):
+    """The P detections of a file, in any order.
+
+    Attributes:
+        key: (P,) str, of the image.
+        classes: (P,) whole numbers.
+        scores: (P,) floats in [0, 1].
+        boxes: (P, 4) floats; None of a classifier.
+    """
+
+    key: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray | None
+
+
+def read_rows(path: str | Path) -> Rows:
+    """The detections in ``path``, whatever else it holds.
+
+    Raises:
+        DataError: a file that is not there, or whose arrays are not as the module's docstring has
+            them.
+    """
+    with _opened(path) as file:
+        return _rows(file)
+
+
+def save_predictions(
+    path: str | Path, keys: Sequence[str], found: Sequence[Detections] | np.ndarray
+) -> Path:
+    """Write what a task's ``predictions`` gave, whole or not at all.
+
+    Args:
+        path: the .npz.
+        keys: of the N images.
+        found: ``boxes``, ``scores`` and ``classes`` of each image; or (N, C) probabilities, of
+            which the largest of each image is taken.
+    """
+    if not isinstance(found, np.ndarray):
+        return _write(path, _rows_of(keys, found))
+    likeliest = {
+        "key": np.array(keys, dtype=np.str_),
+        "classes": found.argmax(axis=1).astype(np.int64),
+        "scores": found.max(axis=1).astype(np.float32),
+    }
+    return _write(path, likeliest)
+
+
+def _rows_of(keys: Sequence[str], found: Sequence[Detections]) -> dict[str, np.ndarray]:
+    return {
+        "key": np.repeat(np.array(keys, dtype=np.str_), [len(own["scores"]) for own in found]),
+        "boxes": _joined([own["boxes"] for own in found], (0, 4), np.float32),
+        "scores": _joined([own["scores"] for own in found], (0,), np.float32),
+        "classes": _joined([own["classes"] for own in found], (0,), np.int64),
+    }
+
+
+def _write(path: str | Path, columns: Mapping[str, np.ndarray]) -> Path:
+    return write_whole(path, lambda file: np.savez_compressed(file, **columns))  # type: ignore[arg-type]
+
+
+class _Unfit(Exception):
+    """What is wrong with the arrays of a file, as the end of a line."""
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The arrays of ``path``, by name; what is found wrong while they are read is one line."""
+    try:
         with np.load(path, allow_pickle=False) as file:
-            whole = "header" in file.files
-            names = (*_PER_BOX, *(_PER_IMAGE if whole else ()))
-            columns = {name: file[name] for name in names}
-            about = json.loads(str(file["header"])) if whole else {}
-        if whole and (not isinstance(about, dict) or about.pop("format", None) != FORMAT):
-            raise ValueError(f"its header does not say {FORMAT!r}")
-        _check(columns, _PER_BOX)
-        if not whole:
-            images = np.unique(columns["key"])
-            unknown = {"loss": np.full(len(images), np.nan), "fold": np.zeros(len(images), int)}
-            columns |= {"image": images, **unknown}
-        _check(columns, _PER_IMAGE)
-        found = _by_image(columns)
-        keys = columns["image"].tolist()
-        return cls(keys, found, columns["loss"], columns["fold"], about, complete=whole)
+            yield file
+    except FileNotFoundError:
+        raise DataError(f"there is no file of predictions at {path}") from None
+    except Exception as error:  # whatever a stranger's file makes numpy raise
+        ours = isinstance(error, _Unfit)
+        why = error if ours else f"it is no .npz of predictions ({one_line(error)[:200]})"
+        raise DataError(
+            f"{path} holds no predictions: {why}; give the predictions.npz of an earlier run, or a "
+            "file as docs/report.md describes it"
+        ) from error
 
 
-def _by_image(columns: Mapping[str, np.ndarray]) -> list[Detections]:
+def _column(file: Any, name: str, count: int | None = None) -> np.ndarray:
+    """One array of an opened file, of ``count`` rows.
+
+    Raises:
+        _Unfit: it is not there, or cannot be meant.
+    """
+    if name not in file:
+        raise _Unfit(f"it has no array {name!r}")
+    own, column = np.asarray(file[name]), _COLUMNS[name]
+    fits = own.ndim == 1 + len(column.row) and own.shape[1:] == column.row
+    fits = fits and own.dtype.kind in column.kinds and count in (None, len(own))
+    if not (fits and column.fits(own)):
+        is_now = f"{own.dtype} of the shape {own.shape}"
+        raise _Unfit(f"its array {name!r} must be {column.wanted}; it is {is_now}")
+    return own
+
+
+def _rows(file: Any) -> Rows:
+    key = _column(file, "key")
+    classes, scores = (_column(file, name, len(key)) for name in ("classes", "scores"))
+    boxes = _column(file, "boxes", len(key)) if "boxes" in file else None
+    if boxes is not None and boxes.dtype.kind != "f":
+        boxes = boxes.astype(np.float64)
+    return Rows(key, classes, scores, boxes)
+
+
+def _about(file: Any) -> dict[str, Any]:
+    """What the header says besides the format."""
+    try:
+        about = json.loads(str(file["header"]))
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
+        raise _Unfit(f"its header does not say {FORMAT!r}")
+    return about
+
+
+def _by_image(images: np.ndarray, rows: Rows) -> list[Detections]:
     """The rows of each image, in their order.
 
     Raises:
-        ValueError: images that are not sorted and distinct, or a row of none of them.
+        _Unfit: images that are not sorted and distinct, or a row of none of them.
     """
-    images, keys = columns["image"], columns["key"]
     if not len(images) or np.any(images[1:] <= images[:-1]):
-        raise ValueError("its images are not sorted and distinct")
-    place = np.minimum(np.searchsorted(images, keys), len(images) - 1)
-    if np.any(images[place] != keys):
-        raise ValueError("it has detections of an image that is not among its images")
+        raise _Unfit("its images are not sorted and distinct")
+    place = np.minimum(np.searchsorted(images, rows.key), len(images) - 1)
+    if np.any(images[place] != rows.key):
+        raise _Unfit("it has detections of an image that is not among its images")
     order = np.argsort(place, kind="stable")
     ends = np.searchsorted(place[order], np.arange(1, len(images)))
-    names = ("boxes", "scores", "classes")
-    parts = {name: np.split(columns[name][order], ends) for name in names}
-    return [{name: parts[name][row] for name in names} for row in range(len(images))]
+    columns = {"boxes": rows.boxes, "scores": rows.scores, "classes": rows.classes}
+    parts = {name: np.split(own[order], ends) for name, own in columns.items() if own is not None}
+    return [{name: own[row] for name, own in parts.items()} for row in range(len(images))]
 
 
 def joined(parts: Sequence[Predictions], about: Mapping[str, Any]) -> Predictions:
@@ -184,22 +296,3 @@ class _Held:
 def _joined(parts: Sequence[np.ndarray], empty: tuple[int, ...], dtype: Any) -> np.ndarray:
     whole = [np.asarray(part, dtype=dtype).reshape(-1, *empty[1:]) for part in parts]
     return np.concatenate([np.zeros(empty, dtype), *whole])
-
-
-def _check(
-    columns: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[str, tuple[int, ...]]]
-) -> None:
-    """Raise a ValueError for the first column of those ``wanted`` that cannot be meant."""
-    rows = {len(columns[name]) if columns[name].ndim else -1 for name in wanted}
-    if len(rows) != 1:
-        raise ValueError(f"its columns {', '.join(wanted)} differ in length")
-    for name, (kinds, shape) in wanted.items():
-        own = columns[name]
-        if own.dtype.kind not in kinds or own.shape[1:] != shape or own.ndim != 1 + len(shape):
-            raise ValueError(f"its {name} are {own.dtype} of the shape {own.shape}")
-        if name == "boxes" and not np.isfinite(own).all():
-            raise ValueError("it has boxes that are not finite")
-        if name == "scores" and not ((own >= 0) & (own <= 1)).all():
-            raise ValueError("it has scores outside [0, 1]")
-        if name == "classes" and own.min(initial=0) < 0:
-            raise ValueError("it has classes below 0")

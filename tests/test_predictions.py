@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapruner_det.errors import DataError
-from adapruner_det.predictions import FORMAT, Predictions, joined
-from adapruner_det.report.predictions import read_predictions, save_predictions
+from adapruner_det.predictions import FORMAT, Predictions, joined, read_rows, save_predictions
+from adapruner_det.report.predictions import read_predictions
 
 
 def found(count, seed=0):
@@ -182,3 +182,71 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         Predictions.load(tmp_path / "none.npz")
     with pytest.raises(DataError, match="holds no predictions"):
         Predictions.load(tmp_path)
+
+
+# --- rows of any program -------------------------------------------------------------------------
+
+PLAIN = {
+    "key": np.array(["toy/a", "toy/b"]),
+    "boxes": np.zeros((2, 4)),
+    "classes": np.array([0, 1]),
+    "scores": np.array([0.5, 0.6]),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"key": None}, "no array 'key"),
+        ({"scores": None}, "no array 'scores"),
+        ({"key": np.array([1, 2])}, "'key' must be"),
+        ({"key": np.array([["toy/a", "toy/b"]])}, "'key' must be"),
+        ({"classes": np.array([0.0, 1.0])}, "'classes' must be"),
+        ({"classes": np.array([0, -1])}, "'classes' must be"),
+        ({"classes": np.array([0])}, "'classes' must be"),
+        ({"scores": np.array([0.5, 1.5])}, "'scores' must be"),
+        ({"scores": np.array([0.5, np.nan])}, "'scores' must be"),
+        ({"boxes": np.zeros((2, 5))}, "'boxes' must be"),
+        ({"boxes": np.full((2, 4), np.inf)}, "'boxes' must be"),
+        ({"key": np.array(["a", None], dtype=object)}, "is no .npz of predictions"),
+    ],
+)
+def test_a_file_of_other_arrays_is_one_line(tmp_path, change, words):
+    table = {name: array for name, array in (PLAIN | change).items() if array is not None}
+    np.savez(tmp_path / "p.npz", **table)
+    with pytest.raises(DataError, match=words) as stop:
+        read_rows(tmp_path / "p.npz")
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY"])
+def test_no_npz_is_one_line(tmp_path, content):
+    with pytest.raises(DataError, match=r"no file of predictions at .*none\.npz"):
+        read_rows(tmp_path / "none.npz")
+    (tmp_path / "p.npz").write_bytes(content)
+    with pytest.raises(DataError, match="no .npz of predictions"):
+        read_rows(tmp_path / "p.npz")
+
+
+def test_whole_numbers_are_boxes(tmp_path):
+    np.savez(tmp_path / "p.npz", **PLAIN | {"boxes": np.array([[0, 0, 1, 2], [3, 4, 5, 6]])})
+    assert read_rows(tmp_path / "p.npz").boxes.dtype.kind == "f"
+    read = Predictions.load(tmp_path / "p.npz")
+    assert [own["boxes"].tolist() for own in read.found] == [[[0, 0, 1, 2]], [[3, 4, 5, 6]]]
+
+
+def test_those_of_a_classifier_have_no_boxes_and_do_not_judge_any(tmp_path):
+    path = save_predictions(tmp_path / "p.npz", ["a/1", "a/2"], np.array([[0.2, 0.8], [1, 0]]))
+    rows = read_rows(path)
+    assert rows.boxes is None and rows.classes.tolist() == [1, 0]
+    with pytest.raises(DataError, match="holds no predictions: it has no array 'boxes'"):
+        Predictions.load(path)
+
+
+def test_rows_are_read_whatever_stands_beside_them(tmp_path):
+    more = {"header": np.array("x"), "image": np.array([1, None], dtype=object)}
+    np.savez(tmp_path / "p.npz", **PLAIN, **more)
+    assert read_rows(tmp_path / "p.npz").key.tolist() == ["toy/a", "toy/b"]
+    del more["header"]
+    np.savez(tmp_path / "p.npz", **PLAIN, **more)  # nor are images looked for without a header
+    assert Predictions.load(tmp_path / "p.npz").keys == ["toy/a", "toy/b"]

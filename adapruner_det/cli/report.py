@@ -28,11 +28,12 @@ from pathlib import Path
 from ..command import config_path, program
 from ..errors import DataError, reported
 from ..files import REPORT, require_writable
+from ..predictions import save_predictions
 from ..report.history import read_history
 from ..report.overrule import apply, read_decisions, summary
 from ..report.page import write_report
 from ..report.pictures import Picture
-from ..report.predictions import Predicted, read_predictions, save_predictions
+from ..report.predictions import Predicted, read_predictions
 from ..selection import Selection, lost_classes_line
 from .arguments import plain_parser, warn_on_terminal
 from .tasks import detectron2_needed, kind_of_data, make

@@ -1,22 +1,20 @@
-"""What a trained model says of the samples, in a file that any program can write.
+"""What a page shows of a trained model's predictions, and what they say against an annotation.
 
-An ``.npz`` of flat arrays, one row a detection: ``key`` (P,) str, ``classes`` (P,) whole numbers,
-``scores`` (P,) in [0, 1] and, of a detector, ``boxes`` (P, 4) as (x0, y0, x1, y1) in pixels of the
-image as it is annotated. Shape letters: N samples, P rows, M rows of one sample.
+Their file is the one of :mod:`adapruner_det.predictions`. Shape letters: N samples, P rows of the
+file, M rows of one sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..box_faults import covered, pairwise_iou
-from ..errors import DataError, one_line
-from ..files import write_whole
+from ..predictions import Rows, read_rows
 
 #: Predictions of a lower score are not shown, and of one image so many.
 LOWEST, MOST = 0.05, 100
@@ -40,61 +38,13 @@ class Predicted:
     scores: np.ndarray
 
 
-def save_predictions(
-    path: str | Path, keys: Sequence[str], found: Sequence[Mapping[str, np.ndarray]] | np.ndarray
-) -> Path:
-    """Write what a task's ``predictions`` gave, for :func:`read_predictions`.
-
-    Args:
-        path: the .npz.
-        keys: of the N samples.
-        found: ``boxes``, ``scores`` and ``classes`` of each sample; or (N, C) probabilities, of
-            which the largest of each sample is taken.
-    """
-    if isinstance(found, np.ndarray):
-        table = {
-            "key": np.array(keys),
-            "classes": found.argmax(axis=1).astype(np.int64),
-            "scores": found.max(axis=1).astype(np.float32),
-        }
-    else:
-        counts = [len(own["scores"]) for own in found]
-        table = {
-            "key": np.repeat(np.array(keys), counts),
-            "boxes": np.concatenate([own["boxes"].reshape(-1, 4) for own in found]),
-            "classes": np.concatenate([own["classes"] for own in found]),
-            "scores": np.concatenate([own["scores"] for own in found]),
-        }
-    return write_whole(path, lambda file: np.savez_compressed(file, **table))
-
-
-def read_predictions(path: Path) -> dict[str, Predicted]:
+def read_predictions(path: str | Path) -> dict[str, Predicted]:
     """Key → its predictions, from ``path``; those of a low score are left out.
 
     Raises:
-        DataError: a file that is none, or whose arrays are not as the module's docstring has them.
+        DataError: what :func:`~adapruner_det.predictions.read_rows` raises.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            table = {name: file[name] for name in ("key", "classes", "scores")}
-            boxes = file["boxes"] if "boxes" in file.files else None
-    except KeyError as error:
-        raise DataError(
-            f"{path} has no array {error}; docs/report.md says how to make it"
-        ) from None
-    except Exception as error:  # whatever a stranger's file makes numpy raise
-        raise DataError(f"{path} is no .npz of predictions: {one_line(error)[:200]}") from error
-    count = len(table["key"]) if table["key"].ndim == 1 else -1
-    _require(path, "key", table["key"].dtype.kind == "U" and count >= 0, "(P,) texts")
-    fits = table["classes"].shape == (count,) and table["classes"].dtype.kind in "iu"
-    _require(path, "classes", fits and bool(np.all(table["classes"] >= 0)), "(P,) whole numbers")
-    scores = table["scores"]
-    fits = scores.shape == (count,) and scores.dtype.kind == "f"
-    _require(path, "scores", fits and bool(np.all((scores >= 0) & (scores <= 1))), "(P,) in [0, 1]")
-    if boxes is not None:
-        fits = boxes.shape == (count, 4) and boxes.dtype.kind in "fiu"
-        _require(path, "boxes", fits and bool(np.isfinite(boxes).all()), "(P, 4) finite numbers")
-    return _by_key(table, boxes)
+    return _by_key(read_rows(path))
 
 
 class Disagreement(NamedTuple):
@@ -145,23 +95,18 @@ def best(found: Mapping[str, np.ndarray]) -> Predicted:
     )
 
 
-def _by_key(table: dict[str, np.ndarray], boxes: np.ndarray | None) -> dict[str, Predicted]:
-    order = np.lexsort((-table["scores"], table["key"]))
-    order = order[table["scores"][order] >= LOWEST]
+def _by_key(table: Rows) -> dict[str, Predicted]:
+    order = np.lexsort((-table.scores, table.key))
+    order = order[table.scores[order] >= LOWEST]
     if not len(order):
         return {}
-    keys, starts = np.unique(table["key"][order], return_index=True)
+    keys, starts = np.unique(table.key[order], return_index=True)
     found = {}
     for key, rows in zip(keys.tolist(), np.split(order, starts[1:]), strict=True):
         rows = rows[:MOST]
         found[key] = Predicted(
-            boxes=np.zeros((0, 4)) if boxes is None else boxes[rows].astype(np.float64),
-            classes=table["classes"][rows].astype(np.int64),
-            scores=table["scores"][rows].astype(np.float64),
+            boxes=np.zeros((0, 4)) if table.boxes is None else table.boxes[rows].astype(np.float64),
+            classes=table.classes[rows].astype(np.int64),
+            scores=table.scores[rows].astype(np.float64),
         )
     return found
-
-
-def _require(path: Path, name: str, fits: Any, wanted: str) -> None:
-    if not fits:
-        raise DataError(f"{path}: its array {name!r} must be {wanted}; docs/report.md says more")

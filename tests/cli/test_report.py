@@ -12,8 +12,8 @@ from adapruner_det.cli.report import main
 from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import load_config
 from adapruner_det.methods.random import random_selection
+from adapruner_det.predictions import save_predictions
 from adapruner_det.report.overrule import identity
-from adapruner_det.report.predictions import save_predictions
 from tests.classification.test_records import of, select
 from tests.classification.tiny import write_folder
 from tests.detection.coco_writer import write_coco

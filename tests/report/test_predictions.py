@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adapruner_det.errors import DataError
+from adapruner_det.predictions import save_predictions
 from adapruner_det.report.predictions import (
     LOWEST,
     MOST,
@@ -9,7 +9,6 @@ from adapruner_det.report.predictions import (
     best,
     disagreement,
     read_predictions,
-    save_predictions,
 )
 
 
@@ -50,48 +49,6 @@ def test_of_very_many_the_surest_stay(tmp_path):
     path = save_predictions(tmp_path / "p.npz", ["toy/a"], [detections(*rows)])
     found = read_predictions(path)["toy/a"]
     assert len(found.scores) == MOST and found.scores[0] == found.scores.max() > 0.89
-
-
-PLAIN = {
-    "key": np.array(["toy/a", "toy/b"]),
-    "boxes": np.zeros((2, 4)),
-    "classes": np.array([0, 1]),
-    "scores": np.array([0.5, 0.6]),
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"key": None}, "no array 'key"),
-        ({"scores": None}, "no array 'scores"),
-        ({"key": np.array([1, 2])}, "'key' must be"),
-        ({"key": np.array([["toy/a", "toy/b"]])}, "'key' must be"),
-        ({"classes": np.array([0.0, 1.0])}, "'classes' must be"),
-        ({"classes": np.array([0, -1])}, "'classes' must be"),
-        ({"classes": np.array([0])}, "'classes' must be"),
-        ({"scores": np.array([0.5, 1.5])}, "'scores' must be"),
-        ({"scores": np.array([0.5, np.nan])}, "'scores' must be"),
-        ({"boxes": np.zeros((2, 5))}, "'boxes' must be"),
-        ({"boxes": np.full((2, 4), np.inf)}, "'boxes' must be"),
-        ({"key": np.array(["a", None], dtype=object)}, "is no .npz of predictions"),
-    ],
-)
-def test_a_file_of_other_arrays_is_one_line(tmp_path, change, words):
-    table = {name: array for name, array in (PLAIN | change).items() if array is not None}
-    np.savez(tmp_path / "p.npz", **table)
-    with pytest.raises(DataError, match=words) as stop:
-        read_predictions(tmp_path / "p.npz")
-    assert "\n" not in str(stop.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY"])
-def test_no_npz_is_one_line(tmp_path, content):
-    with pytest.raises(DataError, match="no .npz of predictions"):
-        read_predictions(tmp_path / "none.npz")
-    (tmp_path / "p.npz").write_bytes(content)
-    with pytest.raises(DataError, match="no .npz of predictions"):
-        read_predictions(tmp_path / "p.npz")
 
 
 def predicted(*rows):

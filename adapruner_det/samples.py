@@ -8,11 +8,15 @@ N samples, G objects of a sample, H x W pixels.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+
+#: A box may reach beyond its image by so many pixels without a word: annotation tools round.
+BOX_SLACK = 1.5
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,16 @@ def fingerprints(
         own_keys.append(key)
         own_digests.append(int(value))
     return {name: fingerprint(*columns) for name, columns in rows.items()}
+
+
+def alike_name(name: str) -> str:
+    """``name`` of a class without case and spaces."""
+    return "".join(name.casefold().split())
+
+
+def alike_names(names: Iterable[str]) -> list[list[str]]:
+    """Groups of those that differ by case or spaces alone: mostly one class, written twice."""
+    alike = defaultdict(list)
+    for name in names:
+        alike[alike_name(name)].append(name)
+    return [group for group in alike.values() if len(group) > 1]

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from adapruner_det.samples import (
     Samples,
+    alike_name,
+    alike_names,
     dataset_of,
     digest,
     fingerprint,
@@ -73,3 +75,14 @@ def test_a_fingerprint_is_that_of_release_0_1():
     text = b"a/0 0000000000000001\na/1 00000000000000ff\n"
     assert fingerprint(["a/0", "a/1"], [1, 255]) == hashlib.sha256(text).hexdigest()
     assert digest("a") == int(hashlib.sha256(b"a").hexdigest()[:16], 16)
+
+
+@given(st.text())
+def test_a_name_with_a_space_more_is_alike(text):
+    assert alike_name(text) == alike_name(text + " ")
+
+
+def test_names_that_differ_by_case_or_spaces_stand_together():
+    names = ["Traffic Light", "dog", "trafficlight", "hot dog", "DOG", "TRAFFIC light"]
+    assert alike_names(names) == [[names[0], names[2], names[5]], ["dog", "DOG"]]
+    assert alike_names(["cat", "dog"]) == alike_names([]) == []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, shown
+from ..samples import alike_name, alike_names
 
 logger = logging.getLogger(__name__)
 
@@ -172,18 +173,11 @@ def sorted_by_id(files: Iterable[ImageFile]) -> list[ImageFile]:
 
 def warn_of_alike_classes(classes: Sequence[str]) -> None:
     """Log the classes whose names differ by case or spaces alone."""
-    first: dict[str, str] = {}
-    for name in classes:
-        other = first.setdefault(alike_name(name), name)
-        if other != name:
+    for first, *others in alike_names(classes):
+        for name in others:
             logger.warning(
-                "The classes %r and %r differ by case or spaces alone: are they one?", other, name
+                "The classes %r and %r differ by case or spaces alone: are they one?", first, name
             )
-
-
-def alike_name(name: str) -> str:
-    """``name`` without case and spaces."""
-    return "".join(name.casefold().split())
 
 
 def is_image(name: str) -> bool:

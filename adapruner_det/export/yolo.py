@@ -14,15 +14,13 @@ import numpy as np
 import yaml
 
 from ..errors import DataError
+from ..samples import BOX_SLACK
 from .folder import Folder, Images
 from .losses import Losses
 from .names import Names, image_names, safe_part
 from .records import Record, Records
 
 logger = logging.getLogger(__name__)
-
-#: A box may reach beyond its image by so many pixels without a word: annotation tools round.
-SLACK = 1.5
 
 _HEADER = """\
 # Paths are relative to this file. Only training images were selected: `val` is what is trained on,
@@ -65,7 +63,7 @@ def _labels(record: Record, losses: Losses) -> str:
     chosen = losses.without_crowds(record)
     boxes, size = record.boxes[chosen], np.array([record.width, record.height], dtype=np.float64)
     corners = np.clip(boxes.reshape(-1, 2, 2), 0, size)
-    cut = (np.abs(corners - boxes.reshape(-1, 2, 2)) > SLACK).any((1, 2))
+    cut = (np.abs(corners - boxes.reshape(-1, 2, 2)) > BOX_SLACK).any((1, 2))
     losses.add("are cut off at the edges of their image", record, int(cut.sum()))
     low, high = corners[:, 0], corners[:, 1]
     shares = np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.classification.listing import (
-    alike_name,
     list_images,
     warn_of_alike_classes,
 )
@@ -135,4 +134,3 @@ def test_classes_that_differ_by_case_or_spaces_are_said(caplog):
 @given(st.text())
 def test_what_is_shown_is_on_one_line(text):
     assert len(shown(text).splitlines()) <= 1
-    assert alike_name(text) == alike_name(text + " ")

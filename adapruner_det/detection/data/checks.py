@@ -21,7 +21,7 @@ from torch import nn
 
 from ...errors import DataError
 from ...images import ImageFacts, check_images
-from ...samples import sample_key
+from ...samples import alike_names, sample_key
 from .faults import UNUSABLE, BoxCounts, Fault, raise_faults
 from .identity import key_of, with_sizes
 from .voc_folder import VOCFolder, read_voc_folder
@@ -306,18 +306,14 @@ def _say_notes(name: str, facts: Mapping[str, ImageFacts]) -> None:
 
 
 def _warn_of_similar_classes(name: str) -> None:
-    """Say which class names differ by case or spaces alone: mostly one class, written twice."""
-    alike = defaultdict(list)
-    for own in class_names(name):
-        alike["".join(own.split()).casefold()].append(own)
-    for names in alike.values():
-        if len(names) > 1:
-            logger.warning(
-                "%s: the classes %s differ by case or spaces alone; correct the annotations if "
-                "they are one class",
-                name,
-                " and ".join(map(repr, names)),
-            )
+    """Say which class names differ by case or spaces alone."""
+    for names in alike_names(class_names(name)):
+        logger.warning(
+            "%s: the classes %s differ by case or spaces alone; correct the annotations if they "
+            "are one class",
+            name,
+            " and ".join(map(repr, names)),
+        )
 
 
 def leave_out(name: str, excluded: Mapping[str, str]) -> None:

@@ -17,11 +17,9 @@ from typing import Any
 from detectron2.structures import BoxMode
 
 from ...errors import DataError
+from ...samples import BOX_SLACK
 
 logger = logging.getLogger(__name__)
-
-#: A box may reach beyond its image by so many pixels without a word: annotation tools round.
-SLACK = 1.5
 
 NOT_FINITE = "not a finite number"
 NO_AREA = "without area"
@@ -81,7 +79,7 @@ def box_problem(annotation: dict[str, Any], height: int, width: int) -> str:
         return OUTSIDE
     if max(x1, y1) <= 1 < min(height, width):
         return NORMALISED
-    if min(x0, y0) < -SLACK or x1 > width + SLACK or y1 > height + SLACK:
+    if min(x0, y0) < -BOX_SLACK or x1 > width + BOX_SLACK or y1 > height + BOX_SLACK:
         return BEYOND
     return ""
 
@@ -91,7 +89,7 @@ def fits_as_corners(annotation: dict[str, Any], height: int, width: int) -> bool
     if annotation.get("bbox_mode") != BoxMode.XYWH_ABS:
         return False
     x0, y0, x1, y1 = annotation["bbox"]
-    return x0 < x1 <= width + SLACK and y0 < y1 <= height + SLACK
+    return x0 < x1 <= width + BOX_SLACK and y0 < y1 <= height + BOX_SLACK
 
 
 @dataclass

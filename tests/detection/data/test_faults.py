@@ -15,7 +15,6 @@ from adapruner_det.detection.data.faults import (
     NORMALISED,
     NOT_FINITE,
     OUTSIDE,
-    SLACK,
     UNUSABLE,
     BoxCounts,
     Fault,
@@ -25,6 +24,7 @@ from adapruner_det.detection.data.faults import (
     raise_faults,
 )
 from adapruner_det.errors import DataError
+from adapruner_det.samples import BOX_SLACK
 
 XYXY, XYWH = BoxMode.XYXY_ABS, BoxMode.XYWH_ABS
 NAN, INF = math.nan, math.inf
@@ -39,7 +39,7 @@ KINDS = [
     ([5, 6, 30, 40], ""),
     ([0, 0, 64, 48], ""),
     ([-1, -1, 65, 49], ""),  # as annotation tools round
-    ([-SLACK, -SLACK, 64 + SLACK, 48 + SLACK], ""),
+    ([-BOX_SLACK, -BOX_SLACK, 64 + BOX_SLACK, 48 + BOX_SLACK], ""),
     ([5, 6, 5, 40], NO_AREA),
     ([5, 40, 30, 40], NO_AREA),
     ([30, 40, 5, 6], NO_AREA),
@@ -86,7 +86,7 @@ def test_whatever_numbers_a_box_has_it_is_of_one_kind(values, mode):
     assert found in ("", BEYOND, NORMALISED, *UNUSABLE)
     if not found:  # what is fit has corners in the image, but for the slack
         x0, y0, x1, y1 = values if mode == XYXY else [*values[:2], *map(sum, _sides(values))]
-        assert -SLACK <= x0 < x1 <= 64 + SLACK and -SLACK <= y0 < y1 <= 48 + SLACK
+        assert -BOX_SLACK <= x0 < x1 <= 64 + BOX_SLACK and -BOX_SLACK <= y0 < y1 <= 48 + BOX_SLACK
 
 
 def _sides(values):

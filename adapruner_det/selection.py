@@ -180,10 +180,11 @@ class Selection:
         other = dict(zip(keys, np.asarray(digests).tolist(), strict=True))
         if mine == other:
             return
-        differing = sorted(k for k in mine.keys() | other.keys() if mine.get(k) != other.get(k))
+        every = mine.keys() | other.keys()
+        differing = sorted(k for k in every if mine.get(k) != other.get(k))
         shown = ", ".join(f"{k} ({_difference(k, mine, other)})" for k in differing[:3])
         raise DataError(
-            f"the selection was made from other data: {len(differing)} of {len(mine)} samples "
+            f"the selection was made from other data: {len(differing)} of {len(every)} samples "
             f"differ, first {shown}; use the data it was made from, or prune this data anew"
         )
 

@@ -209,7 +209,7 @@ def test_other_data_is_refused_naming_three_keys():
     with pytest.raises(DataError) as caught:
         make().check(keys, digests)
     message = str(caught.value)
-    assert "3 of 10 samples differ" in message
+    assert "3 of 11 samples differ" in message
     assert "toy/001 (another image or annotated otherwise)" in message
     assert "toy/002 (missing here)" in message
     assert "toy/002b (not in the selection)" in message

@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     words, overrides = split_overrides(words)
     args = _parser().parse_args(words)
     with reported():
+        if words and not words[0].startswith("-"):
+            raise DataError(f"{words[0]!r} is no action; there are {', '.join(ACTIONS)}")
         if min(args.processes, args.num_seeds, 1 if args.slurm is None else args.slurm) < 1:
             raise DataError("--processes, --num-seeds and --slurm must be 1 or more")
         plan = plan_of(args, (*args.opts, *overrides))
@@ -95,6 +97,7 @@ def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     for task in given:
         other = (train_on, more) if train_on else (task.train_on, task.train_overrides)
         tasks.append(TaskPlan(task.config_file, task.name, (*task.overrides, *overrides), *other))
+        _require_effect(tasks[-1], bool(args.keep_ratios or plan.keep_ratios))
     return Plan(
         tasks=tuple(tasks),
         methods=tuple(args.methods or plan.methods or ("random", "adapruner")),
@@ -104,6 +107,18 @@ def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         dynamic=tuple(args.dynamic or plan.dynamic),
         folder=args.folder or plan.folder,
     )
+
+
+def _require_effect(task: TaskPlan, has_ratios: bool) -> None:
+    """Raise a DataError for an override that a comparison would pass over."""
+    keys = {*task.overrides[::2], *task.train_overrides[::2]}
+    if "SEED" in keys:
+        raise DataError("SEED has no effect in a comparison: give --seeds, or seeds in the grid")
+    if "ADAPRUNER.KEEP_RATIO" in keys and has_ratios:
+        raise DataError(
+            "ADAPRUNER.KEEP_RATIO has no effect beside --keep-ratios, or keep_ratios in the grid: "
+            "leave one of them out"
+        )
 
 
 def _transfer_options(words: Sequence[str], train_on: str) -> tuple[str, ...]:

@@ -57,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = args.output_dir or args.selection.parent
         if args.drop == AUTO and not args.config_file:
             raise DataError("--drop auto trains the run's model: give its --config-file")
-        make_task = partial(task_of, args.config_file, [*args.opts, *overrides])
+        overrides = [*args.opts, *overrides]
+        if args.drop != AUTO and (args.config_file or overrides):
+            raise DataError(
+                f"{' '.join(overrides) or '--config-file'} has no effect: a configuration and its "
+                "overrides are for --drop auto, any other cut reads the selection alone"
+            )
+        make_task = partial(task_of, args.config_file, overrides)
         write_cuts(args.selection, args.keep_ratio, folder, args.drop, make_task)
 
 

@@ -54,7 +54,7 @@ def kept_records(selection: Selection, args: argparse.Namespace) -> Records:
     Raises:
         DataError: data that are not there, or other than the selection was made from.
     """
-    if kind_of_data(args) == "classification":
+    if kind_of_data(args, selection) == "classification":
         from ..classification.records import kept_records as of_classification
 
         return of_classification(selection, args.config_file, args.opts)

@@ -22,7 +22,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..command import config_path, program
@@ -114,7 +114,7 @@ def all_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Pi
 
 
 def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Picture]:
-    if kind_of_data(args) == "classification":
+    if kind_of_data(args, selection) == "classification":
         from ..classification.config import load_config as load
         from ..classification.data import load_data
         from ..classification.pictures import pictures_of
@@ -141,14 +141,39 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
     if args.predictions and args.weights:
         raise DataError("give either --predictions FILE or --weights DIR")
     if args.weights:
-        task = make(kind_of_data(args), args.config_file, args.opts)
+        task = make(kind_of_data(args, selection), args.config_file, args.opts)
         selection.check(task.samples.keys, task.samples.digests)
         place = (args.output or args.selection.with_name(REPORT)).with_suffix(".predictions.npz")
         args.predictions = save_predictions(
             place, task.samples.keys, task.predictions(args.weights)
         )
         print(f"{place}: predictions of {args.weights}, for --predictions")
-    return read_predictions(args.predictions) if args.predictions else None
+    if not args.predictions:
+        return None
+    found = read_predictions(args.predictions)
+    _require_of(found, selection, args.predictions)
+    return found
+
+
+def _require_of(found: Mapping[str, Predicted], selection: Selection, path: Path) -> None:
+    """Raise a DataError unless predictions are of the samples and classes of a selection.
+
+    Some that are of other samples are a warning.
+    """
+    strange = sorted(found.keys() - set(selection.columns["key"].tolist()))
+    if strange and len(strange) == len(found):
+        raise DataError(f"{path} has predictions of other samples, first {strange[0]}")
+    if strange:
+        logger.warning(
+            "%s has predictions of %d samples that the selection lacks, first %s",
+            *(path, len(strange), strange[0]),
+        )
+    names = selection.class_names
+    largest = max((int(own.classes.max(initial=-1)) for own in found.values()), default=-1)
+    if names and largest >= len(names):
+        raise DataError(
+            f"{path} has the class {largest}; the selection's are 0 to {len(names) - 1}"
+        )
 
 
 def _images(word: str) -> int:

@@ -17,6 +17,7 @@ from ..errors import DataError
 
 if TYPE_CHECKING:
     from ..experiment.task import Task
+    from ..selection import Selection
 
 KINDS = ("detection", "classification")
 
@@ -62,14 +63,24 @@ def guess_task(config_file: str, overrides: Sequence[str] = ()) -> str:
     return "classification" if "DATA" in CfgNode.load_yaml_with_base(config_file) else "detection"
 
 
-def kind_of_data(args: argparse.Namespace) -> str:
+def kind_of_data(args: argparse.Namespace, selection: Selection) -> str:
     """``detection`` or ``classification``, by ``args.config_file`` and ``args.opts``.
 
     A data set that Detectron2 brings along needs no configuration.
+
+    Raises:
+        DataError: neither, and a selection of a classification run.
     """
-    if not args.config_file and not any(word.startswith("DATA.") for word in args.opts):
-        return "detection"
-    return guess_task(args.config_file, args.opts)
+    if args.config_file or any(word.startswith("DATA.") for word in args.opts):
+        return guess_task(args.config_file, args.opts)
+    from ..classification.data import SOURCES
+
+    if selection.datasets.keys() <= {f"{name}_train" for name in SOURCES}:
+        raise DataError(
+            f"the selection is of a classification run, on {', '.join(selection.datasets)}: give "
+            "the run's --config-file and overrides"
+        )
+    return "detection"
 
 
 @contextmanager

@@ -132,6 +132,9 @@ def _values(given: Mapping[Any, Any], kind: type[Plan] | type[TaskPlan], where: 
     known = [own.name for own in fields(kind)]
     if unknown := [name for name in given if name not in known]:
         raise DataError(f"{where} has {shown(str(unknown[0]))}; there are {', '.join(known)}")
+    for name in ("methods", "keep_ratios", "seeds", "budgets"):
+        if given.get(name) == []:
+            raise DataError(f"{where}: {name} is empty; give one or more, or leave it out")
     return {name: _value(name, value, where) for name, value in given.items()}
 
 

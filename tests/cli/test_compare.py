@@ -130,10 +130,13 @@ def test_a_model_selects_and_another_is_trained(made, tmp_path, capsys, monkeypa
 def test_overrides_of_a_lazy_transfer_stay_one_word_each(tmp_path):
     lazy = str(tmp_path / "lazy.py")
     options = ["--config-file", YAML, "--transfer", lazy, "--transfer-opts", "train.max_iter=7"]
-    words, overrides = split_overrides([*options, "SEED", "1"])
+    words, overrides = split_overrides([*options, "SOLVER.MOMENTUM", "0.8"])
     plan = module.plan_of(module._parser().parse_args(words), overrides)
     (task,) = plan.tasks
-    assert task.train_overrides == ("train.max_iter=7",) and task.overrides == ("SEED", "1")
+    assert task.train_overrides == ("train.max_iter=7",) and task.overrides == (
+        "SOLVER.MOMENTUM",
+        "0.8",
+    )
 
 
 PLAN = """
@@ -155,10 +158,13 @@ def plan(tmp_path):
 
 
 def test_a_grid_file_is_run_and_tabulated(made, tmp_path, capsys, plan):
-    main(["--grid", str(plan), "SEED", "1"])
+    main(["--grid", str(plan), "SOLVER.MOMENTUM", "0.8"])
     out = capsys.readouterr().out
     assert out.count("# a: 60 points, softmax") == out.count("# b: 60 points, softmax") == 1
-    assert [own[2] for own in made[:2]] == [["SEED", "1"], ["SOLVER.LR", "0.2", "SEED", "1"]]
+    assert [own[2] for own in made[:2]] == [
+        ["SOLVER.MOMENTUM", "0.8"],
+        ["SOLVER.LR", "0.2", "SOLVER.MOMENTUM", "0.8"],
+    ]
     root = tmp_path / "grid"
     assert (root / "accuracy-a-epochs.png").is_file() and (root / "changes.md").is_file()
     assert {call["seed"] for call in toy.calls(tmp_path)} == {3}
@@ -200,6 +206,8 @@ def test_jobs_are_submitted_in_place_of_running(made, tmp_path, capsys, monkeypa
         (["--budgets", "hours"], "no budget 'hours'"),
         (["--dynamic", "adapruner"], "no dynamic reference 'adapruner'"),
         (["--seeds", 1, 1], "each once"),
+        (["SEED", 5], "SEED has no effect in a comparison: give --seeds"),
+        (["--keep-ratios", 0.5, "ADAPRUNER.KEEP_RATIO", 0.7], "KEEP_RATIO has no effect beside"),
         (["--grid", YAML], "or --grid FILE"),
         (["--transfer-opts", "SEED=1"], "overrides of what --transfer names: give that too"),
         (["--transfer", YAML, "--transfer-opts", "SEED", 1], "has 'SEED'; its words are KEY=VALUE"),
@@ -213,6 +221,12 @@ def test_what_cannot_be_compared_is_one_line_before_anything_is_written(
     assert caught.value.code == 2
     assert_one_error_line(capsys.readouterr().err, part)
     assert not (tmp_path / "grid").exists()
+
+
+def test_an_action_that_is_none_is_named(capsys):
+    with pytest.raises(SystemExit):
+        main(["lst", "--config-file", YAML])
+    assert_one_error_line(capsys.readouterr().err, "'lst' is no action; there are list, run, table")
 
 
 def test_a_configuration_that_is_not_there_is_one_line(tmp_path, capsys):

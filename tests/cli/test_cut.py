@@ -92,6 +92,7 @@ def test_another_end_goes_into_a_file_of_its_own(cut, run_file, tmp_path):
         (["--selection", "RUN", "--keep-ratio", "0.5", "1.5"], "the keep ratio is 1.5"),
         (["--selection", "RUN", "--keep-ratio", "nan"], "the keep ratio is nan"),
         (["--selection", "RUN", "--keep-ratio", "0.5", "0.50000001"], "both be written to"),
+        (["--selection", "RUN", "--keep-ratio", "0.5", "--config-file", "x.yaml"], "no effect"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(cut, run_file, tmp_path, arguments, message):
@@ -99,6 +100,12 @@ def test_bad_input_is_one_line_and_leaves_no_file(cut, run_file, tmp_path, argum
     done = cut(*arguments, "--output-dir", tmp_path / "cuts")
     assert_refused(done, message)
     assert not (tmp_path / "cuts").exists()
+
+
+def test_overrides_that_no_cut_reads_are_refused(cut, run_file):
+    done = cut("--selection", run_file, "--keep-ratio", 0.5, "DROP", "easy")
+    assert_refused(done, "DROP easy has no effect: a configuration and its overrides are for")
+    assert not list(run_file.parent.glob("*keep50*"))
 
 
 def assert_refused(done, message):

@@ -128,15 +128,22 @@ def test_data_that_are_named_and_others_are_refused(run, tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_predictions_come_from_a_file(run, tmp_path, capsys):
+def test_predictions_come_from_a_file(run, tmp_path, capsys, caplog):
     selection, pairs = run
     keys = Selection.load(selection).columns["key"].tolist()
     row = {"boxes": np.array([[1, 2, 30, 40]]), "scores": np.array([0.5]), "classes": np.array([1])}
     file = save_predictions(tmp_path / "p.npz", keys, [row] * 10)
     call("--selection", selection, "--predictions", file, *pairs)
     assert data_of(tmp_path / "report.html")["predicted"][3] == [1, 2, 30, 40, 1, 0.5]
+    words = ["--selection", selection, "--predictions", file, "--overwrite"]
+    save_predictions(file, ["x/a", *keys[:9]], [row] * 10)
+    call(*words, *pairs)
+    assert "1 samples that the selection lacks, first x/a" in caplog.text
+    save_predictions(file, ["x/a"], [row])
+    assert_one_error_line(refused(capsys, *words, *pairs), "of other samples, first x/a")
+    save_predictions(file, keys, [{**row, "classes": np.array([7])}] * 10)
+    assert_one_error_line(refused(capsys, *words, *pairs), "the class 7; the selection's are 0 to")
     file.write_bytes(b"")
-    words = ["--selection", selection, "--predictions", file]
     assert_one_error_line(refused(capsys, *words, *pairs), "no .npz of predictions")
     assert_one_error_line(refused(capsys, *words, "--weights", tmp_path, *pairs), "either")
 
@@ -196,13 +203,16 @@ def test_a_page_that_is_no_page_or_cannot_be_written_is_one_line(run, tmp_path, 
 
 def test_without_detectron2_a_classification_page_is_made_and_others_have_no_images(tmp_path):
     root = write_folder(tmp_path / "shapes")
-    selection = select(of(root)).save(tmp_path / "selection.json")
+    chosen = select(of(root))
+    selection = chosen.save(tmp_path / "selection.json")
+    other = chosen.with_dataset_name("voc_2007_train").save(tmp_path / "other.json")
     code = (
         "import sys\nsys.modules['detectron2'] = None\n"
         "from adapruner_det.cli.report import main\n"
-        "main(sys.argv[2:])\nmain(['--selection', sys.argv[3], '--output', sys.argv[1]])"
+        "main(sys.argv[3:])\nmain(['--selection', sys.argv[2], '--output', sys.argv[1]])"
     )
-    done = run_apart("-c", code, tmp_path / "b.html", "--selection", selection, *of(root))
+    words = (tmp_path / "b.html", other, "--selection", selection, *of(root))
+    done = run_apart("-c", code, *words)
     assert done.returncode == 0, done.stderr
     assert all(data_of(tmp_path / "report.html")["src"])
     assert "Detectron2" in done.stderr and not any(data_of(tmp_path / "b.html")["src"])

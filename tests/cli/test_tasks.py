@@ -3,6 +3,7 @@
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,7 +46,14 @@ def test_the_task_is_guessed_from_overrides_and_what_a_yaml_is_based_on(tmp_path
     ],
 )
 def test_data_that_need_no_configuration_are_of_detection(config, opts, kind):
-    assert kind_of_data(Namespace(config_file=config, opts=opts)) == kind
+    of_voc = SimpleNamespace(datasets={"voc_2007_train": "f"})
+    assert kind_of_data(Namespace(config_file=config, opts=opts), of_voc) == kind
+
+
+def test_a_selection_of_a_classification_run_asks_for_its_configuration():
+    of_folder = SimpleNamespace(datasets={"folder_train": "f"})
+    with pytest.raises(DataError, match="classification run, on folder_train: give the run's --c"):
+        kind_of_data(Namespace(config_file="", opts=["DATASETS.TRAIN", "('x',)"]), of_folder)
 
 
 @pytest.mark.parametrize("missing", ["detectron2", "detectron2.engine"])

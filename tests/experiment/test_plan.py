@@ -118,3 +118,9 @@ def test_those_that_come_along_can_be_read_and_name_files(path):
     for task in plan.tasks:
         for name in filter(None, (task.config_file, task.train_on)):
             assert Path(name).is_file()
+
+
+@pytest.mark.parametrize("name", ["methods", "keep_ratios", "seeds", "budgets"])
+def test_an_empty_list_is_not_a_default(plan_of, name):
+    with pytest.raises(DataError, match=f": {name} is empty; give one or more, or leave it out"):
+        plan_of(f"tasks: [config_file: own.yaml]\n{name}: []")

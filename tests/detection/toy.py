@@ -189,7 +189,7 @@ def process_restored():
         torch.set_num_threads(threads)
         for name in set(DatasetCatalog.list()) - names:
             DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+            MetadataCatalog.pop(name, None)
         for logger, (handlers, propagate, level) in zip(loggers, settings, strict=True):
             logger.handlers[:], logger.propagate = handlers, propagate
             logger.setLevel(level)

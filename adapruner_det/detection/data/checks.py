@@ -22,9 +22,10 @@ from torch import nn
 from ...errors import DataError
 from ...images import ImageFacts, check_images
 from ...samples import alike_names, sample_key
+from .coco_set import COCOSet
 from .faults import UNUSABLE, BoxCounts, Fault, raise_faults
 from .identity import key_of, with_sizes
-from .voc_folder import VOCFolder, read_voc_folder
+from .voc_folder import VOCFolder, folder_behind
 
 logger = logging.getLogger(__name__)
 
@@ -159,12 +160,9 @@ def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
 
 def _read(name: str, reader: Reader) -> tuple[list[dict[str, Any]], list[Fault]]:
     """The dicts that ``reader`` has of a registered data set, and the samples it finds faulty."""
-    meta = MetadataCatalog.get(name)
-    if hasattr(reader, "read"):  # one of this project's, which tells the faulty samples apart
+    reader = folder_behind(name, reader) or reader
+    if isinstance(reader, (UsablePart, VOCFolder, COCOSet)):  # which tell the faulty samples apart
         return reader.read()
-    if meta.get("evaluator_type") == "pascal_voc" and meta.get("dirname"):
-        # Detectron2's own reader gives the same, but names neither a broken nor a missing file.
-        return read_voc_folder(meta.dirname, meta.split, meta.thing_classes)
     dicts = _called(name, reader)
     if not isinstance(dicts, (list, tuple)) or not all(isinstance(d, dict) for d in dicts):
         raise DataError(f"the data set {name!r} is no list of dicts")
@@ -325,8 +323,7 @@ def leave_out(name: str, excluded: Mapping[str, str]) -> None:
     """
     reader, metadata = DatasetCatalog[name], vars(MetadataCatalog.get(name))
     whole = reader.reader if isinstance(reader, UsablePart) else reader
-    if metadata.get("evaluator_type") == "pascal_voc" and metadata.get("dirname"):
-        whole = VOCFolder(metadata["dirname"], metadata["split"], tuple(metadata["thing_classes"]))
+    whole = folder_behind(name, whole) or whole
     DatasetCatalog.remove(name)
     DatasetCatalog.register(name, UsablePart(name, whole, excluded))
     set_apart_from_files(metadata)

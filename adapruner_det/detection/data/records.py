@@ -24,6 +24,7 @@ from ...selection import Selection
 from .checks import UsablePart, class_names, collector_paused, read_dataset
 from .identity import key_of
 from .kept_splits import register_kept
+from .voc_folder import folder_behind
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +66,16 @@ class _Source:
 
     @cached_property
     def voc_root(self) -> str:
-        """The folder in the VOC layout; empty where it is none."""
-        meta = MetadataCatalog.get(self.name)
-        is_voc = meta.get("evaluator_type") in ("pascal_voc", "voc_folder")
-        return str(meta.get("dirname") or "") if is_voc else ""
+        """The folder in the VOC layout whose annotations are those of the samples, or nothing."""
+        folder = folder_behind(self.name, self._reader)
+        return folder.root if folder else ""
 
     @cached_property
     def image_root(self) -> str:
         """What the names of images are relative to; empty where it is not known."""
-        if self.voc_root:
-            return os.path.join(self.voc_root, "JPEGImages")
         meta = MetadataCatalog.get(self.name)
+        if folder := self.voc_root or meta.get("dirname"):
+            return os.path.join(folder, "JPEGImages")
         return str(getattr(self._reader, "image_root", meta.get("image_root")) or "")
 
     @cached_property

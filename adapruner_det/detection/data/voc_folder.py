@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import pascal_voc
 from detectron2.structures import BoxMode
 
 from ...errors import DataError
@@ -50,6 +51,21 @@ class VOCFolder:
     def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
         """As :func:`read_voc_folder`."""
         return read_voc_folder(self.root, self.split, self.class_names)
+
+
+def folder_behind(name: str, reader: object) -> VOCFolder | None:
+    """The folder that ``reader`` of the data set ``name`` gives as it stands, or None.
+
+    Detectron2's own reader gives the same as this project's, but neither ``difficult`` nor the name
+    of a file that is broken or missing. A function of the user's may leave out samples, merge
+    classes or move boxes, so that no folder is what it gives, whatever the metadata name.
+    """
+    if isinstance(reader, VOCFolder):
+        return reader
+    if getattr(reader, "__module__", "") != pascal_voc.__name__:
+        return None
+    meta = MetadataCatalog.get(name)
+    return VOCFolder(meta.dirname, meta.split, tuple(meta.thing_classes))
 
 
 def register_voc_folder(

@@ -206,6 +206,20 @@ def test_sizes_are_taken_from_the_image_where_a_dict_has_none(tmp_path):
     assert [(d["height"], d["width"]) for d in DatasetCatalog.get(name)] == sizes
 
 
+def test_a_reader_of_ones_own_may_have_a_method_read(tmp_path):
+    class Reader:
+        def read(self, split):
+            raise AssertionError("no part of Detectron2's protocol")
+
+        def __call__(self):
+            return squares(tmp_path, 3)
+
+    register("toy", ())
+    DatasetCatalog.remove("toy")
+    DatasetCatalog.register("toy", Reader())
+    assert len(checked_set("toy").dicts) == 3
+
+
 def test_an_id_twice_and_what_is_no_list_of_dicts_are_refused(tmp_path):
     dicts = squares(tmp_path, 3)
     dicts[2]["image_id"] = "im0"
@@ -444,6 +458,20 @@ def test_the_kept_part_of_a_voc_set_is_that_part_when_it_is_checked_and_evaluate
     other = select("voc_trainval", keep_ratio=0.7)
     (name,) = register_kept(other)
     assert len(checked_set(name).dicts) == 4
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_what_ones_own_reader_gives_is_used_though_its_metadata_name_a_voc_folder(voc, on_bad):
+    dicts = squares(voc / "JPEGImages", 5, seed=7)  # other boxes than those of the XML
+    dicts[0]["annotations"][0]["category_id"] = 1 - dicts[0]["annotations"][0]["category_id"]
+    if on_bad == "skip":
+        (voc / "JPEGImages" / "im4.png").write_text("no image")
+    place = {"dirname": str(voc), "split": "trainval", "year": 2012}
+    register("own", dicts, evaluator_type="pascal_voc", **place)
+    wanted = [d["annotations"] for d in dicts[: 4 if on_bad == "skip" else 5]]
+    assert [d["annotations"] for d in checked_set("own", on_bad).dicts] == wanted
+    if on_bad == "skip":  # the data set is one without the faulty sample from then on
+        assert [d["annotations"] for d in DatasetCatalog.get("own")] == wanted
 
 
 def test_what_is_left_out_of_a_voc_test_set_is_not_counted_as_missed(voc, tmp_path):

@@ -124,6 +124,24 @@ def test_boxes_that_cannot_be_trained_on_are_counted(tmp_path):
     assert [len(r.boxes) for r in records.records] == [1, 1, 1, 1]
 
 
+def test_annotations_of_ones_own_reader_are_exported_and_not_those_of_the_folder(tmp_path):
+    root = write_voc_folder(tmp_path / "voc", train=4)
+    dicts = squares(root / "JPEGImages", 4, seed=7)  # other boxes than those of the XML
+    place = {"dirname": str(root), "split": "train", "year": 2012}
+    register("own", dicts, evaluator_type="pascal_voc", **place)
+    selection = select("own", keep_ratio=1.0)
+    records = kept_records(selection)
+    assert [(r.name, r.voc_file) for r in records.records] == [(f"im{i}.png", "") for i in range(4)]
+    out = export(selection, records, "voc", tmp_path / "out", images="copy")
+    register_voc_folder("again", out, "own_kept100", records.class_names)
+    again = {d["image_id"]: d for d in DatasetCatalog.get("again")}
+    found, wanted = (
+        rows_of({d["image_id"]: d for d in own}, records.class_names)
+        for own in (again.values(), dicts)
+    )
+    assert_same_boxes(found, wanted, 0)
+
+
 # --- COCO ----------------------------------------------------------------------------------------
 
 RLE = {"size": [48, 64], "counts": [1000, 72, 2000]}

@@ -7,12 +7,15 @@ import unicodedata
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_pascal_voc
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
 from adapruner_det.detection.data.voc_folder import (
+    VOCFolder,
     find_class_names,
+    folder_behind,
     load_voc_folder,
     read_split,
     register_voc_folder,
@@ -343,3 +346,13 @@ def test_tags_in_capitals_are_those_in_small_letters(folder):
             text = file.read_text().replace(f"<{tag}>", f"<{tag.title()}>")
             file.write_text(text.replace(f"</{tag}>", f"</{tag.title()}>"))
     assert load_voc_folder(folder, "trainval", ["cat", "dog"]) == before
+
+
+def test_a_folder_is_behind_this_projects_reader_and_detectron2s_and_no_other(folder):
+    register_voc_folder("ours", folder, "test")
+    register_pascal_voc("theirs", str(folder), "test", 2012, ["cat", "dog"])
+    for name in ("ours", "theirs"):
+        found = folder_behind(name, DatasetCatalog[name])
+        assert found == VOCFolder(str(folder), "test", ("cat", "dog"))
+    own = lambda: load_voc_instances(str(folder), "test", ["dog", "cat"])  # noqa: E731
+    assert folder_behind("theirs", own) is None

@@ -5,7 +5,6 @@ Shape letters: M objects of an image.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import unicodedata
@@ -18,10 +17,10 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ...errors import DataError
 from ...export.records import Record, Records
 from ...selection import Selection
 from .checks import UsablePart, class_names, collector_paused, read_dataset
+from .coco_file import coco_content, says_the_same
 from .identity import key_of
 from .kept_splits import register_kept
 from .voc_folder import folder_behind
@@ -40,13 +39,14 @@ def kept_records(selection: Selection) -> Records:
         DataError: a base data set that is not registered, cannot be read, or has changed.
     """
     records: list[Record] = []
-    sources = {base: _Source(base) for base in selection.datasets}
+    only: list[dict[str, Any]] = []
     for base, kept in zip(selection.datasets, register_kept(selection), strict=True):
-        found = [_record(base, sample, sources[base]) for sample in read_dataset(kept)]
+        source = _Source(base, read_dataset(kept))
+        only.append(source.header)
+        found = [_record(base, sample, source) for sample in source.samples]
         _warn_of_rotated(base, sum(rotated for _, rotated in found))
         records += [record for record, _ in found]
     used = 1 + max((int(r.classes.max()) for r in records if len(r.classes)), default=-1)
-    only = [source.header for source in sources.values()]
     return Records(
         records=sorted(records, key=lambda record: record.key),
         class_names=class_names(next(iter(selection.datasets)), used),
@@ -60,9 +60,11 @@ class _Source:
 
     Attributes:
         name: of the data set.
+        samples: that are kept of it. Where a file says otherwise of them, they are what counts.
     """
 
     name: str
+    samples: list[dict[str, Any]]
 
     @cached_property
     def voc_root(self) -> str:
@@ -80,7 +82,7 @@ class _Source:
 
     @cached_property
     def header(self) -> dict[str, Any]:
-        """What its COCO file has besides images and annotations; empty where there is none."""
+        """What its COCO file has besides images and annotations; empty where none says the same."""
         return {k: v for k, v in self._coco.items() if k not in ("images", "annotations")}
 
     @cached_property
@@ -106,16 +108,16 @@ class _Source:
     @cached_property
     def _coco(self) -> dict[str, Any]:
         file = getattr(self._reader, "json_file", MetadataCatalog.get(self.name).get("json_file"))
-        if not file:
-            return {}
-        try:
-            with open(file, encoding="utf-8-sig") as opened:
-                content = json.load(opened)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} cannot be read: {error}") from error
-        parts = ("images", "annotations", "categories")
-        known = isinstance(content, dict) and all(isinstance(content.get(p), list) for p in parts)
-        return content if known else {}
+        content = coco_content(file) if file else {}
+        if not content or says_the_same(content, self.samples, class_names(self.name)):
+            return content
+        logger.warning(
+            "%s: what is exported is what its reader gives, for %s has other images, boxes or "
+            "classes",
+            self.name,
+            file,
+        )
+        return {}
 
     def voc_file(self, image_id: str) -> str:
         """The XML of an image; empty where there is none under its name."""

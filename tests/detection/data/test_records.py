@@ -226,6 +226,45 @@ def test_what_a_coco_file_says_of_its_objects(tmp_path):
     assert [a["segmentation"] for a in crowds] == [RLE, RLE]
 
 
+def merged(dicts):
+    for own in dicts:
+        for a in own["annotations"]:
+            a["category_id"] = 0
+
+
+def moved(dicts):
+    dicts[-1]["annotations"][0]["bbox"][2] -= 1
+
+
+def text(dicts):
+    for own in dicts:
+        own["image_id"] = str(own["image_id"])
+
+
+@pytest.mark.parametrize("change", [merged, moved, text])
+def test_a_coco_file_that_says_otherwise_than_its_reader_is_not_taken(tmp_path, caplog, change):
+    file, root = write_coco(tmp_path / "data", content(4))
+    register_coco_set("own", file, root)
+    dicts = DatasetCatalog.get("own")
+    change(dicts)
+    MetadataCatalog.get("zoo").set(
+        thing_classes=["animal"] if change is merged else ["cat", "dog"],
+        json_file=str(file), image_root=str(root), evaluator_type="coco",
+    )  # fmt: skip
+    DatasetCatalog.register("zoo", lambda: dicts)
+    selection = select("zoo", keep_ratio=1.0)
+    out = export(selection, kept_records(selection), "coco", tmp_path / "out")
+    coco = COCO(str(out / "annotations.json"))
+    found = {image["key"]: [] for image in coco.imgs.values()}
+    for a in coco.anns.values():
+        x, y, w, h = a["bbox"]
+        name = coco.cats[a["category_id"]]["name"]
+        found[coco.imgs[a["image_id"]]["key"]].append([name, x, y, x + w, y + h])
+    names = MetadataCatalog.get("zoo").thing_classes
+    assert_same_boxes(found, rows_of({f"zoo/{d['image_id']}": d for d in dicts}, names), 1e-9)
+    assert "zoo: what is exported is what its reader gives, for" in caplog.text
+
+
 # --- any other -----------------------------------------------------------------------------------
 
 

@@ -153,6 +153,17 @@ def test_only_the_test_sets_are_needed_for_an_evaluation(toy):
         check_datasets(cfg, train=False)
 
 
+def test_a_test_set_on_which_nothing_can_be_evaluated_is_named(toy, caplog):
+    register("test", toy, evaluator_type="coco")
+    cfg = toy_cfg("yolo_darknet", "x", "DATASETS.TEST", ("test",))
+    check_datasets(cfg)
+    assert "nothing can be evaluated" not in caplog.text
+    for sample in toy:
+        sample["annotations"] = []
+    check_datasets(cfg, train=False)
+    assert "test: nothing can be evaluated on it" in caplog.text
+
+
 # Starting
 
 

@@ -92,7 +92,8 @@ def collector_paused() -> Iterator[None]:
 def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
     """Read a registered data set and look at all its samples and their image files.
 
-    Where samples or boxes are left out, DatasetCatalog has the data set without them from then on.
+    Where samples or boxes are left out, DatasetCatalog has the data set without them from then on,
+    and of Detectron2's own VOC sets it has what has been checked.
 
     Args:
         name: of the data set.
@@ -120,6 +121,9 @@ def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
     boxes.warn(name)
     if faults or boxes.counts.keys() & set(UNUSABLE):
         leave_out(name, excluded)
+    elif (folder := folder_behind(name, reader)) not in (None, reader):
+        DatasetCatalog.remove(name)  # Detectron2's own reader takes no list with blank lines, say
+        DatasetCatalog.register(name, folder)
     _warn_of_similar_classes(name)
     return CheckedSet(dicts, excluded)
 

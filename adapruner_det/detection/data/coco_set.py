@@ -80,17 +80,18 @@ def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) 
         "image_root": image_root,
         "evaluator_type": "coco",
     }
-    if _is_for_pycocotools(content):  # else an evaluator makes a file of its own from the dicts
+    annotations = [a for own in content.annotations.values() for a in own]
+    if is_for_pycocotools(
+        content.images, annotations
+    ):  # else an evaluator makes a file of its own from the dicts
         metadata["json_file"] = json_file
     MetadataCatalog.get(name).set(**metadata)
 
 
-def _is_for_pycocotools(content: _Content) -> bool:
-    """Whether pycocotools evaluates by the file rightly: it takes the id 0 for no match, say."""
-    return all(_whole(i.get(side)) for i in content.images for side in ("height", "width")) and all(
-        isinstance(a["id"], int) and a["id"] > 0 and "iscrowd" in a and _is_number(a.get("area"))
-        for own in content.annotations.values()
-        for a in own
+def is_for_pycocotools(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> bool:
+    """Whether pycocotools evaluates by a file rightly: it takes the id 0 for no match, say."""
+    return all(_whole(i.get(side)) for i in images for side in ("height", "width")) and all(
+        _whole(a.get("id")) and "iscrowd" in a and _is_number(a.get("area")) for a in annotations
     )
 
 

@@ -5,23 +5,31 @@ Shape letters: D detections of one class, G ground truths of one image and class
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import os
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import convert_to_coco_json
+from detectron2.data.datasets.coco import convert_to_coco_dict
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
-from detectron2.evaluation.pascal_voc_evaluation import voc_ap
+from detectron2.evaluation.pascal_voc_evaluation import parse_rec, voc_ap
 from detectron2.utils import comm
 from torchvision.ops import box_iou
 
 from ...errors import DataError
+from ...files import write_whole
+from .checks import class_names, read_dataset
+from .coco_file import coco_content, says_the_same
+from .coco_set import COCOSet, is_for_pycocotools
+from .samples import corners
+from .voc_folder import folder_behind
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +67,7 @@ class VOCFolderEvaluator(DatasetEvaluator):
         gathered = comm.gather(dict(self._predictions), dst=0)
         if not comm.is_main_process():
             return None
-        truth = DatasetCatalog.get(self._name)
+        truth = _voc_samples(self._name)
         ap = np.full((len(self._class_names), len(IOU_THRESHOLDS)), np.nan)
         for cls in range(len(self._class_names)):
             detections = [d for part in gathered for d in part.get(cls, ())]
@@ -69,7 +77,8 @@ class VOCFolderEvaluator(DatasetEvaluator):
                     detections, boxes, difficult, IOU_THRESHOLDS, self._is_2007
                 )
         ap *= 100
-        mean = np.nanmean(ap, axis=0)
+        counted = ap[~np.isnan(ap).all(axis=1)]
+        mean = counted.mean(axis=0) if len(counted) else ap[0]
         result = {"AP": mean.mean(), "AP50": mean[0], "AP75": mean[5]}
         for name, values in zip(self._class_names, ap, strict=True):
             result[f"AP50-{name}"] = values[0]
@@ -137,11 +146,18 @@ def _ground_truth(
     """Image id → boxes (G, 4), and → difficult (G,), of the images that have the class."""
     boxes, difficult = {}, {}
     for sample in dicts:
-        own = [a for a in sample["annotations"] if a["category_id"] == cls]
+        own = [a for a in sample.get("annotations", ()) if a["category_id"] == cls]
         if own:
-            boxes[str(sample["image_id"])] = np.array([a["bbox"] for a in own], dtype=np.float64)
+            sides = [corners(a["bbox"], a["bbox_mode"]) for a in own]
+            boxes[str(sample["image_id"])] = np.array(sides, dtype=np.float64)
             difficult[str(sample["image_id"])] = np.array([bool(a.get("difficult")) for a in own])
     return boxes, difficult
+
+
+def _voc_samples(name: str) -> list[dict[str, Any]]:
+    """A data set with VOC's ``difficult``, which Detectron2's own reader leaves out."""
+    folder = folder_behind(name, DatasetCatalog[name])
+    return folder() if folder else read_dataset(name)
 
 
 def _voc_folder(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
@@ -149,17 +165,132 @@ def _voc_folder(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
 
 
 def _pascal_voc(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
-    return PascalVOCDetectionEvaluator(name)
+    samples, meta = _voc_samples(name), MetadataCatalog.get(name)
+    ours = VOCFolderEvaluator(name)
+    try:
+        theirs = PascalVOCDetectionEvaluator(name)
+        with open(theirs._image_set_path) as lines:
+            files = {
+                line.strip(): theirs._anno_file_template.format(line.strip()) for line in lines
+            }
+        told = {image_id: _told(parse_rec(file)) for image_id, file in files.items()}
+    except Exception:  # its parser wants a pose, whole numbers, and a list without blank lines
+        return ours
+    read = {str(d["image_id"]): _read(d, meta.thing_classes) for d in samples}
+    names = {row[0] for rows in read.values() for row in rows if not row[-1]}
+    apart = all(image_id.split() == [image_id] for image_id in read)
+    # A class without an object that counts makes its mean NaN.
+    return theirs if told == read and apart and names == set(meta.thing_classes) else ours
+
+
+_Rows = list[tuple[Any, ...]]
+
+
+def _told(objects: list[dict[str, Any]]) -> _Rows:
+    """Name, corners as VOC counts them, and whether it is difficult, of each object of a file."""
+    return [(o["name"], *map(float, o["bbox"]), bool(o["difficult"])) for o in objects]
+
+
+def _read(sample: Mapping[str, Any], names: Sequence[str]) -> _Rows:
+    """The same of a sample."""
+    rows = []
+    for own in sample.get("annotations", ()):
+        x0, y0, x1, y1 = map(float, corners(own["bbox"], own["bbox_mode"]))
+        difficult = bool(own.get("difficult"))
+        rows.append((names[own["category_id"]], x0 + 1, y0 + 1, x1, y1, difficult))
+    return rows
+
+
+class COCODictsEvaluator(COCOEvaluator):
+    """COCO's AP by a file that is made of the data set's dicts, as they are now.
+
+    Detectron2 makes such a file too, but takes one that an earlier run has left, and writes its
+    name into the metadata.
+
+    Args:
+        dataset_name: of the data set.
+        folder: for the file.
+        options: as for Detectron2's own.
+    """
+
+    def __init__(self, dataset_name: str, folder: str, **options: Any) -> None:
+        dicts = copy.deepcopy(read_dataset(dataset_name))  # the conversion moves keypoints
+        metadata = _metadata_of_dicts(dataset_name, dicts)
+        alias = f"{dataset_name}, by its dicts"
+        DatasetCatalog.register(alias, lambda: dicts)
+        try:
+            MetadataCatalog.get(alias).set(**metadata)
+            content = {"annotations": [], **convert_to_coco_dict(alias)}
+            file = os.path.join(folder, f"{dataset_name}_coco_format.json")
+            text = json.dumps(content, default=_plain).encode()
+            write_whole(file, lambda opened: opened.write(text))
+            MetadataCatalog.get(alias).json_file = file
+            super().__init__(alias, output_dir=folder, **options)
+        finally:
+            DatasetCatalog.remove(alias)
+            MetadataCatalog.pop(alias, None)
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        named = [{**sample, "image_id": _plain(sample["image_id"])} for sample in inputs]
+        super().process(named, outputs)
+
+
+def _plain(value: Any) -> Any:
+    """A number or a list that JSON can hold, of NumPy's."""
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
+def _metadata_of_dicts(name: str, dicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The metadata for an evaluation by dicts, with a name for each of their classes."""
+    used = 1 + max((a["category_id"] for d in dicts for a in d.get("annotations", ())), default=-1)
+    metadata: dict[str, Any] = MetadataCatalog.get(name).as_dict()
+    metadata |= {"thing_classes": class_names(name, used)}
+    given = metadata.get("thing_dataset_id_to_contiguous_id", {})
+    if sorted(given.values()) != list(range(len(metadata["thing_classes"]))):
+        metadata.pop("thing_dataset_id_to_contiguous_id", None)  # as where a reader merges classes
+    return {k: v for k, v in metadata.items() if k not in ("name", "json_file")}
 
 
 def _coco(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
     from detectron2 import _C  # a stub where Detectron2 was built without its compiled ops
 
-    if MetadataCatalog.get(name).get("json_file") is None:
-        # Detectron2 would take the file that an earlier run has left, whatever the data are now.
-        file = os.path.join(folder, f"{name}_coco_format.json")
-        convert_to_coco_json(name, file, allow_cached=False)
-    return COCOEvaluator(name, output_dir=folder, use_fast_impl=hasattr(_C, "COCOevalAccumulate"))
+    fast = hasattr(_C, "COCOevalAccumulate")
+    file = MetadataCatalog.get(name).get("json_file")
+    if file is None or not _evaluates_rightly(name, file):
+        return COCODictsEvaluator(name, folder, use_fast_impl=fast)
+    return COCOEvaluator(name, output_dir=folder, use_fast_impl=fast)
+
+
+def _evaluates_rightly(name: str, file: str) -> bool:
+    """Whether an evaluation by a COCO file is one by what is read of the data set."""
+    reader = DatasetCatalog[name]
+    if isinstance(reader, COCOSet):  # which names its file in the metadata only if so
+        return True
+    content = coco_content(file)
+    images, annotations = content.get("images", []), content.get("annotations", [])
+    if str(getattr(reader, "__module__", "")).startswith("detectron2."):
+        return is_for_pycocotools(images, annotations)
+    dicts = read_dataset(name)
+    return (
+        len(images) == len(dicts)
+        and is_for_pycocotools(images, annotations)
+        and says_the_same(content, dicts, class_names(name))
+    )
+
+
+def warn_where_nothing_counts(name: str, dicts: Sequence[Mapping[str, Any]]) -> None:
+    """Say so where a test set has no object that an evaluation counts."""
+    ignored = ["iscrowd"]
+    if MetadataCatalog.get(name).get("evaluator_type") != "coco":
+        ignored.append("difficult")
+    objects = (a for sample in dicts for a in sample.get("annotations", ()))
+    if not any(all(not a.get(flag) for flag in ignored) for a in objects):
+        logger.warning(
+            "%s: nothing can be evaluated on it, and its AP is nan: none of its %d image(s) has "
+            "an object that is no crowd and not difficult",
+            name,
+            len(dicts),
+        )
 
 
 #: MetadataCatalog's evaluator_type → what makes its evaluator.

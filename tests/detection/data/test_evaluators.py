@@ -6,16 +6,24 @@ import detectron2
 import numpy as np
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import register_coco_instances, register_pascal_voc
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
-from adapruner_det.detection.data.evaluators import VOCFolderEvaluator, build_evaluator
+from adapruner_det.detection.data.checks import checked_set
+from adapruner_det.detection.data.evaluators import (
+    COCODictsEvaluator,
+    VOCFolderEvaluator,
+    build_evaluator,
+    warn_where_nothing_counts,
+)
 from adapruner_det.detection.data.voc_folder import register_voc_folder
 from adapruner_det.errors import DataError
 
+from ..coco_writer import content, write_coco
 from ..voc_writer import write_voc_folder
 
 
@@ -178,12 +186,9 @@ def test_detections_of_all_ranks_count_and_only_rank_0_answers(tmp_path, monkeyp
 
 
 def test_the_evaluator_follows_from_the_metadata(tmp_path):
-    from detectron2.config import get_cfg
-
     write_voc_folder(tmp_path, {"test": {"a": [("cat", [1, 1, 9, 9], 0)]}}, size=(120, 120))
     _register("ours", tmp_path)
     assert isinstance(build_evaluator(get_cfg(), "ours"), VOCFolderEvaluator)
-    assert isinstance(build_evaluator(get_cfg(), "voc_2007_test"), PascalVOCDetectionEvaluator)
     MetadataCatalog.remove("ours")
     MetadataCatalog.get("ours").set(evaluator_type="lvis")
     with pytest.raises(DataError, match="'lvis'.*voc_folder, pascal_voc, coco"):
@@ -192,8 +197,6 @@ def test_the_evaluator_follows_from_the_metadata(tmp_path):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_coco_uses_the_compiled_evaluation_only_where_it_is(tmp_path, monkeypatch, compiled):
-    from detectron2.config import get_cfg
-
     class Ops:
         """Stands for detectron2._C."""
 
@@ -206,6 +209,192 @@ def test_coco_uses_the_compiled_evaluation_only_where_it_is(tmp_path, monkeypatc
         asked["fast"] = use_fast_impl
 
     monkeypatch.setattr(COCOEvaluator, "__init__", record)
-    register_coco_instances("boxes", {}, "boxes.json", str(tmp_path))
+    (tmp_path / "boxes.json").write_text("{}")
+    register_coco_instances("boxes", {}, str(tmp_path / "boxes.json"), str(tmp_path))
     assert isinstance(build_evaluator(get_cfg(), "boxes", str(tmp_path)), COCOEvaluator)
     assert asked == {"fast": compiled}
+
+
+# Detectron2's own sets
+
+
+VOC = {
+    "a": [("cat", (11, 11, 50, 50), 0), ("dog", (60, 60, 99, 99), 1)],
+    "b": [("dog", (20, 30, 80, 90), 0)],
+}
+
+SPOILT = {
+    "no pose": lambda root: _edit(root / "Annotations/a.xml", "<pose>Unspecified</pose>", ""),
+    "decimals": lambda root: _edit(root / "Annotations/a.xml", "<xmin>11<", "<xmin>11.0<"),
+    "a name with spaces": lambda root: _edit(root / "Annotations/b.xml", ">dog<", "> dog <"),
+    "a class without an object": lambda root: _edit(root / "Annotations/a.xml", ">cat<", ">dog<"),
+    "a blank line": lambda root: _edit(root / "ImageSets/Main/test.txt", "a\n", "a\n\n"),
+    "a byte-order mark": lambda root: _edit(root / "ImageSets/Main/test.txt", "a\n", "\ufeffa\n"),
+}
+
+
+def _edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def _truth_found(name):
+    """An evaluator of the data set, and what it says of the truth as detections."""
+    evaluator = build_evaluator(get_cfg(), name, f"{name}-out")
+    evaluator.reset()
+    for sample in DatasetCatalog.get(name):
+        own = [a for a in sample["annotations"] if not a.get("iscrowd")]
+        found = Instances((sample["height"], sample["width"]))
+        boxes = [BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in own]
+        found.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+        found.scores = torch.ones(len(own))
+        found.pred_classes = torch.tensor([a["category_id"] for a in own], dtype=torch.int64)
+        evaluator.process([sample], [{"instances": found}])
+    return evaluator, evaluator.evaluate()["bbox"]["AP"]
+
+
+@pytest.fixture
+def voc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write_voc_folder(tmp_path / "VOC", {"test": VOC}, size=(120, 120), suffix=".jpg")
+    register_pascal_voc("theirs", str(root), "test", 2012, ["cat", "dog"])
+    MetadataCatalog.get("theirs").evaluator_type = "pascal_voc"
+    return root
+
+
+def test_detectron2_evaluates_its_own_voc_sets_where_it_can(voc):
+    evaluator, ap = _truth_found("theirs")
+    assert isinstance(evaluator, PascalVOCDetectionEvaluator) and ap == pytest.approx(100)
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_what_its_parser_does_not_take_is_evaluated_all_the_same(voc, kind):
+    SPOILT[kind](voc)
+    checked_set("theirs")
+    evaluator, ap = _truth_found("theirs")
+    assert isinstance(evaluator, VOCFolderEvaluator) and ap == pytest.approx(100)
+    assert [a.get("difficult") for d in DatasetCatalog.get("theirs") for a in d["annotations"]] == [
+        0, 1, 0,
+    ]  # fmt: skip
+
+
+def test_a_reader_of_ones_own_is_evaluated_by_what_it_gives(voc):
+    def read():
+        box = {"bbox": [10, 10, 20, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+        size = {"height": 120, "width": 120}
+        files = [str(voc / "JPEGImages" / f"{name}.jpg") for name in "ab"]
+        first, second = ({"file_name": f, "image_id": f[-5], **size} for f in files)
+        return [{**first, "annotations": [box]}, {**second, "annotations": []}]
+
+    DatasetCatalog.register("own", read)
+    place = {"dirname": str(voc), "split": "test", "year": 2012}
+    MetadataCatalog.get("own").set(thing_classes=["animal"], evaluator_type="pascal_voc", **place)
+    assert _truth_found("own")[1] == pytest.approx(100)
+
+
+def without(field):
+    return lambda data: [row.pop(field) for row in data["annotations"]]
+
+
+UNFIT = {
+    "no area": without("area"),
+    "no iscrowd": without("iscrowd"),
+    "an id of 0": lambda data: data["annotations"][0].update(id=0),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_a_coco_set_of_detectron2_that_pycocotools_misreads_is_evaluated(
+    tmp_path, monkeypatch, kind
+):
+    monkeypatch.chdir(tmp_path)
+    data = content(3)
+    UNFIT[kind](data)
+    file, images = write_coco(tmp_path, data)
+    register_coco_instances("pets", {}, str(file), str(images))
+    for _ in range(2):  # as a run with EVAL_PERIOD asks
+        evaluator, ap = _truth_found("pets")
+        assert isinstance(evaluator, COCODictsEvaluator) and ap == pytest.approx(100)
+    assert MetadataCatalog.get("pets").json_file == str(file)
+    assert "pets, by its dicts" not in {*DatasetCatalog.list(), *MetadataCatalog.list()}
+
+
+def test_a_coco_set_of_detectron2_is_evaluated_by_its_file_where_that_is_right(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    file, images = write_coco(tmp_path, content(3))
+    register_coco_instances("pets", {}, str(file), str(images))
+    evaluator, ap = _truth_found("pets")
+    assert type(evaluator) is COCOEvaluator and ap == pytest.approx(100)
+
+
+def merged(dicts):
+    for own in dicts:
+        for a in own["annotations"]:
+            a["category_id"] = 0
+
+
+def fewer(dicts):
+    del dicts[1:]
+
+
+def numpy(dicts):
+    for own in dicts:
+        own["image_id"] = np.int64(own["image_id"])
+
+
+@pytest.mark.parametrize("change", [merged, fewer, numpy])
+def test_a_coco_file_that_says_otherwise_than_the_reader_is_not_evaluated_by(
+    tmp_path, monkeypatch, change
+):
+    monkeypatch.chdir(tmp_path)
+    data = content(4)
+    if change is numpy:
+        UNFIT["no area"](data)
+    file, images = write_coco(tmp_path, data)
+    register_coco_instances("pets", {}, str(file), str(images))
+    dicts = DatasetCatalog.get("pets")
+    change(dicts)
+    DatasetCatalog.register("own", lambda: dicts)
+    MetadataCatalog.get("own").set(
+        thing_classes=["animal"] if change is merged else ["cat", "dog"],
+        thing_dataset_id_to_contiguous_id={3: 0, 17: 0 if change is merged else 1},
+        json_file=str(file), evaluator_type="coco",
+    )  # fmt: skip
+    assert _truth_found("own")[1] == pytest.approx(100)
+
+
+# Nothing to evaluate
+
+
+@pytest.mark.parametrize("difficult", [0, 1])
+def test_a_set_on_which_nothing_can_be_evaluated_is_named(tmp_path, caplog, recwarn, difficult):
+    objects = {"a": [("cat", (1, 1, 9, 9), 1)] if difficult else [], "b": []}
+    write_voc_folder(tmp_path, {"test": objects})
+    _register("nothing", tmp_path, class_names=["cat"])
+    warn_where_nothing_counts("nothing", DatasetCatalog.get("nothing"))
+    assert "nothing: nothing can be evaluated on it" in caplog.text
+    assert np.isnan(VOCFolderEvaluator("nothing").evaluate()["bbox"]["AP"])
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_a_difficult_object_counts_in_coco_and_a_crowd_does_not(tmp_path, caplog):
+    MetadataCatalog.get("pets").set(evaluator_type="coco")
+    warn_where_nothing_counts("pets", [{"annotations": [{"difficult": 1}]}])
+    assert not caplog.text
+    warn_where_nothing_counts("pets", [{"annotations": [{"iscrowd": 1}]}, {}])
+    assert "none of its 2 image(s)" in caplog.text
+    MetadataCatalog.remove("pets")
+
+
+def test_a_coco_set_without_an_annotation_gives_nan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dicts = [{"file_name": "a.png", "image_id": 1, "height": 9, "width": 9, "annotations": []}]
+    DatasetCatalog.register("bare", lambda: dicts)
+    MetadataCatalog.get("bare").set(thing_classes=["cat"], evaluator_type="coco")
+    evaluator = build_evaluator(get_cfg(), "bare", "out")
+    evaluator.reset()
+    evaluator.process(dicts, [{"instances": _one_box([1, 1, 5, 5])}])
+    assert np.isnan(evaluator.evaluate()["bbox"]["AP"])

@@ -141,8 +141,14 @@ def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
     """
     dicts, faults = _read(name, DatasetCatalog[name])
     sound = []
+    annotated = any("annotations" in sample for sample in dicts)
     for place, sample in enumerate(dicts):
         problem = _sample_problem(sample, place)
+        if annotated and "annotations" not in sample:
+            problem = problem or (
+                f"image {sample['image_id']!r} ({sample['file_name']}) has no annotations, as "
+                "others have: give an image without objects an empty list"
+            )
         if problem:
             faults.append(Fault(str(sample.get("image_id", f"sample {place}")), problem))
         else:
@@ -226,10 +232,13 @@ def require_room_for_classes(
 
 def _sample_problem(sample: dict[str, Any], place: int) -> str:
     """What is wrong with a dict as such; empty if nothing. It names the sample."""
-    missing = [key for key in ("file_name", "image_id") if sample.get(key) in (None, "")]
+    missing = [key for key in ("file_name", "image_id") if _is_missing(sample.get(key))]
     if missing:
         return f"sample {place} has no {' and no '.join(missing)}: every sample needs both"
-    who = f"image {sample['image_id']!r} ({sample['file_name']})"
+    image_id = sample["image_id"]
+    if not isinstance(image_id, str) and not _is_number(image_id, finite=True):
+        return f"sample {place} has the image_id {image_id!r}: it must be a number or text"
+    who = f"image {image_id!r} ({sample['file_name']})"
     for side in ("height", "width"):
         if sample.get(side) is not None and not _is_number(sample[side], finite=True):
             return f"{who} has the {side} {sample[side]!r}: it must be a number of pixels"
@@ -237,17 +246,43 @@ def _sample_problem(sample: dict[str, Any], place: int) -> str:
     if not isinstance(annotations, (list, tuple)):
         return f"{who} has annotations that are no list"
     for number, annotation in enumerate(annotations):
-        what = f"annotation {annotation['id']}" if "id" in annotation else f"annotation {number}"
-        box = annotation.get("bbox")
-        if box is None:
-            return f"{who} has no bbox in {what}"
-        if not _is_box(box, annotation.get("bbox_mode")):
-            return f"{who} has the bbox {box!r} in {what}: it must be 4 numbers"
-        if annotation.get("iscrowd", 0) not in (0, 1):
-            return f"{who} has the iscrowd {annotation['iscrowd']!r} in {what}: it must be 0 or 1"
-        if not _is_whole(annotation.get("category_id")) or annotation["category_id"] < 0:
-            return f"{who} has the category_id {annotation.get('category_id')!r} in {what}"
+        if problem := _annotation_problem(annotation, number):
+            return f"{who} has {problem}"
     return ""
+
+
+def _annotation_problem(annotation: Any, number: int) -> str:
+    """What is wrong with an annotation as such; empty if nothing. It follows "the image has"."""
+    if not isinstance(annotation, dict):
+        return f"the annotation {annotation!r}: it must be a dict"
+    what = f"annotation {annotation['id']}" if "id" in annotation else f"annotation {number}"
+    box, mode = annotation.get("bbox"), annotation.get("bbox_mode")
+    if box is None:
+        return f"no bbox in {what}"
+    if mode not in _MODES:
+        return f"the bbox_mode {mode!r} in {what}: set which of Detectron2's BoxMode it is"
+    if mode in _RELATIVE:
+        return f"the bbox_mode {BoxMode(mode).name} in {what}: Detectron2 takes pixels alone"
+    if not _is_box(box, mode):
+        return f"the bbox {box!r} in {what}: it must be 4 numbers"
+    if mode != BoxMode.XYXY_ABS and not isinstance(box, (list, tuple)):
+        return (
+            f"an array for the bbox in {what}: Detectron2 converts a list alone; add .tolist() to "
+            "it"
+        )
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        return f"the iscrowd {annotation['iscrowd']!r} in {what}: it must be 0 or 1"
+    if not _is_whole(annotation.get("category_id")) or annotation["category_id"] < 0:
+        return f"the category_id {annotation.get('category_id')!r} in {what}"
+    return ""
+
+
+_MODES = tuple(BoxMode)
+_RELATIVE = (BoxMode.XYXY_REL, BoxMode.XYWH_REL)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _is_box(box: Any, mode: Any) -> bool:

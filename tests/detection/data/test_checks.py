@@ -12,7 +12,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances, register_pascal_voc
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 from torch import nn
 
@@ -165,6 +165,15 @@ def test_what_is_lost_of_an_image_is_said(tmp_path, caplog):
 # Dicts
 
 
+def first(sample):
+    return sample["annotations"][0]
+
+
+def _to_array(own):
+    x0, y0, x1, y1 = own["bbox"]
+    own.update(bbox=np.array([x0, y0, x1 - x0, y1 - y0]), bbox_mode=BoxMode.XYWH_ABS)
+
+
 FAULTY = {
     "no image_id": (lambda d: d.pop("image_id"), "sample 2 has no image_id"),
     "no file_name": (lambda d: d.update(file_name=""), "sample 2 has no file_name"),
@@ -175,6 +184,14 @@ FAULTY = {
     "a bbox of text": (lambda d: d["annotations"][0].update(bbox="1234"), "must be 4 numbers"),
     "no class": (lambda d: d["annotations"][0].pop("category_id"), "category_id None in annotat"),
     "a class below 0": (lambda d: d["annotations"][0].update(category_id=-1), "category_id -1"),
+    "a list as image_id": (lambda d: d.update(image_id=["a"]), r"sample 2 has the image_id \['a'"),
+    "an array as image_id": (lambda d: d.update(image_id=np.ones(2)), "must be a number or text"),
+    "no annotations": (lambda d: d.pop("annotations"), "im2.*has no annotations, as others have"),
+    "text as annotation": (lambda d: d.update(annotations=["a"]), "the annotation 'a': it must"),
+    "no bbox_mode": (lambda d: first(d).pop("bbox_mode"), "bbox_mode None in annotation 0"),
+    "an unknown bbox_mode": (lambda d: first(d).update(bbox_mode=9), "the bbox_mode 9 in annot"),
+    "shares": (lambda d: first(d).update(bbox_mode=BoxMode.XYXY_REL), "XYXY_REL .*takes pixels"),
+    "an array to convert": (lambda d: _to_array(first(d)), r"im2.*an array .* add .tolist\(\)"),
     "half a class": (lambda d: d["annotations"][0].update(category_id=0.5), "category_id 0.5"),
     "a size in words": (lambda d: d.update(height="tall"), "has the height 'tall'"),
     "a size of NaN": (lambda d: d.update(width=math.nan), "has the width nan"),
@@ -192,6 +209,15 @@ def test_a_dict_that_cannot_be_used_is_named_or_left_out(tmp_path, kind):
         checked_set("toy")
     if "image_id" in dicts[2]:
         assert len(checked_set("toy", "skip").dicts) == 3
+
+
+def test_numbers_of_numpy_are_taken_where_detectron2_takes_them(tmp_path):
+    dicts = squares(tmp_path, 3)
+    for number, sample in enumerate(dicts):
+        sample["image_id"] = np.int64(number)
+        first(sample).update(bbox=np.array(first(sample)["bbox"], np.float32), bbox_mode=0)
+    register("toy", dicts)
+    assert len(checked_set("toy").dicts) == 3
 
 
 def test_sizes_are_taken_from_the_image_where_a_dict_has_none(tmp_path):

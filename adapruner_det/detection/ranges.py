@@ -111,6 +111,11 @@ def check_ranges(cfg: CfgNode) -> None:
                 f"MODEL.{key} is {cfg.MODEL[key]}; INPUT.FORMAT {cfg.INPUT.FORMAT} has {channels} "
                 "channel(s)"
             )
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise DataError(
+            "MODEL.LOAD_PROPOSALS is True; proposals from files are not read here: set it to "
+            "False and let a MODEL.PROPOSAL_GENERATOR make them"
+        )
     if not cfg.INPUT.MIN_SIZE_TRAIN:
         raise DataError("INPUT.MIN_SIZE_TRAIN is empty; name at least one size, or (0,)")
     try:

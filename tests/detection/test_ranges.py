@@ -139,3 +139,8 @@ def test_no_number_at_all_may_be_infinite_or_nan(key, number):
 def test_what_cannot_be_meant_is_refused(options, match):
     with pytest.raises(DataError, match=match):
         check_ranges(config(*options))
+
+
+def test_proposals_from_files_which_no_loader_here_reads_are_refused():
+    with pytest.raises(DataError, match="LOAD_PROPOSALS is True; proposals from files"):
+        check_ranges(config("MODEL.LOAD_PROPOSALS", True))

@@ -81,10 +81,8 @@ def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) 
         "evaluator_type": "coco",
     }
     annotations = [a for own in content.annotations.values() for a in own]
-    if is_for_pycocotools(
-        content.images, annotations
-    ):  # else an evaluator makes a file of its own from the dicts
-        metadata["json_file"] = json_file
+    if is_for_pycocotools(content.images, annotations):
+        metadata["json_file"] = json_file  # else an evaluator makes a file of its own from the dicts
     MetadataCatalog.get(name).set(**metadata)
 
 

@@ -41,6 +41,16 @@ MAX_BYTES = 2**30
 #: Formats that Pillow lets another program draw, which may run any code, or for ever.
 PROGRAMS = ("EPS", "WMF")
 
+#: Those of the files that are looked at, in the order of preference where a reader takes one of
+#: several: Detectron2's own reads .jpg alone.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".jpe", ".apng", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"),
+)
+
+#: Folders that programs make of their own accord, beside those whose name begins with a dot.
+NOT_THE_USERS = ("__MACOSX", "@eaDir")
+
 _ORIENTATION = 274  # EXIF's tag
 
 #: EXIF's orientation → what turns the image upright, as Detectron2 has it.
@@ -128,6 +138,11 @@ def check_images(
     if missing:
         found |= _inspect_all(missing, stamps, label, workers or os.cpu_count() or 1)
     return {path: found[path] for path in stamps}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name, without others above it, is none of the user's."""
+    return name.startswith(".") or name in NOT_THE_USERS
 
 
 def cache_file() -> Path:

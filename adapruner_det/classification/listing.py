@@ -12,17 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, shown
+from ..images import SUFFIXES, is_hidden
 from ..samples import alike_name, alike_names
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".jp2"),
-    *(".bmp", ".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".tif", ".tiff"),
-)
-
-#: Folders that programs make of their own accord, beside those whose name begins with a dot.
-NOT_THE_USERS = ("__MACOSX", "@eaDir")
 
 
 class ImageFile(NamedTuple):
@@ -126,7 +119,7 @@ def list_images(folder: str | Path) -> Listing:
     """
     found = Listing(str(folder))
     for entry in _entries(str(folder)):
-        if _is_hidden(entry.name):
+        if is_hidden(entry.name):
             _pass_over(found, _HIDDEN, entry.path)
         elif _is_folder(entry):
             found.images[entry.name] = list(_images_below(entry.path, found))
@@ -141,7 +134,7 @@ def _images_below(folder: str, found: Listing) -> Iterator[str]:
     while pending:
         here, above = pending.pop()
         for entry in _entries(here):
-            if _is_hidden(entry.name):
+            if is_hidden(entry.name):
                 _pass_over(found, _HIDDEN, entry.path)
             elif not _is_folder(entry) and is_image(entry.name):
                 yield entry.path
@@ -196,10 +189,6 @@ def normal(name: str, where: str | Path) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{where} has a name that is not UTF-8: {name!a}; rename it") from None
     return unicodedata.normalize("NFC", name)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in NOT_THE_USERS
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import stat
-import unicodedata
 import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import dataclass
@@ -24,11 +23,9 @@ from detectron2.structures import BoxMode
 from ...errors import DataError
 from .faults import BoxCounts, Fault, raise_faults
 from .identity import with_sizes
+from .voc_files import annotation_files, image_files, is_aside, listed_ids, normal
 
 logger = logging.getLogger(__name__)
-
-#: In the order of preference where an id has several images: Detectron2 reads .jpg alone.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -155,19 +152,46 @@ def read_voc_folder(
 def find_class_names(root: Path) -> list[str]:
     """The sorted class names in all annotations of a folder that parse.
 
+    Those of files that stand aside, as a program's own copies do, count only where a list names
+    them. Classes that no list leads to have ids all the same, with a warning.
+
     Raises:
         DataError: no annotation names a class.
     """
+    listed, folder = listed_ids(root), root / "Annotations"
     names: set[str] = set()
+    unlisted: dict[str, str] = {}
     error: DataError | None = None
-    for stem in _stems(root / "Annotations").values():
+    for image_id, file in annotation_files(folder).items():
+        if image_id not in listed and is_aside(folder, file):
+            continue
         try:
-            names.update(box.name for box in _parse(_annotation_file(root, stem)).boxes)
+            own = {box.name for box in _parse(file).boxes}
         except DataError as found:  # of a sample, if one of the split
             error = error or found
-    if not names:
-        raise error or DataError(f"no annotation in {root / 'Annotations'} has an object")
-    return sorted(names)
+            continue
+        if image_id in listed:
+            names |= own
+        else:
+            unlisted |= dict.fromkeys(own - unlisted.keys(), file)
+    if not names and not unlisted:
+        raise error or DataError(f"no annotation in {folder} has an object")
+    if listed:
+        _warn_of_unlisted({name: file for name, file in unlisted.items() if name not in names})
+    return sorted(names | unlisted.keys())
+
+
+def _warn_of_unlisted(files: dict[str, str]) -> None:
+    """Say which classes, each with a file that has it, no list leads to."""
+    if files:
+        name, file = next(iter(files.items()))
+        logger.warning(
+            "%d class(es) are in no image that a list in ImageSets/Main names, and have an id all "
+            "the same: %r in %s; if that is a stray file, remove it",
+            len(files),
+            name,
+            file,
+        )
 
 
 def read_split(root: Path, split: str) -> list[str]:
@@ -184,7 +208,7 @@ def read_split(root: Path, split: str) -> list[str]:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the split file {file} cannot be read: {error}; mend the file") from error
-    annotations = _stems(root / "Annotations")
+    annotations = annotation_files(root / "Annotations")
     rows = [_split_row(line.strip(), annotations) for line in lines if line.strip()]
     ids = [image_id for image_id, _ in rows]
     for image_id in ids:
@@ -192,7 +216,7 @@ def read_split(root: Path, split: str) -> list[str]:
             raise DataError(
                 f"{file} names {image_id!r}, which leads out of {root}; remove the line"
             )
-    twice = [image_id for image_id, count in Counter(map(_normal, ids)).items() if count > 1]
+    twice = [image_id for image_id, count in Counter(map(normal, ids)).items() if count > 1]
     if twice:
         raise DataError(
             f"{file} names {twice[0]!r} more than once ({len(twice)} ids are repeated); "
@@ -226,8 +250,8 @@ class _Folder:
     def __init__(self, root: Path, split: str, class_names: list[str] | tuple[str, ...]) -> None:
         self._root, self._split = root, _split_file(root, split)
         self._category = {name: i for i, name in enumerate(class_names)}
-        self._images = _image_files(root / "JPEGImages")
-        self._annotations = _stems(root / "Annotations")
+        self._images = image_files(root / "JPEGImages")
+        self._annotations = annotation_files(root / "Annotations")
 
     def sample(self, image_id: str) -> dict[str, Any]:
         """Detectron2's dict of one image.
@@ -235,8 +259,8 @@ class _Folder:
         Raises:
             DataError: naming the file that is missing or does not parse.
         """
-        image = self._images.get(_normal(image_id))
-        annotated = _normal(image_id) in self._annotations
+        image = self._images.get(normal(image_id))
+        annotated = normal(image_id) in self._annotations
         for kind, found in (("image", image is not None), ("annotation", annotated)):
             if not found:
                 raise DataError(
@@ -254,7 +278,7 @@ class _Folder:
 
     def annotation_file(self, image_id: str) -> str:
         """The XML of an image that has one."""
-        return _annotation_file(self._root, self._annotations[_normal(image_id)])
+        return self._annotations[normal(image_id)]
 
     def _object(self, box: _Box, file: str) -> dict[str, Any]:
         if box.name not in self._category:
@@ -292,14 +316,10 @@ def _split_file(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Main" / f"{split}.txt"
 
 
-def _annotation_file(root: Path, stem: str) -> str:
-    return f"{root}/Annotations/{stem}.xml"  # a Path for each of many files takes its time
-
-
 def _split_row(line: str, known: dict[str, str]) -> tuple[str, str]:
     """(id, sign) of a line; the sign is empty without such a column."""
     head, _, last = line.rpartition(" ") if " " in line else line.rpartition("\t")
-    if _normal(line) not in known and last in ("1", "0", "-1") and head.strip():
+    if normal(line) not in known and last in ("1", "0", "-1") and head.strip():
         return head.strip(), last
     return line, ""
 
@@ -313,51 +333,6 @@ def _warn_of_signs(file: Path, signs: list[str]) -> None:
             len(signs),
             negative,
         )
-
-
-def _normal(image_id: str) -> str:
-    """An id as it is looked up: one file system stores é as one character, another as two."""
-    return unicodedata.normalize("NFC", image_id)
-
-
-def _files(folder: Path) -> list[str]:
-    """Paths of all files below ``folder``, relative to it, with ``/``."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        relative = os.path.relpath(place, folder)
-        prefix = "" if relative == "." else relative.replace(os.sep, "/") + "/"
-        found += [prefix + name for name in names]
-    return sorted(found)
-
-
-def _stems(folder: Path) -> dict[str, str]:
-    """Normal id → id as the file system has it, of the .xml files of a folder."""
-    return {_normal(name[:-4]): name[:-4] for name in _files(folder) if name.endswith(".xml")}
-
-
-def _image_files(folder: Path) -> dict[str, str]:
-    """Normal id → path of its image. Of several images with one id, the first suffix's stays."""
-    found: dict[str, tuple[int, str]] = {}
-    spare = []
-    for name in _files(folder):
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        rank = IMAGE_SUFFIXES.index(suffix.lower())
-        if _normal(stem) in found:
-            spare.append(name)
-            if found[_normal(stem)][0] <= rank:
-                continue
-        found[_normal(stem)] = rank, f"{folder}/{name}"
-    if spare:
-        logger.warning(
-            "%s: %d id(s) have images in several formats, of which one is read, as of %s",
-            folder,
-            len(spare),
-            spare[0],
-        )
-    return {stem: path for stem, (_, path) in found.items()}
 
 
 _CAPITAL_TAG = re.compile(rb"<[A-Z]")

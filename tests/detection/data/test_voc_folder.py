@@ -193,6 +193,28 @@ def test_class_names_are_those_of_the_whole_folder_sorted(folder):
     assert find_class_names(folder) == ["ant", "cat", "dog"]
 
 
+STRAY = ".ipynb_checkpoints/a-checkpoint.xml", "sub/.trash/a.xml", "._a.xml", "__MACOSX/a.xml"
+
+
+@pytest.mark.parametrize("stray", STRAY)
+def test_a_hidden_annotation_brings_no_class_unless_a_list_names_it(folder, stray, caplog):
+    file = folder / "Annotations" / stray
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text((folder / "Annotations/a.xml").read_text().replace("cat", "ant"))
+    assert find_class_names(folder) == ["cat", "dog"]
+    (folder / "ImageSets/Main/more.txt").write_text(f"{stray[:-4]} -1\n")
+    assert find_class_names(folder) == ["ant", "cat", "dog"] and not caplog.records
+
+
+def test_a_class_that_no_list_leads_to_keeps_its_id_and_is_said(folder, caplog):
+    text = (folder / "Annotations/b.xml").read_text()
+    (folder / "Annotations/b (copy).xml").write_text(text.replace("cat", "bat"))
+    assert find_class_names(folder) == ["bat", "cat", "dog"]
+    (said,) = (r.getMessage() for r in caplog.records)
+    assert said.startswith("1 class(es) are in no image that a list") and "'bat' in " in said
+    assert "b (copy).xml" in said
+
+
 def test_every_bndbox_of_an_object_is_a_box_and_those_of_its_parts_are_not(folder):
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
     box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>9</xmax><ymax>8</ymax></bndbox>"

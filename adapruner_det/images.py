@@ -116,6 +116,17 @@ def inspect(path: str | Path) -> ImageFacts:
     return ImageFacts("", width, height, image.mode, digest, _note(image, deep))
 
 
+def format_of(path: str) -> str:
+    """Pillow's name of a file's format by its head, such as ``JPEG``; empty where it has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its size
+        try:
+            with Image.open(path) as image:
+                return image.format or ""
+        except Exception:  # whatever the file holds
+            return ""
+
+
 def check_images(
     paths: Sequence[str], label: str = "checking images", workers: int | None = None
 ) -> dict[str, ImageFacts]:

@@ -20,6 +20,7 @@ from adapruner_det.images import (
     MODES,
     ImageFacts,
     check_images,
+    format_of,
     inspect,
     read_upright,
 )
@@ -77,6 +78,13 @@ def test_exif_turns_an_image(tmp_path, kind, orientation):
 @pytest.mark.parametrize("exif", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
 def test_broken_exif_is_taken_as_detectron2_takes_it(tmp_path, exif):
     assert_read_as_detectron2_does(write(tmp_path / "x.jpg", encoded(kind="jpeg", exif=exif)))
+
+
+def test_a_format_is_told_by_the_content_and_empty_without_one(tmp_path):
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png", format="JPEG")
+    (tmp_path / "b.png").write_text("no image")
+    found = [format_of(str(tmp_path / name)) for name in ("a.png", "b.png", "gone.png", "")]
+    assert found == ["JPEG", "", "", ""]
 
 
 def test_a_tiff_that_readers_turn_differently_is_refused(tmp_path):

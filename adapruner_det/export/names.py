@@ -7,12 +7,16 @@ something else in a list of names, or meet another one.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from ..images import SUFFIXES, format_of
 from ..samples import dataset_of
 from .records import Record
+
+logger = logging.getLogger(__name__)
 
 #: The suffixes that formats give to the labels of an image.
 LABELS = (".txt", ".xml")
@@ -20,7 +24,13 @@ LABELS = (".txt", ".xml")
 MAX_BYTES = 200  # of one part of a name; file systems take 255, and a suffix is still to come
 
 
-def image_names(records: Sequence[Record], *, flat: bool = False) -> dict[str, str]:
+#: Pillow's format → its suffix, where that is not the format's name in lower case.
+_SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}
+
+
+def image_names(
+    records: Sequence[Record], *, flat: bool = False, suffixes: Collection[str] = ()
+) -> dict[str, str]:
     """Key → the name of its image below the export's folder of images, parted by ``/``.
 
     It is the record's own where that is safe and free; below a folder named after the data set
@@ -31,16 +41,47 @@ def image_names(records: Sequence[Record], *, flat: bool = False) -> dict[str, s
     Args:
         records: in the order of their keys.
         flat: without folders; ``a/x.jpg`` is ``a_x.jpg``.
+        suffixes: those that readers of the format know an image by, in lower case; by default any.
+            A name with another suffix, or with none, gets that of what is in the file. Where they
+            do not know that either, they may pass the image over, which is said with the count.
     """
     several = len({dataset_of(record.key) for record in records}) > 1
     names = Names()
     found = {}
+    passed_over: list[str] = []
     for record in records:
         parts = safe_parts(record.name)
+        if suffixes:
+            parts[-1] = _with_suffix(parts[-1], record.path, suffixes)
+            if _suffix(parts[-1]) not in suffixes:
+                passed_over.append(record.key)
         if several:
             parts.insert(0, safe_part(dataset_of(record.key)))
         found[record.key] = names.add(["_".join(parts)] if flat else parts, record.key)
+    if passed_over:
+        logger.warning(
+            "%d image(s) are of a format that readers may pass over without a word, the first %s: "
+            "they know %s",
+            len(passed_over),
+            passed_over[0],
+            ", ".join(suffixes),
+        )
     return found
+
+
+def _with_suffix(name: str, path: str, suffixes: Collection[str]) -> str:
+    """``name``, with the suffix of what is in the file where its own is none of ``suffixes``."""
+    own = _suffix(name)
+    kind = "" if own in suffixes else format_of(path)
+    wanted = _SUFFIX_OF.get(kind, f".{kind.lower()}")
+    if not kind or own == wanted:
+        return name
+    stem = os.path.splitext(name)[0] if own in SUFFIXES else name  # photo.2024 has none
+    return stem + wanted
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 class Names:

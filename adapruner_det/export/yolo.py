@@ -22,6 +22,11 @@ from .records import Record, Records
 
 logger = logging.getLogger(__name__)
 
+#: What all versions of Ultralytics know an image by, and what torchvision knows too, by which they
+#: read folders of classes.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo", ".dng")
+CLASS_SUFFIXES = SUFFIXES[:-2]
+
 _HEADER = """\
 # Paths are relative to this file. Only training images were selected: `val` is what is trained on,
 # until it names a list or folder of other images.
@@ -41,7 +46,7 @@ def write_yolo(records: Records, folder: Folder, images: Images) -> None:
     if records.is_classification:
         _write_classes(records, folder, images)
         return
-    names = image_names(records.records, flat=True)
+    names = image_names(records.records, flat=True, suffixes=SUFFIXES)
     losses = Losses("yolo")
     for record in records.records:
         name = names[record.key]
@@ -79,7 +84,7 @@ def _write_classes(records: Records, folder: Folder, images: Images) -> None:
             "YOLO's classification knows the class of an image by its folder; use --images link"
         )
     folders = _class_folders(records.class_names)
-    names = image_names(records.records, flat=True)
+    names = image_names(records.records, flat=True, suffixes=CLASS_SUFFIXES)
     for record in records.records:
         assert record.label is not None
         place = f"train/{folders[record.label]}/{names[record.key]}"

@@ -4,6 +4,7 @@ import unicodedata
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from adapruner_det.export.names import Names, image_names, safe_part, safe_parts
 from adapruner_det.export.records import Record
@@ -133,6 +134,38 @@ def test_no_name_escapes_hides_or_meets_another(given_names, flat):
 
 def test_a_part_is_never_empty():
     assert safe_part("") == "_" and safe_part("/") == "_" and safe_part(".") == "_"
+
+
+def with_images(folder, **formats):
+    """A record for each name; its image is of that format, whatever its suffix."""
+    rows = []
+    for i, (name, kind) in enumerate(formats.items()):
+        path = str(folder / str(i))
+        Image.new("RGB", (4, 3)).save(path, format=kind)
+        rows.append(Record(f"toy/{i:03d}", path, name, 4, 3))
+    return rows
+
+
+def test_a_suffix_that_readers_do_not_know_becomes_that_of_the_content(tmp_path, caplog):
+    formats = {
+        "a.jfif": "JPEG", "b.jpe": "PNG", "none": "PNG", "photo.2024": "WEBP", "c.JPG": "PNG",
+        "d.tiff": "TIFF", "e.apng": "TIFF", "a.jpg": "PNG",
+    }  # fmt: skip
+    names = image_names(
+        with_images(tmp_path, **formats), suffixes=(".jpg", ".png", ".webp", ".tif")
+    )
+    found = list(names.values())
+    assert found[:7] == ["a.jpg", "b.png", "none.png", "photo.2024.webp", "c.JPG", "d.tif", "e.tif"]
+    assert found[7].startswith("a-") and not caplog.records
+
+
+def test_an_image_that_readers_do_not_know_is_said_with_the_count(tmp_path, caplog):
+    rows = with_images(tmp_path, **{"a.png": "PNG", "b.gif": "GIF", "c": "PPM", "d.ppm": "PPM"})
+    rows.append(Record("toy/gone", str(tmp_path / "gone"), "gone.gif", 4, 3))
+    names = image_names(rows, suffixes=(".png",))
+    assert list(names.values()) == ["a.png", "b.gif", "c.ppm", "d.ppm", "gone.gif"]
+    (said,) = (r.getMessage() for r in caplog.records)
+    assert said.startswith("4 image(s) are of a format") and "the first toy/001: they" in said
 
 
 def test_the_same_key_twice_is_a_mistake():

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from adapruner_det.errors import DataError
 from adapruner_det.export.folder import new_folder
@@ -78,6 +79,23 @@ def test_its_owners_read_the_same_boxes(tmp_path, library, images):
     assert_same_boxes(
         {keys[os.path.relpath(path, out)]: rows for path, rows in found.items()}, boxes_of(records)
     )
+
+
+#: Of ultralytics/data/utils.py, as long as there is one: what else there is passed over silently.
+IMG_FORMATS = {"bmp", "dng", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.JPE", "a", "a.2024", "a.gif", "A.PNG"])
+@pytest.mark.parametrize("images", ["link", "copy", "none"])
+def test_an_image_has_a_name_that_ultralytics_reads(tmp_path, name, images):
+    path = tmp_path / "image"
+    Image.new("RGB", (64, 48)).save(path, format="JPEG")
+    row = record(tmp_path, "toy/a", name=name, path=str(path))
+    out = export(tmp_path / "out", Records([row], CLASSES), images)
+    (line,) = (out / "train.txt").read_text().splitlines()
+    assert line.rpartition(".")[2].lower() in IMG_FORMATS
+    assert (out / line).is_file() == (images != "none")
+    assert (out / "labels" / (os.path.basename(line).rpartition(".")[0] + ".txt")).is_file()
 
 
 def test_boxes_are_cut_off_at_the_edges_as_in_training(tmp_path, caplog):
@@ -153,6 +171,12 @@ def test_ultralytics_finds_the_classes_of_images(tmp_path, images):
     found = read("ultralytics", "classes", out)
     found = {keys[os.path.relpath(path, out)]: name for path, name in found.items()}
     assert found == {r.key: records.class_names[r.label] for r in records.records}
+
+
+def test_an_image_of_a_class_has_a_name_that_torchvision_reads(tmp_path):
+    records = labelled(tmp_path / "images", ["cat/x.jfif", "cat/y.jpe", "dog/deep/z.mpo"])
+    out = export(tmp_path / "out", records)
+    assert {path.suffix for path in out.glob("train/*/*")} == {".jpg"}
 
 
 def test_two_classes_never_share_a_folder(tmp_path):

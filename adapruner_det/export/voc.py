@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from ..errors import DataError
+from ..images import SUFFIXES
 from ..samples import dataset_of
 from .folder import Folder, Images
 from .losses import Losses
 from .names import image_names, safe_part
 from .records import Record, Records
+
+#: What an XML file cannot hold, or what is another character once it is read: a carriage return.
+_NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_voc(records: Records, folder: Folder, images: Images, keep_ratio: float) -> None:
@@ -26,15 +31,15 @@ def write_voc(records: Records, folder: Folder, images: Images, keep_ratio: floa
     Crowds cannot be told from objects in this format and are left out, with a warning.
 
     Raises:
-        DataError: an id that a list cannot hold, or an XML that is gone.
+        DataError: an id that a list cannot hold, a class name that an XML cannot hold, or an XML
+            that is gone.
     """
     if images == "none":
         ids = {record.key: os.path.splitext(record.name)[0] for record in records.records}
-        for key, image_id in ids.items():
-            if not image_id.isprintable() or image_id != image_id.strip():
-                raise DataError(f"{image_id!r} of {key} cannot stand in a list; use --images link")
+        _require_ids(ids)
     else:
-        names = image_names(records.records)
+        _require_class_names(records)
+        names = image_names(records.records, suffixes=SUFFIXES)
         ids = {key: os.path.splitext(name)[0] for key, name in names.items()}
         losses = Losses("voc")
         for record in records.records:
@@ -46,6 +51,40 @@ def write_voc(records: Records, folder: Folder, images: Images, keep_ratio: floa
         own = [image_id for key, image_id in ids.items() if dataset_of(key) == name]
         split = f"{safe_part(name)}_kept{100 * keep_ratio:g}"
         folder.write(f"ImageSets/Main/{split}.txt", "".join(f"{line}\n" for line in own))
+
+
+def _require_ids(ids: dict[str, str]) -> None:
+    """Raise a DataError unless each id can stand in the list of its data set, once."""
+    for key, image_id in ids.items():
+        plain = image_id.isprintable() and image_id == image_id.strip()
+        if not plain or {"", ".", ".."} & {*image_id.split("/")}:
+            raise DataError(f"{image_id!r} of {key} cannot stand in a list; use --images link")
+    taken: dict[tuple[str, str], str] = {}
+    for key, image_id in ids.items():
+        other = taken.setdefault((dataset_of(key), unicodedata.normalize("NFC", image_id)), key)
+        if other != key:
+            raise DataError(
+                f"{image_id!r} would stand for {other} and {key} in a list; use --images link"
+            )
+
+
+def _require_class_names(records: Records) -> None:
+    """Raise a DataError unless the classes that are written are read back as they are."""
+    made = [record for record in records.records if not record.voc_file]
+    used = sorted({int(own) for record in made for own in record.classes})
+    taken: dict[str, str] = {}
+    for name in (records.class_names[own] for own in used):
+        if not name.strip() or name != name.strip() or _NOT_XML.search(name):
+            raise DataError(
+                f"VOC cannot hold the class name {name!r}, which is empty or has spaces around it "
+                "or what XML has no character for; rename the class, or use --format coco"
+            )
+        other = taken.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise DataError(
+                f"the classes {other!a} and {name!a} would be one in VOC; rename one of them, or "
+                "use --format coco"
+            )
 
 
 def _source(record: Record) -> bytes:
@@ -76,6 +115,4 @@ def _xml(record: Record, records: Records, names: dict[str, str], losses: Losses
 
 
 def _add(parent: ET.Element, name: str, value: object) -> None:
-    # What XML has no characters for would make the file unreadable.
-    text = re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "_", str(value))
-    ET.SubElement(parent, name).text = text
+    ET.SubElement(parent, name).text = str(value)

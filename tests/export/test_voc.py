@@ -1,5 +1,4 @@
 import os
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +6,22 @@ import pytest
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from adapruner_det.detection.data.voc_folder import load_voc_folder
+from adapruner_det.detection.data.voc_folder import find_class_names, load_voc_folder
 from adapruner_det.errors import DataError
 from adapruner_det.export.folder import new_folder
 from adapruner_det.export.records import Records
 from adapruner_det.export.voc import write_voc
-from tests.export.examples import CLASSES, assert_same_boxes, boxes_of, keys_of, record, three
+from tests.export.examples import (
+    CLASSES,
+    assert_same_boxes,
+    boxes_of,
+    keys_of,
+    picture,
+    record,
+    three,
+)
 from tests.export.owners import read
 
 XML = """<annotation><size><width>64</width><height>48</height></size><mine>kept</mine><object>
@@ -123,18 +131,57 @@ def test_two_images_of_one_name_keep_their_own_annotations(tmp_path):
 
 
 def test_a_name_that_no_list_holds_is_refused_without_images(tmp_path):
-    for name in ("a\nb.png", " a.png"):
-        records = Records([record(tmp_path, "toy/a", name=name)], CLASSES)
+    path = picture(tmp_path / "x.png")
+    names = ("a\nb.png", " a.png", "/data/a.png", "x/../a.png", "../a.png", "./a.png", "x//a.png")
+    for i, name in enumerate(names):
+        records = Records([record(tmp_path, "toy/a", name=name, path=path)], CLASSES)
         with pytest.raises(DataError, match="cannot stand in a list"):
             export(tmp_path / "out", records)
-        export(tmp_path / f"out{len(name)}", records, "link")
+        export(tmp_path / f"out{i}", records, "link")
 
 
-def test_what_xml_has_no_characters_for_does_not_spoil_the_file(tmp_path):
-    records = Records([record(tmp_path, "toy/a")], ["<cat & \x00dog\ud800>"])
-    out = export(tmp_path / "out", records, "link")
-    tree = ET.parse(out / "Annotations" / "a.xml")
-    assert tree.findtext("object/name") == "<cat & _dog_>"
+@pytest.mark.parametrize("second", ["a.jpg", "e\u0301.png"])
+def test_an_id_that_would_stand_twice_in_a_list_is_refused_without_images(tmp_path, second):
+    first = {"a.jpg": "a.png", "e\u0301.png": "é.png"}[second]
+    path = picture(tmp_path / "x.png")
+    rows = [record(tmp_path, f"toy/{i}", name=n, path=path) for i, n in enumerate((first, second))]
+    with pytest.raises(DataError, match="would stand for toy/0 and toy/1 in a list; use"):
+        export(tmp_path / "out", Records(rows, CLASSES))
+    apart = [rows[0], replace(rows[1], key="zoo/1")]
+    export(tmp_path / "out", Records(apart, CLASSES))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".ppm", ".jfif", "", ".2024"])
+def test_our_reader_finds_images_of_any_name(tmp_path, suffix):
+    path = tmp_path / "image"
+    kinds = {".gif": "GIF", ".ppm": "PPM"}
+    Image.new("RGB", (64, 48)).save(path, format=kinds.get(suffix, "PNG"))
+    row = record(tmp_path, "toy/a", name=f"a{suffix}", path=str(path))
+    out = export(tmp_path / "out", Records([row], CLASSES), "copy")
+    (sample,) = load_voc_folder(out, "toy_kept90", CLASSES)
+    assert len(sample["annotations"]) == 1 and os.path.isfile(sample["file_name"])
+
+
+@pytest.mark.parametrize("name", ["", " ", "dog ", "\tdog", "d\x01g", "d\0g", "d\ud800g", "d\rg"])
+def test_a_class_name_that_would_be_read_otherwise_is_refused(tmp_path, name):
+    records = Records([record(tmp_path, "toy/a")], [name, "cat"])
+    with pytest.raises(DataError, match="VOC cannot hold the class name") as error:
+        export(tmp_path / "out", records, "link")
+    assert repr(name) in str(error.value) and not (tmp_path / "out").exists()
+    export(tmp_path / "unused", Records([record(tmp_path, "toy/a")], ["cat", name]), "link")
+    export(tmp_path / "listed", records, "none")
+
+
+def test_two_class_names_that_would_be_one_are_refused(tmp_path):
+    row = record(tmp_path, "toy/a", [(1, 1, 9, 9), (2, 2, 8, 8)])
+    with pytest.raises(DataError, match=r"'caf\\xe9' and 'cafe\\u0301' would be one in VOC"):
+        export(tmp_path / "out", Records([row], ["café", "cafe\u0301"]), "link")
+
+
+@pytest.mark.parametrize("name", ["<cat & dog>", "a\nb", "a\tb", "猫", "red  panda", "x" * 300])
+def test_any_other_class_name_comes_back(tmp_path, name):
+    out = export(tmp_path / "out", Records([record(tmp_path, "toy/a")], [name]), "link")
+    assert find_class_names(out) == [name]
 
 
 sides = st.tuples(*[st.floats(0, 40, width=32)] * 2, *[st.floats(1, 30, width=32)] * 2)

@@ -8,12 +8,9 @@ import re
 import unicodedata
 from pathlib import Path
 
-from ...images import is_hidden
+from ...images import SUFFIXES, is_hidden
 
 logger = logging.getLogger(__name__)
-
-#: In the order of preference where an id has several images: Detectron2 reads .jpg alone.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _COLUMN = re.compile(r"\s+(1|0|-1)$")  # that of a class's image set
 
@@ -34,9 +31,9 @@ def image_files(folder: Path) -> dict[str, str]:
     spare = []
     for name in _files(folder):
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in IMAGE_SUFFIXES:
+        if suffix.lower() not in SUFFIXES:
             continue
-        rank = IMAGE_SUFFIXES.index(suffix.lower())
+        rank = SUFFIXES.index(suffix.lower())
         if normal(stem) in found:
             spare.append(name)
             if found[normal(stem)][0] <= rank:

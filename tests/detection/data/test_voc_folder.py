@@ -138,7 +138,9 @@ def test_split_files(folder, text, expected):
     assert [d["image_id"] for d in dicts] == expected
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"])
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".gif", ".ppm"]
+)
 def test_image_suffixes(tmp_path, suffix):
     write_voc_folder(tmp_path, {"train": {"some.name": [CAT]}}, suffix=suffix)
     (tmp_path / "JPEGImages/some.name.txt").write_text("not an image")

@@ -21,7 +21,8 @@ def key_of(dataset_name: str, sample: dict[str, Any]) -> str:
 def sample_digest(sample: dict[str, Any]) -> int:
     """64 bits over the bytes of the image's file, its size, and all its boxes with their classes.
 
-    Crowd boxes and boxes that cannot be trained on count as well. Without a ``file_digest`` the
+    Crowd boxes and boxes that cannot be trained on count as well. Masks, keypoints, VOC's flag
+    ``difficult`` and the names of classes do not. Without a ``file_digest`` the
     name of the file stands for its bytes, as in selections of version 0.1.
     """
     annotations = [*sample.get("annotations", ()), *sample.get("unusable_annotations", ())]

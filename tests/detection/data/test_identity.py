@@ -63,6 +63,13 @@ def test_a_box_that_becomes_a_crowd_is_another_annotation():
     assert sample_digest(crowd) != sample_digest(plain)
 
 
+def test_masks_keypoints_and_difficult_do_not_count_as_the_docs_say():
+    """Selections on users' disks were made without; exports.md says that these are not compared."""
+    more = {"segmentation": [[0, 0, 5, 0, 5, 5]], "keypoints": [1, 2, 2], "difficult": 1}
+    changed = {**SAMPLE, "annotations": [{**a, **more} for a in SAMPLE["annotations"]]}
+    assert sample_digest(changed) == sample_digest(SAMPLE)
+
+
 def test_boxes_that_were_put_aside_count_as_if_they_were_not():
     flat = box(1, [5, 5, 5, 9])
     whole = {**SAMPLE, "annotations": [*SAMPLE["annotations"], flat]}

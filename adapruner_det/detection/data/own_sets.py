@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -12,6 +13,7 @@ from ...errors import DataError
 from .checks import collector_paused
 from .coco_set import register_coco_set
 from .samples import require_same_classes
+from .voc_files import normal
 from .voc_folder import register_voc_folder
 
 
@@ -28,9 +30,7 @@ def register_from_config(cfg: CfgNode) -> None:
         DataError: an entry that does not parse, a name given twice, or data that are unfit.
     """
     node = cfg.ADAPRUNER
-    twice = [c for c, count in Counter(node.VOC_CLASSES).items() if count > 1]
-    if twice:
-        raise DataError(f"ADAPRUNER.VOC_CLASSES lists {twice[0]!r} twice; list each class once")
+    _require_class_names(node.VOC_CLASSES)
     names: list[str] = []
     for key in ("VOC_FOLDERS", "COCO_SETS"):
         if isinstance(node[key], str):
@@ -50,6 +50,18 @@ def register_from_config(cfg: CfgNode) -> None:
     require_same_classes(used)
     if cfg.DATASETS.TRAIN and cfg.DATASETS.TRAIN[0] in names:
         _set_num_classes(cfg, len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes))
+
+
+def _require_class_names(names: Sequence[object]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(
+                f"ADAPRUNER.VOC_CLASSES lists {name!r}, which is no name; write '{name}' with "
+                "quotes around it"
+            )
+    twice = [name for name, count in Counter(map(normal, map(str, names))).items() if count > 1]
+    if twice:
+        raise DataError(f"ADAPRUNER.VOC_CLASSES lists {twice[0]!r} twice; list each class once")
 
 
 _FORM = {

@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 _COLUMN = re.compile(r"\s+(1|0|-1)$")  # that of a class's image set
 
 
-def normal(image_id: str) -> str:
-    """An id as it is looked up: one file system stores é as one character, another as two."""
-    return unicodedata.normalize("NFC", image_id)
+def normal(name: str) -> str:
+    """An id or a class as it is looked up: one system stores é as one character, another as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def annotation_files(folder: Path) -> dict[str, str]:

@@ -79,7 +79,7 @@ def register_voc_folder(
         root: the folder.
         split: the name of a file in ImageSets/Main, without ``.txt``.
         class_names: in the order of their category ids; by default the sorted names found in all
-            annotations of the folder, so that its splits agree.
+            annotations of the folder, so that its splits agree. They are put into NFC.
         year: 2007 for the 11-point metric, anything else for the area under the curve.
 
     Raises:
@@ -87,9 +87,10 @@ def register_voc_folder(
     """
     root = Path(root).expanduser().resolve()
     _require_layout(root, split)
+    classes = [normal(own) for own in class_names or ()]
     if name in DatasetCatalog.list():
         meta = MetadataCatalog.get(name)
-        same_classes = not class_names or meta.get("thing_classes") == list(class_names)
+        same_classes = not classes or meta.get("thing_classes") == classes
         if (meta.get("dirname"), meta.get("split")) == (str(root), split) and same_classes:
             return
         raise DataError(
@@ -97,7 +98,7 @@ def register_voc_folder(
             f"({meta.get('dirname')}, {meta.get('split')}, classes {meta.get('thing_classes')}); "
             "choose another name"
         )
-    classes = list(class_names) if class_names else find_class_names(root)
+    classes = classes or find_class_names(root)
     DatasetCatalog.register(name, VOCFolder(str(root), split, tuple(classes)))
     MetadataCatalog.get(name).set(
         thing_classes=classes,
@@ -150,7 +151,7 @@ def read_voc_folder(
 
 
 def find_class_names(root: Path) -> list[str]:
-    """The sorted class names in all annotations of a folder that parse.
+    """The class names in all annotations of a folder that parse: in NFC, sorted as they stand.
 
     Those of files that stand aside, as a program's own copies do, count only where a list names
     them. Classes that no list leads to have ids all the same, with a warning.
@@ -177,8 +178,9 @@ def find_class_names(root: Path) -> list[str]:
     if not names and not unlisted:
         raise error or DataError(f"no annotation in {folder} has an object")
     if listed:
-        _warn_of_unlisted({name: file for name, file in unlisted.items() if name not in names})
-    return sorted(names | unlisted.keys())
+        known = {normal(name) for name in names}
+        _warn_of_unlisted({name: f for name, f in unlisted.items() if normal(name) not in known})
+    return list(dict.fromkeys(map(normal, sorted(names | unlisted.keys()))))
 
 
 def _warn_of_unlisted(files: dict[str, str]) -> None:
@@ -249,7 +251,7 @@ class _Folder:
 
     def __init__(self, root: Path, split: str, class_names: list[str] | tuple[str, ...]) -> None:
         self._root, self._split = root, _split_file(root, split)
-        self._category = {name: i for i, name in enumerate(class_names)}
+        self._category = {normal(name): i for i, name in enumerate(class_names)}
         self._images = image_files(root / "JPEGImages")
         self._annotations = annotation_files(root / "Annotations")
 
@@ -281,14 +283,15 @@ class _Folder:
         return self._annotations[normal(image_id)]
 
     def _object(self, box: _Box, file: str) -> dict[str, Any]:
-        if box.name not in self._category:
+        category = self._category.get(normal(box.name))
+        if category is None:
             raise DataError(
                 f"{file} has the class {box.name!r}, which is not among {list(self._category)} "
                 "(ADAPRUNER.VOC_CLASSES, where it is set)"
             )
         x0, y0, x1, y1 = box.box
         return {
-            "category_id": self._category[box.name],
+            "category_id": category,
             "bbox": [x0 - 1.0, y0 - 1.0, x1, y1],
             "bbox_mode": BoxMode.XYXY_ABS,
             "difficult": box.difficult,

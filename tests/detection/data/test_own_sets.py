@@ -93,6 +93,17 @@ def test_a_test_folder_with_other_classes_is_refused(folder, tmp_path):
     assert DatasetCatalog.get("dogs_test")[0]["annotations"][0]["category_id"] == 1
 
 
+@pytest.mark.parametrize("twice", [("cat", "cat"), ("caf\u00e9", "cafe\u0301")])
+def test_a_class_that_is_listed_twice_is_refused(folder, twice):
+    with pytest.raises(DataError, match="lists '(cat|café)' twice"):
+        register_from_config(_config(f"pets={folder}:trainval", classes=twice))
+
+
+def test_a_class_that_is_a_number_is_refused(folder):
+    with pytest.raises(DataError, match="lists 0, which is no name; write '0' with quotes"):
+        register_from_config(_config(f"pets={folder}:trainval", classes=["cat", 0]))
+
+
 @pytest.mark.parametrize("entry", ["pets", "pets=mine", "=mine:test", "pets=:test", "pets=mine:"])
 def test_an_entry_of_another_form_is_refused(entry):
     with pytest.raises(DataError, match=f"entry {entry!r}; write 'name=path:split'"):

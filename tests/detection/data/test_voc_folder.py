@@ -195,6 +195,31 @@ def test_class_names_are_those_of_the_whole_folder_sorted(folder):
     assert find_class_names(folder) == ["ant", "cat", "dog"]
 
 
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize("given", [None, [NFC, "dog"], [NFD, "dog"]])
+def test_a_class_is_one_however_its_letters_are_composed(folder, given):
+    for name, form in (("a", NFC), ("b", NFD)):
+        file = folder / f"Annotations/{name}.xml"
+        file.write_text(file.read_text().replace("cat", form), encoding="utf-8")
+    register_voc_folder("pets", folder, "trainval", given)
+    register_voc_folder("pets", folder, "trainval", given)
+    assert MetadataCatalog.get("pets").thing_classes == [NFC, "dog"]
+    dicts = DatasetCatalog.get("pets")
+    assert [[a["category_id"] for a in d["annotations"]] for d in dicts] == [[0], [0, 1]]
+
+
+def test_ids_of_classes_stay_in_the_order_of_their_names_as_they_stand(folder):
+    """As they were before names were put into NFC, where a folder has one form of each."""
+    text = (folder / "Annotations/a.xml").read_text()
+    (folder / "Annotations/a.xml").write_text(text.replace("cat", NFD), encoding="utf-8")
+    (folder / "ImageSets/Main/more.txt").write_text("more\n")
+    (folder / "Annotations/more.xml").write_text(text.replace("cat", "cafz"))
+    assert find_class_names(folder) == [NFC, "cafz", "cat", "dog"]
+    assert NFD < "cafz" < NFC
+
+
 STRAY = ".ipynb_checkpoints/a-checkpoint.xml", "sub/.trash/a.xml", "._a.xml", "__MACOSX/a.xml"
 
 

@@ -81,10 +81,9 @@ def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) 
         "evaluator_type": "coco",
     }
     annotations = [a for own in content.annotations.values() for a in own]
+    # Without it an evaluator makes a file of its own from the dicts.
     if is_for_pycocotools(content.images, annotations):
-        metadata["json_file"] = (
-            json_file  # else an evaluator makes a file of its own from the dicts
-        )
+        metadata["json_file"] = json_file
     MetadataCatalog.get(name).set(**metadata)
 
 

@@ -71,9 +71,16 @@ _FORM = {
 
 
 def _parts(entry: object, key: str) -> tuple[str, str, str]:
-    """(name, path, what follows the last colon) of ``name=path:last``."""
+    """(name, path, what follows the colon) of ``name=path:last``.
+
+    It is the last colon, but for COCO's files the last of those whose two sides are there.
+    """
     name, equals, place = str(entry).partition("=")
     path, colon, last = place.rpartition(":")
+    if key == "COCO_SETS":
+        cuts = [(place[:i], place[i + 1 :]) for i, own in enumerate(place) if own == ":"]
+        there = [cut for cut in cuts if all(c and os.path.exists(_found(c)) for c in cut)]
+        path, last = there[-1] if there else (path, last)
     if not (isinstance(entry, str) and name and equals and path and colon and last):
         raise DataError(
             f"ADAPRUNER.{key} has the entry {entry!r}; write "

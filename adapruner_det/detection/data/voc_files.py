@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 from ...images import SUFFIXES, is_hidden
@@ -21,8 +22,26 @@ def normal(name: str) -> str:
 
 
 def annotation_files(folder: Path) -> dict[str, str]:
-    """Normal id → path of its XML."""
-    return {normal(n[:-4]): f"{folder}/{n}" for n in _files(folder) if n.endswith(".xml")}
+    """Normal id → path of its XML. Of several, which differ by case or composition, the last one's.
+
+    That is ``.xml`` of ``.XML`` and ``.xml``.
+    """
+    found: dict[str, str] = {}
+    spare = []
+    for name in _files(folder):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() == ".xml":
+            if normal(stem) in found:
+                spare.append(name)
+            found[normal(stem)] = f"{folder}/{name}"
+    if spare:
+        logger.warning(
+            "%s: %d id(s) have several annotations, of which one is read, as %s",
+            folder,
+            len(spare),
+            spare[0],
+        )
+    return found
 
 
 def image_files(folder: Path) -> dict[str, str]:
@@ -65,17 +84,49 @@ def listed_ids(root: Path) -> set[str]:
     return found
 
 
+def other_files(folder: Path) -> dict[str, str]:
+    """Normal id → name below ``folder`` of a file with whatever suffix."""
+    return {normal(os.path.splitext(name)[0]): name for name in _files(folder)}
+
+
 def is_aside(folder: Path, file: str) -> bool:
-    """Whether a file below ``folder`` is hidden, or in a hidden folder: no user put it there."""
-    return any(map(is_hidden, os.path.relpath(file, folder).split(os.sep)))
+    """Whether a file below ``folder`` is hidden, or in a folder that is hidden or linked to.
+
+    What a program keeps for itself, and what was linked for lists to name.
+    """
+    parts = os.path.relpath(file, folder).split(os.sep)
+    above = (folder.joinpath(*parts[:end]) for end in range(1, len(parts)))
+    return any(map(is_hidden, parts)) or any(map(os.path.islink, above))
 
 
 def _files(folder: Path) -> list[str]:
-    """Paths of all files below ``folder``, relative to it, with ``/``."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        relative = os.path.relpath(place, folder)
-        prefix = "" if relative == "." else relative.replace(os.sep, "/") + "/"
-        found += [prefix + name for name in names]
+    """Paths of all files below ``folder``, relative to it, with ``/``.
+
+    Links to folders are followed, but for those that lead back to a folder above them.
+    """
+    if not folder.is_dir():
+        return []
+    found: list[str] = []
+    pending = [("", frozenset({_identity(os.stat(folder))}))]
+    while pending:
+        prefix, above = pending.pop()
+        with suppress(OSError), os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                own = _folder_identity(entry)
+                if own is None:
+                    found.append(prefix + entry.name)
+                elif own not in above:
+                    pending.append((f"{prefix}{entry.name}/", above | {own}))
     return sorted(found)
+
+
+def _folder_identity(entry: os.DirEntry[str]) -> tuple[int, int] | None:
+    try:
+        return _identity(entry.stat()) if entry.is_dir() else None
+    except OSError:  # a link to itself
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """What two names of one folder share."""
+    return status.st_dev, status.st_ino

@@ -21,9 +21,10 @@ from detectron2.data.datasets import pascal_voc
 from detectron2.structures import BoxMode
 
 from ...errors import DataError
+from ...images import SUFFIXES
 from .faults import BoxCounts, Fault, raise_faults
 from .identity import with_sizes
-from .voc_files import annotation_files, image_files, is_aside, listed_ids, normal
+from .voc_files import annotation_files, image_files, is_aside, listed_ids, normal, other_files
 
 logger = logging.getLogger(__name__)
 
@@ -254,6 +255,7 @@ class _Folder:
         self._category = {normal(name): i for i, name in enumerate(class_names)}
         self._images = image_files(root / "JPEGImages")
         self._annotations = annotation_files(root / "Annotations")
+        self._others: dict[str, dict[str, str]] = {}
 
     def sample(self, image_id: str) -> dict[str, Any]:
         """Detectron2's dict of one image.
@@ -267,6 +269,7 @@ class _Folder:
             if not found:
                 raise DataError(
                     f"{self._split} names {image_id!r}, whose {kind} is missing in {self._root}"
+                    + self._other(kind, image_id)
                 )
         file = self.annotation_file(image_id)
         annotation = _parse(file)
@@ -281,6 +284,15 @@ class _Folder:
     def annotation_file(self, image_id: str) -> str:
         """The XML of an image that has one."""
         return self._annotations[normal(image_id)]
+
+    def _other(self, kind: str, image_id: str) -> str:
+        """What is there in place of a missing file; a clause of the error, or nothing."""
+        place = {"image": "JPEGImages", "annotation": "Annotations"}[kind]
+        if place not in self._others:
+            self._others[place] = other_files(self._root / place)
+        name = self._others[place].get(normal(image_id))
+        suffixes = ", ".join(SUFFIXES) if kind == "image" else ".xml"
+        return f"; {place}/{name} is there, but read are {suffixes}: convert it" if name else ""
 
     def _object(self, box: _Box, file: str) -> dict[str, Any]:
         category = self._category.get(normal(box.name))
@@ -309,9 +321,11 @@ def _require_layout(root: Path, split: str) -> None:
         )
     if not _split_file(root, split).is_file():
         found = sorted(p.stem for p in (root / "ImageSets" / "Main").glob("*.txt"))
+        stem = split.removesuffix(".txt")
+        hint = f"; write {stem!r}, without .txt" if stem != split and stem in found else ""
         raise DataError(
             f"{root} has no split {split!r}: ImageSets/Main/{split}.txt is missing; "
-            f"there are {', '.join(found) or 'none'}"
+            f"there are {', '.join(found) or 'none'}{hint}"
         )
 
 

@@ -132,13 +132,14 @@ def test_coco_sets_register_with_their_classes(tmp_path, monkeypatch):
     assert len(DatasetCatalog.get("all")) == 4
 
 
-def test_a_path_with_a_colon_is_one_up_to_the_last(tmp_path):
+def test_a_colon_in_a_path_parts_nothing_that_is_there(tmp_path):
     write_coco(tmp_path / "a:b")
     file, images = tmp_path / "a:b" / "train.json", tmp_path / "a:b" / "images"
-    with pytest.raises(DataError, match="no annotation file|no folder of images"):
-        register_from_config(_coco(f"mine={file}:{images}"))
+    register_from_config(_coco(f"mine={file}:{images}"))
     images.rename(tmp_path / "images")
-    register_from_config(_coco(f"mine={file}:{tmp_path}/images"))
+    register_from_config(_coco(f"other={file}:{tmp_path}/images"))
+    with pytest.raises(DataError, match="no annotation file|no folder of images"):
+        register_from_config(_coco(f"third={file}:{images}"))
 
 
 @pytest.mark.parametrize(

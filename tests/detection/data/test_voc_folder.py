@@ -220,6 +220,22 @@ def test_ids_of_classes_stay_in_the_order_of_their_names_as_they_stand(folder):
     assert NFD < "cafz" < NFC
 
 
+def test_a_linked_folder_of_annotations_brings_no_class_unless_a_list_names_it(folder):
+    (folder / "old").mkdir()
+    text = (folder / "Annotations/a.xml").read_text()
+    (folder / "old/a.xml").write_text(text.replace("cat", "ant"))
+    for name, target in (("Annotations", "old"), ("JPEGImages", "JPEGImages")):
+        (folder / name / "old").symlink_to(folder / target)
+    assert find_class_names(folder) == ["cat", "dog"]
+    (folder / "ImageSets/Main/old.txt").write_text("old/a\n")
+    assert find_class_names(folder) == ["ant", "cat", "dog"]
+
+
+def test_a_split_with_its_suffix_is_told_to_be_named_without(folder):
+    with pytest.raises(DataError, match=r"there are test, trainval; write 'test', without \.txt"):
+        load_voc_folder(folder, "test.txt", ["cat"])
+
+
 STRAY = ".ipynb_checkpoints/a-checkpoint.xml", "sub/.trash/a.xml", "._a.xml", "__MACOSX/a.xml"
 
 

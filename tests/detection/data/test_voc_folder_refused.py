@@ -159,6 +159,14 @@ REFUSED = {  # what is done to the folder, and what the message says
         _drop("Annotations/b.xml"),
         r"Main/trainval\.txt names 'b', whose annotation is missing",
     ),
+    "image in another format": (
+        lambda folder: (folder / "JPEGImages/b.png").rename(folder / "JPEGImages/b.heic"),
+        r"image is missing in .*; JPEGImages/b\.heic is there, but read are \.jpg.*: convert it",
+    ),
+    "annotation in another format": (
+        lambda folder: (folder / "Annotations/b.xml").rename(folder / "Annotations/b.json"),
+        r"annotation is missing in .*; Annotations/b\.json is there, but read are \.xml: convert",
+    ),
     "unknown class": (
         _replace("Annotations/b.xml", "dog", "unicorn"),
         r"b\.xml has the class 'unicorn', which is not among \['cat', 'dog'\]",

@@ -142,6 +142,13 @@ def difference(
     return gap([own[pair] - than[pair] for pair in shared]) if shared else None
 
 
+def by_setting(rows: Sequence[Trained], method: str, keep: float) -> list[Gap]:
+    """The difference to random of each setting that has one."""
+    settings = sorted({row.setting for row in rows})
+    own = [[row for row in rows if row.setting == setting] for setting in settings]
+    return [found for part in own if (found := difference(part, method, keep))]
+
+
 def page(rows: Sequence[Trained]) -> str:
     """The whole page, in Markdown, without the cells of methods that have too few seeds yet."""
     seeds = Counter((row.setting, row.method, row.keep_ratio) for row in rows)
@@ -191,12 +198,7 @@ def summary_table(rows: Sequence[Trained]) -> str:
     lines = []
     keeps = sorted({row.keep_ratio for row in rows if row.method != FULL}, reverse=True)
     for name in sorted({row.method for row in rows} - {RANDOM, FULL}):
-        gaps = [
-            found
-            for setting in sorted({row.setting for row in rows})
-            for keep in keeps
-            if (found := difference([r for r in rows if r.setting == setting], name, keep))
-        ]
+        gaps = [found for keep in keeps for found in by_setting(rows, name, keep)]
         if not gaps:
             continue
         below = [found for found in gaps if found.mean < 0]
@@ -221,11 +223,7 @@ def across_table(rows: Sequence[Trained]) -> str:
     for name in sorted({row.method for row in rows} - {RANDOM, FULL}):
         line = {"method": name}
         for keep in keeps:
-            means = [
-                found.mean
-                for setting in sorted({row.setting for row in rows})
-                if (found := difference([r for r in rows if r.setting == setting], name, keep))
-            ]
+            means = [found.mean for found in by_setting(rows, name, keep)]
             across = gap(means) if means else None
             line[f"at {100 * keep:g}%"] = text(across, of="sets")
         lines.append(line)

@@ -143,6 +143,8 @@ def _checked(data: Any, file: str) -> _Content:
     for category in categories:
         if not isinstance(category["id"], int) or not isinstance(category.get("name"), str):
             raise DataError(f"{file}: the category {category} needs a whole id and a name")
+        if any("\ud800" <= letter <= "\udfff" for letter in category["name"]):  # half a letter
+            raise DataError(f"{file}: the category {category['name']!a} is no text; rename it")
     alike = [n for n, count in Counter(c["name"] for c in categories).items() if count > 1]
     if alike:
         raise DataError(f"{file}: two categories are called {alike[0]!r}; give each its own name")

@@ -184,6 +184,10 @@ REFUSED = {
         lambda data: data["categories"][0].pop("name"),
         "the category .* needs a whole id and a name",
     ),
+    "a category of half a letter": (
+        lambda data: data["categories"][0].update(name="ca\ud83dt"),
+        r"the category 'ca\\ud83dt' is no text; rename it",
+    ),
     "a category twice": (
         lambda data: data["categories"].append({"id": 3, "name": "ant"}),
         "the id 3 is there more than once in 'categories'",

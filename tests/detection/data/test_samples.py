@@ -128,7 +128,7 @@ def test_the_samples_say_what_the_index_holds(tmp_path):
     dicts[0]["annotations"].append({"bbox": [0, 0, 5, 5], "bbox_mode": 0, "category_id": 1})
     dicts[1]["annotations"][0]["iscrowd"] = 1
     dicts[2]["annotations"].append({**dicts[2]["annotations"][0], "iscrowd": 1})
-    dicts[3].pop("annotations")
+    dicts[3]["annotations"] = []
     register("toy", dicts)
     cfg = toy_cfg("yolo_darknet", "unused", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False)
     index = SampleIndex.from_config(cfg)

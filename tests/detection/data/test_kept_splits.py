@@ -76,7 +76,7 @@ def test_other_data_is_refused_naming_the_first_three_keys_that_differ(two_sets)
     with pytest.raises(DataError) as caught:
         DatasetCatalog.get(name)
     message = str(caught.value)
-    assert "4 of 10 samples differ" in message
+    assert "4 of 11 samples differ" in message
     assert "toy/im3 (missing here)" in message
     assert "toy/im5 (another image or annotated otherwise)" in message
     assert "toy/im7 (another image or annotated otherwise)" in message
@@ -87,7 +87,7 @@ def test_an_image_added_to_the_data_is_other_data(two_sets):
     toy, _ = two_sets
     (name,) = register_kept(select("toy"))
     toy.append({**toy[0], "image_id": "im99"})
-    with pytest.raises(DataError, match=r"1 of 10 .*toy/im99 \(not in the selection\)"):
+    with pytest.raises(DataError, match=r"1 of 11 .*toy/im99 \(not in the selection\)"):
         DatasetCatalog.get(name)
 
 

@@ -22,10 +22,9 @@ from torch import nn
 from ...errors import DataError
 from ...images import ImageFacts, check_images
 from ...samples import alike_names, sample_key
-from .coco_set import COCOSet
-from .faults import UNUSABLE, BoxCounts, Fault, raise_faults
+from .faults import UNUSABLE, BoxCounts, Fault, SampleReader, raise_faults
 from .identity import key_of, with_sizes
-from .voc_folder import VOCFolder, folder_behind
+from .voc_folder import folder_behind
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class CheckedSet:
 
 
 @dataclass(frozen=True)
-class UsablePart:
+class UsablePart(SampleReader):
     """A data set without its faulty samples and unusable boxes, as DatasetCatalog calls it.
 
     Attributes:
@@ -59,11 +58,6 @@ class UsablePart:
     name: str
     reader: Reader
     excluded: Mapping[str, str]
-
-    def __call__(self) -> list[dict[str, Any]]:
-        dicts, faults = self.read()
-        raise_faults(faults)
-        return dicts
 
     def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
         """The samples that stay, and those that have become faulty since."""
@@ -171,7 +165,7 @@ def find_faults(name: str) -> tuple[list[dict[str, Any]], list[Fault]]:
 def _read(name: str, reader: Reader) -> tuple[list[dict[str, Any]], list[Fault]]:
     """The dicts that ``reader`` has of a registered data set, and the samples it finds faulty."""
     reader = folder_behind(name, reader) or reader
-    if isinstance(reader, (UsablePart, VOCFolder, COCOSet)):  # which tell the faulty samples apart
+    if isinstance(reader, SampleReader):
         return reader.read()
     dicts = _called(name, reader)
     if not isinstance(dicts, (list, tuple)) or not all(isinstance(d, dict) for d in dicts):

@@ -18,7 +18,7 @@ from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
 from ...errors import DataError
-from .faults import Fault, raise_faults
+from .faults import Fault, SampleReader
 from .identity import with_sizes
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _KEYS = ("iscrowd", "bbox", "keypoints", "category_id", "id")
 
 
 @dataclass(frozen=True)
-class COCOSet:
+class COCOSet(SampleReader):
     """An annotation file and its folder of images, as DatasetCatalog calls it.
 
     Attributes:
@@ -38,11 +38,6 @@ class COCOSet:
 
     json_file: str
     image_root: str
-
-    def __call__(self) -> list[dict[str, Any]]:
-        dicts, faults = self.read()
-        raise_faults(faults)
-        return dicts
 
     def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
         """Detectron2's dicts, as its ``load_coco_json`` gives them, and the faulty samples apart.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,20 @@ def raise_faults(faults: Sequence[Fault]) -> None:
         f"{faults[0].problem}{more}; mend it, or leave such samples out with "
         "ADAPRUNER.ON_BAD_SAMPLE skip; adapruner check-data lists all"
     )
+
+
+class SampleReader(ABC):
+    """A data set as DatasetCatalog calls it, which tells its faulty samples apart."""
+
+    @abstractmethod
+    def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
+        """Detectron2's dicts, and the samples that cannot be used."""
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """The dicts; a DataError where a sample cannot be used."""
+        dicts, faults = self.read()
+        raise_faults(faults)
+        return dicts
 
 
 def box_problem(annotation: dict[str, Any], height: int, width: int) -> str:

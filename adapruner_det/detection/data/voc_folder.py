@@ -22,7 +22,7 @@ from detectron2.structures import BoxMode
 
 from ...errors import DataError
 from ...images import SUFFIXES
-from .faults import BoxCounts, Fault, raise_faults
+from .faults import BoxCounts, Fault, SampleReader, raise_faults
 from .identity import with_sizes
 from .voc_files import annotation_files, image_files, is_aside, listed_ids, normal, other_files
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class VOCFolder:
+class VOCFolder(SampleReader):
     """A split of a folder, as DatasetCatalog calls it.
 
     Attributes:
@@ -42,9 +42,6 @@ class VOCFolder:
     root: str
     split: str
     class_names: tuple[str, ...]
-
-    def __call__(self) -> list[dict[str, Any]]:
-        return load_voc_folder(self.root, self.split, self.class_names)
 
     def read(self) -> tuple[list[dict[str, Any]], list[Fault]]:
         """As :func:`read_voc_folder`."""

@@ -27,6 +27,9 @@ TORCHVISION = {
     "cifar100": torchvision.datasets.CIFAR100,
 }
 
+#: Whose images lie in files of their own.
+IN_FILES = ("tiny_imagenet", "folder")
+
 #: What torchvision raises for files that are missing, torn or something else.
 UNREADABLE = (
     *(RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError),
@@ -74,6 +77,26 @@ def load_data(cfg: CfgNode) -> Data:
     train, twins = with_twins(train, node.TWINS, node.SEED)
     train, wrong = with_wrong_labels(train, node.WRONG_LABELS, node.SEED)
     return Data(train.checked(), test, wrong, twins)
+
+
+def load_files(cfg: CfgNode) -> Data:
+    """:func:`load_data` for what shows or copies files: images in files stay there as they are.
+
+    None is decoded for good or made smaller, which changes neither their keys nor their digests.
+
+    Raises:
+        DataError: what :func:`load_data` raises, or copies of DATA.TWINS in place of files.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    if cfg.DATA.NAME in IN_FILES:
+        if cfg.DATA.TWINS:
+            raise DataError(
+                "DATA.TWINS makes images that are in no file; of them --format csv alone can be "
+                "written"
+            )
+        cfg.DATA.MEMORY_MB, cfg.DATA.SHRINK = 0, 1
+    return load_data(cfg)
 
 
 def _read(cfg: CfgNode) -> tuple[ImageSet, ImageSet]:

@@ -11,7 +11,7 @@ from ..images import check_images
 from ..samples import image_id_of
 from ..selection import Selection
 from .config import load_config
-from .data import load_data
+from .data import load_files
 from .folder import FileImages
 
 logger = logging.getLogger(__name__)
@@ -31,14 +31,7 @@ def kept_records(
         DataError: a configuration or data that cannot be used, data other than the selection was
             made from, or images that are no files.
     """
-    cfg = load_config(config_file, overrides)
-    if cfg.DATA.TWINS:
-        raise DataError(
-            "DATA.TWINS makes images that are in no file; of them --format csv alone can be written"
-        )
-    # Nothing is decoded for good: an export takes the files as they are.
-    cfg.DATA.MEMORY_MB, cfg.DATA.SHRINK = 0, 1
-    data = load_data(cfg)
+    data = load_files(load_config(config_file, overrides))
     images = data.train
     selection = images.checked_selection(selection)
     kept = images.with_keys(selection.kept_keys)

@@ -116,12 +116,10 @@ def all_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Pi
 def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Picture]:
     if kind_of_data(args, selection) == "classification":
         from ..classification.config import load_config as load
-        from ..classification.data import load_data
+        from ..classification.data import load_files
         from ..classification.pictures import pictures_of
 
-        cfg = load(args.config_file, args.opts)
-        cfg.DATA.MEMORY_MB = 0  # files are shown as they are, so nothing is decoded for good
-        train = load_data(cfg).train
+        train = load_files(load(args.config_file, args.opts)).train
         return pictures_of(train.kept(selection.cut(1.0)))
     with detectron2_needed("reading these data"):
         from ..detection.data.pictures import pictures_of as of_detection

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapruner_det.classification.data import SOURCES, load_data
+from adapruner_det.classification.config import load_config
+from adapruner_det.classification.data import SOURCES, load_data, load_files
+from adapruner_det.classification.folder import FileImages
 from adapruner_det.errors import DataError
 from tests.classification.tiny import (
     tiny_config,
@@ -155,3 +157,19 @@ def test_idx_labels_alone_do_not_make_a_data_set(tmp_path):
     write_idx(tmp_path / "train-labels-idx1-ubyte.gz", torch.zeros(3).numpy())
     with pytest.raises(DataError, match="neither train-images-idx3-ubyte nor"):
         load_data(tiny_config(DATA__NAME="packed", DATA__ROOT=str(tmp_path)))
+
+
+def test_images_in_files_stay_there_and_others_are_read_as_ever(tmp_path):
+    """Those in memory are known by their pixels, so that they are made smaller all the same."""
+    root = write_folder(tmp_path / "shapes")
+    of_files = ["DATA.NAME", "folder", "DATA.ROOT", str(root), "DATA.SIZE", "10"]
+    cfg = load_config("", [*of_files, "DATA.SHRINK", "2"])
+    found = load_files(cfg).train
+    assert isinstance(found.images, FileImages) and found.images.shape[2:] == (10, 10)
+    assert np.array_equal(found.samples.digests, load_data(cfg).train.samples.digests)
+    assert (cfg.DATA.SHRINK, cfg.DATA.MEMORY_MB) == (2, 4096)
+    with pytest.raises(DataError, match="DATA.TWINS makes images that are in no file"):
+        load_files(load_config("", [*of_files, "DATA.TWINS", "0.5"]))
+    digits = load_config("", ["DATA.SHRINK", "2", "DATA.TWINS", "0.5", "DATA.NUM_TRAIN", "60"])
+    whole = load_data(digits).train
+    assert np.array_equal(load_files(digits).train.samples.digests, whole.samples.digests)

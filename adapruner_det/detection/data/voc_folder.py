@@ -22,7 +22,7 @@ from detectron2.structures import BoxMode
 
 from ...errors import DataError
 from ...images import SUFFIXES
-from .faults import BoxCounts, Fault, SampleReader, raise_faults
+from .faults import BoxCounts, Fault, SampleReader
 from .identity import with_sizes
 from .voc_files import annotation_files, image_files, is_aside, listed_ids, normal, other_files
 
@@ -119,9 +119,7 @@ def load_voc_folder(
         DataError: naming the file: an annotation that does not parse, an image or annotation that
             is missing, or a class that is not in ``class_names``.
     """
-    dicts, faults = read_voc_folder(root, split, class_names)
-    raise_faults(faults)
-    return dicts
+    return VOCFolder(str(root), split, tuple(class_names))()
 
 
 def read_voc_folder(

@@ -29,6 +29,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..box_faults import Labels
 from ..errors import DataError
+from ..folds import assign_folds, near_copies
 from ..predictions import Predictions, joined
 from ..samples import digest
 from ..selection import Selection, part_of
@@ -133,17 +134,6 @@ def _labels(annotations: Sequence[dict[str, Any]]) -> Labels:
     )
 
 
-def assign_folds(count: int, folds: int, seed: int) -> np.ndarray:
-    """(N,) int64: the fold of each of ``count`` images, at random, of sizes that differ by one.
-
-    Raises:
-        DataError: fewer than two folds, or fewer images than folds.
-    """
-    if not 2 <= folds <= count:
-        raise DataError(f"{folds} folds of {count} images: take 2 or more, and no more than images")
-    return np.random.default_rng([seed, folds]).permutation(np.arange(count) % folds)
-
-
 def predict_held_out(
     task: HeldOutTask,
     folds: int,
@@ -152,6 +142,8 @@ def predict_held_out(
     progress: Progress = lambda share: None,
 ) -> Predictions:
     """Predict each image by a detector that was trained without it. ``folder/predictions.npz``.
+
+    Near-copies of an image are held out with it, or a detector would learn its faults from them.
 
     What an earlier call with the same task, folds and seed left in ``folder`` is gone on with.
 
@@ -165,7 +157,10 @@ def predict_held_out(
     Raises:
         DataError: what training raises, and numbers that do not fit.
     """
-    of_image = assign_folds(len(task.everything), folds, seed)
+    count = len(task.everything)
+    if not 2 <= folds <= count:
+        raise DataError(f"{folds} folds of {count} images: take 2 or more, and no more than images")
+    of_image = assign_folds(near_copies(task.everything.samples), folds, seed)
     parts = []
     for fold in range(folds):
         own, rows = folder / f"fold-{fold + 1}", np.flatnonzero(of_image == fold).tolist()

@@ -3,9 +3,11 @@
 Two data sets may look the same to a run and yet need opposite cuts, so only the response of a
 trained model decides. Each trial holds out another tenth of the samples, cuts the rest to the keep
 ratio once by a class-stratified draw and once by each candidate, trains on every cut with one seed,
-and evaluates on the tenth. A candidate is taken only where the one-sided 95% bound of its mean
-difference to the draw, corrected for the number of candidates (Bonferroni), lies above 0; of
-several the one with the highest bound. Otherwise the draw is taken, which loses to no random one.
+and evaluates on the tenth. Near-copies are held out together: a cut that thins them would else be
+judged by how well its rival has learnt the tenth by heart. A candidate is taken only where the
+one-sided 95% bound of its mean difference to the draw, corrected for the number of candidates
+(Bonferroni), lies above 0; of several the one with the highest bound. Otherwise the draw is taken,
+which loses to no random one.
 
 What a run learnt of the samples it learnt from all of them, held-out ones too; they decide which
 of the *others* are kept, never how a cut is judged.
@@ -27,6 +29,7 @@ from tqdm import tqdm
 from ..core import end_score
 from ..core.cut import cut, kept_count
 from ..errors import DataError
+from ..folds import assign_folds, near_copies
 from ..samples import Samples
 from .stratified import stratified_score
 
@@ -36,8 +39,8 @@ logger = logging.getLogger(__name__)
 DRAW, OWN = "stratified draw", "own order"
 #: Ends that are tried besides the objective's own order, where the columns tell them.
 TRIED = ("both", "easy", "hard")
-#: How many trials, and into how many parts the samples are split, of which each holds one out.
-TRIALS, PARTS = 5, 10
+#: How many trials, and how many folds the samples are dealt into, of which each holds one out.
+TRIALS, FOLDS = 5, 10
 LEVEL = 0.95
 
 #: (samples to train on (N,) bool, samples to evaluate on (N,) bool, seed) → (value, seconds).
@@ -124,25 +127,25 @@ def decide(
         scores: of :func:`candidates`.
         samples: the N samples.
         keep_ratio: c_r, of what is not held out too.
-        seed: of the parts, the draws and the trainings.
+        seed: of the folds, the draws and the trainings.
         respond: trains and evaluates.
         trials: T, at least 2.
 
     Raises:
         DataError: too few samples to hold a tenth out.
     """
-    if len(samples) < 2 * PARTS:
+    if len(samples) < 2 * FOLDS:
         raise DataError(
             f"{len(samples)} samples are too few to hold a tenth out: name the end to drop in "
             "place of 'auto'"
         )
-    part = np.random.default_rng([seed, PARTS]).permutation(np.arange(len(samples)) % PARTS)
+    fold = assign_folds(near_copies(samples), FOLDS, seed)
     values: dict[str, list[float]] = {name: [] for name in (DRAW, *scores)}
     total = 0.0
     bar = tqdm(desc="auto", total=trials * len(values), unit=" trainings", disable=None)
     with bar:
         for trial in range(trials):
-            held = part == trial % PARTS
+            held = fold == trial % FOLDS
             own = {DRAW: stratified_score(samples, seed + trial), **scores}
             for name, score in own.items():
                 value, seconds = respond(cut_of_rest(score, held, keep_ratio), held, seed + trial)
@@ -178,6 +181,6 @@ def lower_bound(differences: np.ndarray, comparisons: int) -> float:
     Bengio have it (Inference for the Generalization Error, 2003).
     """
     level = 1.0 - (1.0 - LEVEL) / comparisons
-    shared = 1.0 / len(differences) + 1.0 / (PARTS - 1)
+    shared = 1.0 / len(differences) + 1.0 / (FOLDS - 1)
     error = differences.std(ddof=1) * np.sqrt(shared)
     return float(differences.mean() - stats.t.ppf(level, len(differences) - 1) * error)

@@ -1,5 +1,6 @@
 """Folds, what each is trained on, and how a run that was stopped goes on."""
 
+import shutil
 import time
 from contextlib import suppress
 
@@ -8,8 +9,6 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from adapruner_det.detection import held_out as module
@@ -18,7 +17,6 @@ from adapruner_det.detection.held_out import (
     FILE,
     HeldOutTask,
     all_images,
-    assign_folds,
     held_out_losses,
     labels_of,
     predict_held_out,
@@ -65,21 +63,22 @@ class Untrained(HeldOutTask):
 # --- folds ---
 
 
-@given(st.integers(2, 60), st.integers(2, 9), st.integers(0, 3))
-def test_folds_differ_in_size_by_at_most_one(count, folds, seed):
-    if folds > count:
-        with pytest.raises(DataError, match=f"{folds} folds of {count} images"):
-            assign_folds(count, folds, seed)
-        return
-    sizes = np.bincount(assign_folds(count, folds, seed), minlength=folds)
-    assert len(sizes) == folds and sizes.max() - sizes.min() <= 1
+@pytest.mark.parametrize("folds", [1, 11])
+def test_folds_that_cannot_be_are_refused(voc, tmp_path, folds):
+    with pytest.raises(DataError, match=f"{folds} folds of 10 images: take 2 or more"):
+        predict_held_out(Untrained(settings(voc)), folds, 0, tmp_path / "run")
 
 
-def test_folds_follow_from_the_seed():
-    assert assign_folds(50, 3, 1).tolist() == assign_folds(50, 3, 1).tolist()
-    assert assign_folds(50, 3, 1).tolist() != assign_folds(50, 3, 2).tolist()
-    with pytest.raises(DataError, match="1 folds of 50"):
-        assign_folds(50, 1, 0)
+def test_near_copies_are_held_out_together(voc, tmp_path):
+    for copy in (3, 4, 8):
+        shutil.copy(voc / "JPEGImages/im0.png", voc / f"JPEGImages/im{copy}.png")
+        label = (voc / "Annotations/im0.xml").read_text()
+        (voc / f"Annotations/im{copy}.xml").write_text(label.replace("im0", f"im{copy}"))
+    for seed in range(3):
+        whole = predict_held_out(Untrained(settings(voc)), 2, seed, tmp_path / f"run{seed}")
+        folds = dict(zip(whole.keys, whole.folds.tolist(), strict=True))
+        assert len({folds[f"held/im{i}"] for i in (0, 3, 4, 8)}) == 1
+        assert sorted(np.bincount(whole.folds).tolist()) == [5, 5]
 
 
 def test_no_image_is_predicted_by_a_detector_that_was_trained_on_it(voc, tmp_path):

@@ -1,5 +1,7 @@
 """Which end to drop is found on held-out samples, and only on evidence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,8 @@ from adapruner_det.core.cut import kept_count
 from adapruner_det.errors import DataError
 from adapruner_det.methods.auto import (
     DRAW,
+    FOLDS,
     OWN,
-    PARTS,
     TRIALS,
     candidates,
     cut_of_rest,
@@ -73,7 +75,7 @@ def test_each_trial_holds_out_another_tenth_and_pairs_all_cuts():
         calls = world.calls[3 * trial : 3 * trial + 3]
         (held,) = {own.tobytes() for _, own, _ in calls}
         held = np.frombuffer(held, dtype=bool)
-        assert held.sum() == N // PARTS
+        assert held.sum() == N // FOLDS
         assert {seed for _, _, seed in calls} == {7 + trial}
         for kept, _, _ in calls:
             assert not (kept & held).any() and kept.sum() == kept_count(90, 0.6)
@@ -85,6 +87,20 @@ def test_each_trial_holds_out_another_tenth_and_pairs_all_cuts():
     again = World(np.zeros(N))
     decide(scores(np.random.default_rng(0)), samples(N), 0.6, 7, again)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(world.calls, again.calls, strict=True))
+
+
+def test_near_copies_are_held_out_together():
+    """A cut that thins copies is not to be judged by what its rival has learnt by heart."""
+
+    def paired(index):
+        return samples().image(index // 2)
+
+    world = World(np.zeros(N))
+    own = replace(samples(N), read_image=paired)
+    decide(scores(np.random.default_rng(0)), own, 0.6, 0, world)
+    for kept, held, _ in world.calls:
+        assert np.array_equal(held[::2], held[1::2]) and held.sum() == N // FOLDS
+        assert kept.any() and not (kept & held).any()
 
 
 @given(st.integers(0, 99), st.floats(0.05, 1.0))

@@ -19,7 +19,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +122,16 @@ def collect(name: str) -> None:
 
 
 def collected() -> list[Trained]:
-    """All that was collected, each training once."""
+    """All that was collected, each training once: as the first file by name that has it.
+
+    The same training on another processor gives another value.
+    """
     files = sorted((RESULTS / "evidence").glob("*.jsonl"))
     lines = [line for path in files for line in path.read_text().splitlines()]
-    return list(dict.fromkeys(Trained(**json.loads(line)) for line in lines))
+    found: dict[Trained, Trained] = {}
+    for row in (Trained(**json.loads(line)) for line in lines):
+        found.setdefault(replace(row, images=0, value=0.0), row)
+    return list(found.values())
 
 
 def difference(

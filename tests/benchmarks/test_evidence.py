@@ -149,6 +149,11 @@ def test_what_is_collected_is_what_the_page_is_of(tmp_path, monkeypatch):
     module.collect("toy_auto")
     assert module.collected() == trained_in("toy", more)
     assert [row.method for row in module.collected()] == ["paper", "auto"]
+    # Another processor gives the training that both have another value.
+    elsewhere = [{**own, "result": {**own["result"], "value": 1.0}} for own in more]
+    (folder / "cells.json").write_text(json.dumps(elsewhere))
+    module.collect("toy_auto")
+    assert module.collected() == trained_in("toy", [more[0], elsewhere[1]])
     text = (tmp_path / "results/evidence/toy.md").read_text()
     assert "](toy-accuracy-epochs.png)" in text and "# What changed" in text
     assert (tmp_path / "results/evidence/toy-accuracy-epochs.png").read_bytes() == b"png"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -56,7 +57,9 @@ class TaskEvidence:
         self.epochs = task.epochs
         self.offers = offers(task)
         self.runs: list[Run] = []
-        self.seconds_here = 0.0
+        #: Of :meth:`train` in this process, and of trials that an earlier one has done.
+        self.seconds_here, self.seconds_before = 0.0, 0.0
+        self._tried: set[str] = set()
         self._task, self._folder, self._places = task, folder, places or {}
 
     def train(self, guide: Guide) -> None:
@@ -96,7 +99,8 @@ class TaskEvidence:
     def respond(self, kept: np.ndarray, held: np.ndarray, seed: int) -> tuple[float, float]:
         """The value and the seconds of a training on ``kept``, evaluated on ``held``, (N,) bool.
 
-        Each is trained once; what came of it stays in the folder, the training does not.
+        Each is trained once; what came of it stays in the folder, the training does not, unless the
+        value is none.
         """
         words = f"{self._task.identity} {seed}".encode()
         known = hashlib.sha256(kept.tobytes() + held.tobytes() + words).hexdigest()
@@ -104,7 +108,7 @@ class TaskEvidence:
         place = folder / f"{known[:16]}.json"
         found = read_json(place)
         if not isinstance(found, dict) or found.get("known") != known:
-            work = folder / known[:16]
+            work, start = folder / known[:16], time.perf_counter()
             with _quiet():
                 run = self._task.train(
                     seed,
@@ -113,9 +117,15 @@ class TaskEvidence:
                     test=part_of(self.samples, held, "trial"),
                     resume=work.exists(),
                 )
-            found = {"known": known, "value": run.value, "seconds": run.seconds}
+            if not math.isfinite(run.value):
+                return run.value, run.seconds
+            wall = time.perf_counter() - start  # with the evaluation
+            found = {"known": known, "value": run.value, "seconds": run.seconds, "wall": wall}
             write_json(place, found)
             shutil.rmtree(work)
+        elif known not in self._tried:
+            self.seconds_before += float(found.get("wall", found["seconds"]))
+        self._tried.add(known)
         return float(found["value"]), float(found["seconds"])
 
     def _path(self, name: str) -> Path:

@@ -277,8 +277,9 @@ def _losses(board: Board) -> dict[int, np.ndarray]:
         if cell.seed not in found:
             with suppress(*damaged):
                 columns = Selection.load(cell.folder(board.root) / SELECTION).columns
-                if "mean_loss" in columns:
-                    found[cell.seed] = columns["mean_loss"]
+                if "mean_loss" in columns:  # which is 0 of what was never seen
+                    seen = columns.get("times_seen", np.ones(1)) > 0
+                    found[cell.seed] = np.where(seen, columns["mean_loss"], np.nan)
     return found
 
 

@@ -28,7 +28,7 @@ from .evidence import RUN_FOLDER, TaskEvidence, offers, record, save_thumbnails
 from .grid import Grid
 from .memory import peak_memory
 from .progress import Progress
-from .task import Budget, Task
+from .task import Budget, Run, Task
 from .transfer import chooser_of, learner_of
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def _fill(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
         save_thumbnails(task.samples, folder)
         return {"seconds": time.perf_counter() - start}
     if cell.kind == "record":
-        return asdict(record(task, cell.seed, folder, cell.signals))
+        return asdict(_finite(record(task, cell.seed, folder, cell.signals)))
     return _select(cell, task, root)
 
 
@@ -80,7 +80,7 @@ def _select(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
         libraries=task.libraries,
     )
     selection.save(cell.folder(root) / SELECTION)
-    here = time.perf_counter() - start - evidence.seconds_here
+    here = time.perf_counter() - start - evidence.seconds_here + evidence.seconds_before
     shared = [read_done(need, root) or {} for need in cell.needs]
     return {
         "seconds": here + sum(run.seconds for run in evidence.runs),
@@ -100,9 +100,14 @@ def _train(cell: Cell, task: Task, root: Path) -> dict[str, Any]:
         run = replace(run, images=guide.images)
     else:
         run = task.train(cell.seed, folder, kept=kept, budget=budget)
+    return asdict(_finite(run))
+
+
+def _finite(run: Run) -> Run:
+    """``run``, whose value is a number."""
     if not math.isfinite(run.value):
         raise DataError(f"the evaluation gave {run.value} {run.metric}, which is no result")
-    return asdict(run)
+    return run
 
 
 def work(

@@ -24,6 +24,10 @@ from .auto import DRAW, OWN, Verdict, candidates, decide
 from .base import THUMBNAILS, Choice, Evidence, register
 from .stratified import stratified_score
 
+#: The column in which a selection keeps the order of the run's objective where ``score``, by which
+#: it is cut, is of an end that was dropped in its place.
+OWN_SCORE = "own_score"
+
 
 def _wants(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The thumbnails, where near-copies are looked for: so that a grid reads the images once."""
@@ -59,7 +63,7 @@ def adapruner(evidence: Evidence, keep_ratio: float) -> Choice:
         choice,
         score=found.score,
         kept=found.kept,
-        columns={**choice.columns, "why": found.why},
+        columns={**choice.columns, "why": found.why, OWN_SCORE: choice.score},
         parameters={**choice.parameters, "drop": AUTO, **found.verdict.parameters()},
     )
 
@@ -115,6 +119,7 @@ def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
     columns = {name: column for name, column in pruner.columns().items() if name != "score"}
     kept, score = pruner.select(), pruner.ranks()
     if drop:
+        columns[OWN_SCORE] = score
         score, kept = _by_end(drop, columns, pruner.keep_ratio)
     columns["why"] = _why(drop, columns, kept)
     parameters = {**pruner.ranking_parameters(), "objective": pruner.objective.name, "drop": drop}
@@ -134,7 +139,8 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
         keep_ratio: c_r in (0, 1].
 
     Raises:
-        DataError: a keep ratio outside (0, 1], or columns that the selection does not have.
+        DataError: a keep ratio outside (0, 1], columns that the selection does not have, or an end
+            in place of what a person has said.
     """
     found = selection.cut(keep_ratio)
     if drop:
@@ -150,6 +156,8 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
         before = str(selection.parameters.get("auto", OWN))
     why = _why(drop or before, columns, columns["kept"])
     own = {name: columns[name] for name in found.columns}
+    if drop and not before:
+        own[OWN_SCORE] = selection.columns["score"]
     return replace(
         found,
         columns={**own, "why": why},
@@ -168,22 +176,42 @@ def settle_selection(
         keep_ratio: c_r in (0, 1].
 
     Raises:
-        DataError: a selection of other samples or without losses, or too few samples.
+        DataError: a selection of other samples, without losses or without its objective's order,
+            one that a person has overruled, or too few samples.
     """
     _require_losses(selection)
     selection.check(evidence.samples.keys, evidence.samples.digests)
     found = selection.cut(keep_ratio)
     columns = _with_typical(selection.columns, selection.parameters)
-    verdict, score, kept, why = settle(columns, selection.columns["score"], evidence, keep_ratio)
+    own = _own_score(selection)
+    verdict, score, kept, why = settle(columns, own, evidence, keep_ratio)
+    new = {"score": score, "kept": kept, "why": why, OWN_SCORE: own}
     chosen = replace(
         found,
-        columns={**found.columns, "score": score, "kept": kept, "why": why},
+        columns={**found.columns, **new},
         parameters={**selection.parameters, "drop": AUTO, **verdict.parameters()},
     )
     return chosen, verdict
 
 
+def _own_score(selection: Selection) -> np.ndarray:
+    """(N,) the order of the run's objective, whatever end was dropped since."""
+    if OWN_SCORE in selection.columns:
+        return selection.columns[OWN_SCORE]
+    if dropped := selection.parameters.get("drop"):
+        raise DataError(
+            f"the selection has lost the order of its objective when {dropped!r} was dropped: give "
+            "the run's own selection, or prune anew"
+        )
+    return selection.columns["score"]
+
+
 def _require_losses(selection: Selection) -> None:
+    if "overruled" in selection.parameters:
+        raise DataError(
+            "a person has overruled the selection, which another end to drop would undo: drop that "
+            "end of the run's own selection, and overrule what comes of it"
+        )
     if "mean_loss" not in selection.columns:
         raise DataError(
             f"the selection by {selection.method!r} has no losses that tell which end to drop; "

@@ -152,7 +152,8 @@ def decide(
                 if not np.isfinite(value):
                     raise DataError(
                         f"a training on what is left without {name} was evaluated to {value}: no "
-                        "end can be chosen by it; lower the learning rate or name the end to drop"
+                        "end can be chosen by it; lower the learning rate if it has diverged, or "
+                        "name the end to drop in place of 'auto'"
                     )
                 values[name].append(value)
                 total += seconds
@@ -176,9 +177,10 @@ def cut_of_rest(score: np.ndarray, held: np.ndarray, keep_ratio: float) -> np.nd
 def lower_bound(differences: np.ndarray, comparisons: int) -> float:
     """What the mean of paired differences (T,) is at least, at LEVEL for all comparisons together.
 
-    Student's t, one-sided, with Bonferroni's correction. The trials train on samples that they
-    share, so the variance of their mean is not s²/T but s²·(1/T + n_held/n_trained), as Nadeau and
-    Bengio have it (Inference for the Generalization Error, 2003).
+    Student's t, one-sided, with Bonferroni's correction. The trials learn from samples that they
+    share, so the variance of their mean is not s²/T but s²·(1/T + n_held/n_rest), as Nadeau and
+    Bengio have it (Inference for the Generalization Error, 2003). What is judged is a cut of the
+    rest and a training on it, so the rest counts, not the part of it that is kept.
     """
     level = 1.0 - (1.0 - LEVEL) / comparisons
     shared = 1.0 / len(differences) + 1.0 / (FOLDS - 1)

@@ -12,6 +12,7 @@ from adapruner_det.methods.adapruner import drop_end
 from adapruner_det.methods.auto import DRAW, OWN
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.stratified import stratified_score
+from adapruner_det.report.overrule import Decisions, apply, identity
 from adapruner_det.selection import Selection
 from tests.experiment.toy import N, make_toy
 
@@ -79,6 +80,38 @@ def test_the_runs_own_order_stays_where_it_is_best(tmp_path, monkeypatch):
     assert verdict.taken == OWN
     assert np.array_equal(found.columns["kept"], run.columns["kept"])
     assert set(drop_end(found, "", 0.3).columns["why"]) == {"", "easy", "hard"}
+
+
+def test_another_ratio_is_decided_by_the_runs_own_order_again(tmp_path, monkeypatch):
+    task = make_toy(tmp_path)
+    run = run_of(task)
+    worth(task, monkeypatch, lambda places: 1.0)
+    drawn, verdict = settle_run(task, run, 0.5, tmp_path / "first")
+    assert verdict.taken == DRAW
+    worth(task, monkeypatch, lambda places: run.columns["kept"][places].mean())
+    for before in (drawn, drop_end(run, "hard", 0.5)):
+        found, verdict = settle_run(task, before, 0.5, tmp_path / "again")
+        assert verdict.taken == OWN
+        assert np.array_equal(found.columns["kept"], run.columns["kept"])
+    lost = {name: c for name, c in drawn.columns.items() if name != "own_score"}
+    with pytest.raises(DataError, match="lost the order of its objective when 'auto' was dropped"):
+        settle_run(task, replace(drawn, columns=lost), 0.5, tmp_path / "again")
+
+
+def test_what_a_person_has_said_is_not_undone(tmp_path, monkeypatch):
+    task = make_toy(tmp_path)
+    run = run_of(task)
+    keys = run.columns["key"]
+    gone, stayed = (keys[run.columns["kept"] == kept][0] for kept in (False, True))
+    wish = Decisions(identity(run), run.num_kept, frozenset([gone]), frozenset([stayed]))
+    said = apply(run, wish)
+    assert gone in drop_end(said, "", 0.4).kept_keys
+    for cut in (
+        lambda: drop_end(said, "hard", 0.4),
+        lambda: settle_run(task, said, 0.4, tmp_path / "auto"),
+    ):
+        with pytest.raises(DataError, match="a person has overruled the selection"):
+            cut()
 
 
 def test_the_file_is_replaced_by_the_outcome_and_trials_stay_beside_it(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
+import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +146,32 @@ def test_a_trial_trains_on_one_part_and_is_evaluated_on_the_other_once(task, tmp
     listed.identity = "b" * 64  # of another configuration, or of other data
     assert again.respond(kept, held, 4) == (54.0, 3.0) and len(listed.trained) == 5
     assert all(path.suffix == ".json" for path in (tmp_path / "select" / "trials").iterdir())
+
+
+def test_trials_of_an_earlier_process_count_in_the_seconds_once(task, tmp_path):
+    kept, held = np.arange(N) < 20, np.arange(N) >= 50
+    first = TaskEvidence(Listed(task), 0, tmp_path / "select")
+    for _ in range(2):
+        first.respond(kept, held, 4)
+    assert first.seconds_before == 0.0
+    (file,) = (tmp_path / "select" / "trials").iterdir()
+    wall = json.loads(file.read_text())["wall"]
+    again = TaskEvidence(Listed(task), 0, tmp_path / "select")
+    for _ in range(2):
+        again.respond(kept, held, 4)
+    assert again.seconds_before == wall > 0
+
+
+def test_a_trial_without_a_value_is_said_and_not_kept(task, tmp_path):
+    class Diverges(Listed):
+        def train(self, *arguments, **named):
+            return replace(super().train(*arguments, **named), value=float("nan"))
+
+    kept, held = np.arange(N) < 20, np.arange(N) >= 50
+    value, _ = TaskEvidence(Diverges(task), 0, tmp_path / "select").respond(kept, held, 4)
+    assert np.isnan(value)
+    assert not list((tmp_path / "select" / "trials").glob("*.json"))
+    assert TaskEvidence(Listed(task), 0, tmp_path / "select").respond(kept, held, 4)[0] == 54.0
 
 
 def test_a_trial_that_was_stopped_goes_on(task, tmp_path):

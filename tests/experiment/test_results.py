@@ -184,6 +184,11 @@ def test_how_hard_images_are_can_come_from_a_method_too(tmp_path, root, monkeypa
     selection.columns["mean_loss"] = np.arange(float(N))
     selection.save(path)
     assert "hard, right" in changes_of(board, task)[0].changes.dropped
+    # Of what was never seen a mask has a loss of 0, which is none.
+    selection.columns["times_seen"] = np.arange(N) % 2
+    selection.save(path)
+    known = module._losses(board)[0]
+    assert np.array_equal(np.isnan(known), np.arange(N) % 2 == 0) and np.nanmax(known) == N - 1
 
 
 def test_trainings_that_are_too_short_to_judge_by_are_one_line_a_setting(done, root):

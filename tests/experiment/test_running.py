@@ -218,6 +218,21 @@ def test_an_evaluation_without_a_number_is_no_result(make, root, monkeypatch):
     assert len(errors) == 3 and "the evaluation gave nan accuracy" in errors[0]
 
 
+def test_a_record_whose_evaluation_has_no_number_fails_and_the_others_run(make, root):
+    task = make()
+    task.test_labels = task.test_labels[:0]
+    task.test_x = task.test_x[:0]
+    grid = Grid(("toy_loss", "random"), (0.4,))
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning), pytest.raises(DataError):
+        run(grid, make, root, task=task)
+    failed = {
+        path.parent.name.split("-")[0]: path.read_text() for path in root.glob(f"cells/*/{FAILED}")
+    }
+    assert failed.keys() == {"record", "train"}
+    assert "the evaluation gave nan accuracy" in failed["record"]
+    assert list(root.glob("cells/select-random*/done.json"))
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"{}"])
 def test_a_cell_whose_result_is_damaged_is_run_again(make, root, tmp_path, caplog, damage):
     run(SMALL, make, root)

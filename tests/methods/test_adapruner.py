@@ -150,6 +150,9 @@ def test_an_end_can_be_dropped_at_once_or_afterwards(end):
     np.testing.assert_array_equal(at_once.columns["why"], afterwards.columns["why"])
     assert at_once.parameters["drop"] == afterwards.parameters["drop"] == end
     np.testing.assert_array_equal(afterwards.columns["why"] == "", kept)
+    np.testing.assert_array_equal(at_once.columns["own_score"], afterwards.columns["own_score"])
+    twice = drop_end(afterwards, "hard" if end == "easy" else "easy", 0.6)
+    np.testing.assert_array_equal(twice.columns["own_score"], afterwards.columns["own_score"])
     assert afterwards.cut(0.3).kept_keys < afterwards.kept_keys
 
 

@@ -201,7 +201,23 @@ def _read(sample: Mapping[str, Any], names: Sequence[str]) -> _Rows:
     return rows
 
 
-class COCODictsEvaluator(COCOEvaluator):
+class COCOFileEvaluator(COCOEvaluator):
+    """COCO's AP, and 0 of a detector that finds nothing where there is something to be found.
+
+    Detectron2 has NaN there, as if it were not known.
+    """
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        found = super()._derive_coco_results(coco_eval, iou_type, class_names)
+        counts = any(not own.get("iscrowd") for own in self._coco_api.anns.values())
+        if coco_eval is None and counts:
+            found |= dict.fromkeys(("AP", "AP50", "AP75"), 0.0)
+        return found
+
+
+class COCODictsEvaluator(COCOFileEvaluator):
     """COCO's AP by a file that is made of the data set's dicts, as they are now.
 
     Detectron2 makes such a file too, but takes one that an earlier run has left, and writes its
@@ -258,7 +274,7 @@ def _coco(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
     file = MetadataCatalog.get(name).get("json_file")
     if file is None or not _evaluates_rightly(name, file):
         return COCODictsEvaluator(name, folder, use_fast_impl=fast)
-    return COCOEvaluator(name, output_dir=folder, use_fast_impl=fast)
+    return COCOFileEvaluator(name, output_dir=folder, use_fast_impl=fast)
 
 
 def _evaluates_rightly(name: str, file: str) -> bool:

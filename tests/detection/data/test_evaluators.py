@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from adapruner_det.detection.data.checks import checked_set
 from adapruner_det.detection.data.evaluators import (
     COCODictsEvaluator,
+    COCOFileEvaluator,
     VOCFolderEvaluator,
     build_evaluator,
     warn_where_nothing_counts,
@@ -327,7 +328,33 @@ def test_a_coco_set_of_detectron2_is_evaluated_by_its_file_where_that_is_right(
     file, images = write_coco(tmp_path, content(3))
     register_coco_instances("pets", {}, str(file), str(images))
     evaluator, ap = _truth_found("pets")
-    assert type(evaluator) is COCOEvaluator and ap == pytest.approx(100)
+    assert type(evaluator) is COCOFileEvaluator and ap == pytest.approx(100)
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+@pytest.mark.parametrize("kind", ["file", "dicts"])
+def test_a_detector_that_finds_nothing_has_an_ap_of_0_unless_there_is_nothing(
+    tmp_path, monkeypatch, kind, crowds
+):
+    monkeypatch.chdir(tmp_path)
+    data = content(3)
+    if kind == "dicts":
+        without("area")(data)
+    for own in data["annotations"]:
+        own["iscrowd"] = int(crowds)
+    file, images = write_coco(tmp_path, data)
+    register_coco_instances("pets", {}, str(file), str(images))
+    evaluator = build_evaluator(get_cfg(), "pets", str(tmp_path))
+    assert isinstance(evaluator, COCODictsEvaluator) == (kind == "dicts")
+    evaluator.reset()
+    for sample in DatasetCatalog.get("pets"):
+        none = Instances((sample["height"], sample["width"]))
+        none.pred_boxes, none.scores = Boxes(torch.zeros(0, 4)), torch.zeros(0)
+        none.pred_classes = torch.zeros(0, dtype=torch.int64)
+        evaluator.process([sample], [{"instances": none}])
+    found = evaluator.evaluate()["bbox"]
+    for metric in ("AP", "AP50", "AP75"):
+        assert np.isnan(found[metric]) if crowds else found[metric] == 0.0
 
 
 def merged(dicts):

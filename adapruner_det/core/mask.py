@@ -40,6 +40,7 @@ _GIVEN = {"size_level": np.uint8}
 BINARY_LOGIT = math.log(9.0)
 
 _CHUNK = 1 << 15  # rows of a pass: small enough for the cache
+_STEPS = np.float32(1 << 24)  # of a share in a sum that must not depend on its order
 
 
 @dataclass
@@ -184,10 +185,11 @@ class SampleMask:
             tanh = buffer[: len(chunk)]  # 2σ(x) − 1 = tanh(x/2), which numpy has vectorised
             np.multiply(chunk, np.float32(0.5 * alpha), out=tanh)
             np.tanh(tanh, out=tanh)
-            sums[0] += tanh.sum()
+            # Whole numbers, so that the sum does not depend on how it is split.
+            sums[0] += np.rint(tanh * _STEPS).sum(dtype=np.float64)
             sums[1] += np.count_nonzero(np.abs(tanh, out=tanh) > np.float32(0.8))
         signed, binary = self.exchange.sum(sums)
-        self.totals.soft = 0.5 * (self.num_samples + float(signed))
+        self.totals.soft = 0.5 * (self.num_samples + float(signed / _STEPS))
         self.totals.binary = int(binary)
 
     def state_dict(self) -> dict[str, Any]:

@@ -229,3 +229,22 @@ def test_a_state_of_one_process_is_taken_over_by_two_and_read_by_both():
     # Five of σ(0), σ(6) and σ(−2); of these only σ(6) is binary.
     assert first[2].soft == pytest.approx(5 * 0.5 + 0.9975274 + 0.1192029, abs=1e-6)
     assert first[2].binary == 1
+
+
+def test_the_soft_sum_is_the_same_to_the_bit_however_many_processes_share_it():
+    logit = np.random.default_rng(0).normal(size=70_001)
+    state = SampleMask(70_001)
+    write(state, np.arange(70_001), logit)
+    state = state.state_dict()
+
+    def target(exchange):
+        mask = SampleMask(70_001, exchange=exchange)
+        mask.load_state_dict(state)
+        mask.recount(1.7)
+        return mask.totals.soft
+
+    (alone,) = on_each_rank(1, target)
+    for world in (2, 3):
+        assert set(on_each_rank(world, target)) == {alone}
+    exact = np.sum(1 / (1 + np.exp(-1.7 * logit.astype(np.float32).astype(float))))
+    assert alone == pytest.approx(exact, rel=1e-7)

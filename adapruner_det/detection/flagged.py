@@ -20,7 +20,7 @@ from ..samples import dataset_of
 from ..selection import Selection
 from .data.checks import read_dataset
 from .data.identity import key_of
-from .data.kept_splits import register_kept
+from .data.kept_splits import register_parts
 from .data.loader import NamingMapper
 from .inference import Batch, upright_detections
 from .task import trained_model
@@ -91,7 +91,7 @@ def _images(
     bases = {dataset_of(key) for key in part.kept_keys}
     samples = {
         key_of(base, sample): sample
-        for base, name in zip(part.datasets, register_kept(part), strict=True)
+        for base, name in register_parts(part).items()
         if base in bases
         for sample in read_dataset(name)
     }

@@ -221,10 +221,12 @@ class DetectionTask:
         return self._cfg.DATASETS.TEST if test is None else tuple(register_kept(test, digits=True))
 
     def _evaluate(self, cfg: CfgNode, model: nn.Module) -> float:
-        """AP50 in percent on ``cfg``'s test sets, the mean of several."""
+        """AP50 in percent on ``cfg``'s test sets, the mean of those that have an object to find."""
         found = EvaluatingTrainer.test(cfg, model)
         sets = [found] if len(cfg.DATASETS.TEST) == 1 else list(found.values())
-        return float(np.mean([own["bbox"]["AP50"] for own in sets]))
+        values = np.array([own["bbox"]["AP50"] for own in sets])
+        known = values[np.isfinite(values)]
+        return float(known.mean()) if len(known) else float("nan")
 
     def _images(self) -> Iterable[list[dict[str, Any]]]:
         """The samples in the order of their index, as an evaluation reads them."""

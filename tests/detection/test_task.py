@@ -279,6 +279,46 @@ def test_a_selection_of_another_data_set_is_refused(stubbed, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_data_set_of_which_a_part_has_nothing_is_left_out_of_training_and_test(
+    voc, tmp_path, monkeypatch
+):
+    other = write_voc_folder(tmp_path / "other", train=3)
+    folders = [f"{name}={where}:train" for name, where in (("one", voc), ("two", other))]
+    data = ["ADAPRUNER.VOC_FOLDERS", folders, "DATASETS.TRAIN", ("one", "two")]
+    task = make_task("", [*options(voc), *data, "DATASETS.TEST", ()], tested=False)
+    monkeypatch.setattr(module, "EvaluatingTrainer", Training)
+    monkeypatch.setattr(Training, "log", [])
+    tests = []
+
+    def test(cfg, model):
+        tests.append(cfg.DATASETS.TEST)
+        return {"bbox": {"AP50": 50.0}}
+
+    monkeypatch.setattr(Training, "test", test)
+    of_one = np.array([key.startswith("one/") for key in task.samples.keys])
+    kept = of_one & (np.arange(13) < 7)
+    run = task.train(
+        0,
+        tmp_path / "run",
+        kept=part_of(task.samples, kept),
+        test=part_of(task.samples, of_one & ~kept),
+    )
+    (trained,), (tested,) = Training.log[0].cfg.DATASETS.TRAIN, *tests
+    assert trained.startswith("one@") and tested.startswith("one@") and trained != tested
+    assert (run.images, run.value) == (7, 50.0)
+
+
+@pytest.mark.parametrize(("found", "value"), [((40.0, float("nan")), 40.0), ((40.0, 60.0), 50.0)])
+def test_of_several_test_sets_those_count_that_have_an_object(task, monkeypatch, found, value):
+    sets = {f"set{i}": {"bbox": {"AP50": own}} for i, own in enumerate(found)}
+    monkeypatch.setattr(module.EvaluatingTrainer, "test", lambda cfg, model: sets)
+    cfg = task._cfg.clone()
+    cfg.DATASETS.TEST = tuple(sets)
+    assert task._evaluate(cfg, None) == value
+    sets.update(dict.fromkeys(sets, {"bbox": {"AP50": float("nan")}}))
+    assert np.isnan(task._evaluate(cfg, None))
+
+
 def test_a_selection_of_other_annotations_is_refused(stubbed, voc, tmp_path):
     kept = part(stubbed)
     image = (voc / "ImageSets/Main/train.txt").read_text().split()[0]

@@ -29,7 +29,8 @@ def register_selection(path: str | Path) -> list[str]:
         path: the .json of a selection.
 
     Returns:
-        The names registered, in the order of the selection's data sets.
+        The names of the parts in the order of the selection's data sets, without those of which
+        nothing is kept, as Detectron2 takes no data set without an image.
 
     Raises:
         DataError: a file that is no selection, or a base data set that is not registered.
@@ -38,14 +39,24 @@ def register_selection(path: str | Path) -> list[str]:
 
 
 def register_kept(selection: Selection, *, digits: bool = False) -> list[str]:
-    """As :func:`register_selection`, for a selection in memory.
+    """As :func:`register_selection`, for a selection in memory; see :func:`register_parts`."""
+    filled = {dataset_of(key) for key in selection.kept_keys}
+    parts = register_parts(selection, digits=digits)
+    return [name for base, name in parts.items() if base in filled]
+
+
+def register_parts(selection: Selection, *, digits: bool = False) -> dict[str, str]:
+    """Data set → the name of its kept part, which is registered, whether it keeps one or none.
 
     Args:
         selection: what to keep of its data sets.
         digits: add digits of its own to each name at any rate, so that the name, which is part of
             the configuration, does not depend on what else this process has registered.
+
+    Raises:
+        DataError: a base data set that is not registered.
     """
-    names = []
+    names = {}
     for base in selection.datasets:
         require_registered(base)
         if MetadataCatalog.get(base).get("thing_classes") is None:
@@ -57,7 +68,7 @@ def register_kept(selection: Selection, *, digits: bool = False) -> list[str]:
         if name not in DatasetCatalog.list():
             DatasetCatalog.register(name, part)
             MetadataCatalog.get(name).set(**_metadata_of_part(base))
-        names.append(name)
+        names[base] = name
     return names
 
 

@@ -22,7 +22,7 @@ from ...selection import Selection
 from .checks import UsablePart, class_names, collector_paused, read_dataset
 from .coco_file import coco_content, says_the_same
 from .identity import key_of
-from .kept_splits import register_kept
+from .kept_splits import register_parts
 from .voc_folder import folder_behind
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def kept_records(selection: Selection) -> Records:
     """
     records: list[Record] = []
     only: list[dict[str, Any]] = []
-    for base, kept in zip(selection.datasets, register_kept(selection), strict=True):
+    for base, kept in register_parts(selection).items():
         source = _Source(base, read_dataset(kept))
         only.append(source.header)
         found = [_record(base, sample, source) for sample in source.samples]

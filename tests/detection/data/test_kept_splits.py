@@ -7,7 +7,11 @@ from detectron2.data.datasets import register_coco_instances
 
 from adapruner_det import Selection, register_selection
 from adapruner_det.detection.data.checks import checked_set
-from adapruner_det.detection.data.kept_splits import leave_out_excluded, register_kept
+from adapruner_det.detection.data.kept_splits import (
+    leave_out_excluded,
+    register_kept,
+    register_parts,
+)
 from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.errors import DataError
 from adapruner_det.methods.random import random_selection
@@ -42,6 +46,15 @@ def test_a_selection_registers_the_kept_part_under_the_names_of_its_data_sets(tw
         assert read(name) == kept
     assert len(read(names[0])) + len(read(names[1])) == 12
     assert all(d in two_sets[0] for d in DatasetCatalog.get("toy@kept60"))
+
+
+def test_a_data_set_of_which_nothing_is_kept_is_left_out(two_sets, tmp_path):
+    selection = select("toy", "more", keep_ratio=0.5)
+    selection.columns["kept"][:] = [key.startswith("more/") for key in selection.columns["key"]]
+    assert register_selection(selection.save(tmp_path / "selection.json")) == ["more@kept50"]
+    parts = register_parts(selection)
+    assert parts == {"toy": "toy@kept50", "more": "more@kept50"}
+    assert read(parts["toy"]) == set() and len(read(parts["more"])) == 10
 
 
 def test_the_kept_part_has_its_base_sets_metadata_and_leaves_it_alone(two_sets):

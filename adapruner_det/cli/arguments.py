@@ -33,6 +33,15 @@ def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
     )
 
 
+def add_trust_switch(parser: argparse.ArgumentParser) -> None:
+    """The option without which no pickle is read."""
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="load MODEL.WEIGHTS from a .pkl, which can run any code that its maker put there",
+    )
+
+
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words before the overrides, and those: an option that takes several would take them too.
 

@@ -37,7 +37,7 @@ from ..experiment.transfer import Transfer
 from ..files import require_writable
 from ..methods import method_names
 from ..methods.base import dynamic_names
-from .arguments import TRANSFER_OPTIONS, log_to, plain_parser, split_overrides
+from .arguments import TRANSFER_OPTIONS, add_trust_switch, log_to, plain_parser, split_overrides
 from .tasks import KINDS, guess_task, make, settings
 
 ACTIONS = ("list", "run", "table")
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if min(args.processes, args.num_seeds, 1 if args.slurm is None else args.slurm) < 1:
             raise DataError("--processes, --num-seeds and --slurm must be 1 or more")
         plan = plan_of(args, (*args.opts, *overrides))
-        parts = [Part(grid_of(plan, own, args), make_of(own, args.task)) for own in plan.tasks]
+        parts = [Part(grid_of(plan, own, args), make_of(own, args)) for own in plan.tasks]
         tasks = [part.make_task() for part in parts]
         root = Path(plan.folder or settings_of(plan.tasks[0], args.task).OUTPUT_DIR)
         board, _ = board_of(parts, tasks, root)
@@ -144,18 +144,16 @@ def settings_of(task: TaskPlan, kind: str | None) -> Any:
     return settings(kind, task.config_file, task.overrides)
 
 
-def make_of(task: TaskPlan, kind: str | None) -> functools.partial[Task]:
+def make_of(task: TaskPlan, args: argparse.Namespace) -> functools.partial[Task]:
     """What makes the task, and can be sent to another process."""
-    kind = kind or guess_task(task.config_file, task.overrides)
+    kind, trust = args.task or guess_task(task.config_file, task.overrides), args.trust_pickle
+    chooser = functools.partial(make, kind, task.config_file, task.overrides, trust)
     if not task.train_on:
-        return functools.partial(make, kind, task.config_file, task.overrides)
+        return chooser
     overrides = (*task.overrides, *task.train_overrides)
     other = guess_task(task.train_on, overrides)
-    return functools.partial(
-        make_transfer,
-        functools.partial(make, kind, task.config_file, task.overrides),
-        functools.partial(make, other, task.train_on, overrides),
-    )
+    learner = functools.partial(make, other, task.train_on, overrides, trust)
+    return functools.partial(make_transfer, chooser, learner)
 
 
 def make_transfer(chooser: functools.partial[Task], learner: functools.partial[Task]) -> Task:
@@ -212,5 +210,6 @@ def _parser() -> argparse.ArgumentParser:
         help="of a job; it goes on in another",
     )
     add("--slurm-gpus", type=int, default=0, metavar="N", help="of a job")
+    add_trust_switch(parser)
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     return parser

@@ -31,7 +31,7 @@ from ..files import require_writable
 from ..methods.adapruner import drop_end
 from ..selection import Selection, check_keep_ratio, lost_classes_line
 from ..settings import AUTO
-from .arguments import plain_parser, split_overrides
+from .arguments import add_trust_switch, plain_parser, split_overrides
 from .tasks import task_of
 
 
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--config-file", type=config_path, metavar="FILE", help="of the run, for --drop auto"
     )
+    add_trust_switch(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="overrides of that configuration")
     words, overrides = split_overrides(list(sys.argv[1:] if argv is None else argv))
     args = parser.parse_args(words)
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{' '.join(overrides) or '--config-file'} has no effect: a configuration and its "
                 "overrides are for --drop auto, any other cut reads the selection alone"
             )
-        make_task = partial(task_of, args.config_file, overrides)
+        make_task = partial(task_of, args.config_file, overrides, args.trust_pickle)
         write_cuts(args.selection, args.keep_ratio, folder, args.drop, make_task)
 
 

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from detectron2.engine import default_argument_parser
 
 from ..command import beside, config_path, help_text, program, sibling_command, with_output
-from ..detection.arguments import num_processes, tool_parser
 from ..detection.data.pictures import pictures_of
 from ..detection.data.samples import SampleIndex
 from ..detection.flagged import predictions_of_flagged
 from ..detection.setup import check_pruning_inputs, load_config, run
 from ..detection.task import make_task
+from ..detection.training.processes import num_processes
 from ..detection.training.run_state import PRUNE, run_identity
 from ..detection.training.trainer import SELECTION_FILE, PruningTrainer
 from ..errors import DataError, reported
@@ -34,12 +35,13 @@ from ..experiment.auto import settle_file
 from ..report.summary import summarize
 from ..selection import Selection
 from ..settings import AUTO
-from .arguments import add_report_switch, command_of_run, leave_report
+from .arguments import add_report_switch, add_trust_switch, command_of_run, leave_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, prune, and print the summary."""
-    parser = tool_parser(help_text(__doc__))
+    parser = default_argument_parser(epilog=help_text(__doc__))
+    add_trust_switch(parser)
     parser.prog = program("prune_net.py")
     add_report_switch(parser)
     args = parser.parse_args(argv)
@@ -81,7 +83,7 @@ def settle(cfg: Any, args: argparse.Namespace) -> None:
     """Find out which end goes, and print the trials and the summary."""
     start = time.perf_counter()
     path = str(Path(cfg.OUTPUT_DIR) / SELECTION_FILE)
-    task = make_task(args.config_file, args.opts, tested=False)
+    task = make_task(args.config_file, args.opts, tested=False, trust_pickle=args.trust_pickle)
     selection, verdict = settle_file(task, Path(path))
     show(cfg, args, selection)
     print(verdict.text(task.metric))

@@ -12,6 +12,7 @@ Writes suspects.csv and suspects.json into OUTPUT_DIR, and prints the top of the
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from ..errors import DataError, reported
 from ..files import require_writable
 from ..predictions import Predictions
 from ..report.suspects import FEW_FOUND, Annotated, Suspects, find_suspects
-from .arguments import config_parser, log_to
+from .arguments import add_trust_switch, config_parser, log_to
 
 logger = logging.getLogger(__name__)
 
@@ -47,16 +48,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--folds", type=int, default=3, metavar="K", help="trainings, each on the rest (3)")
     add("--predictions", type=Path, metavar="FILE", help="predictions.npz of an earlier run")
     add("--top", type=int, default=20, metavar="N", help="images that are printed (20)")
+    add_trust_switch(parser)
     args = parser.parse_args(argv)
     with reported():
-        if args.top < 1:
-            raise DataError(f"--top is {args.top}; it must be 1 or more")
+        for name, least in (("top", 1), ("folds", 2)):
+            if (given := getattr(args, name)) < least:
+                raise DataError(f"--{name} is {given}; it must be {least} or more")
         cfg = load_config(args.config_file, args.opts)
         if not cfg.DATASETS.TRAIN:
             raise DataError("DATASETS.TRAIN names no data set whose labels could be looked at")
         folder = Path(cfg.OUTPUT_DIR)
         require_writable(folder)
-        predictions, index = predicted(cfg, args.folds, args.predictions, folder)
+        predictions, index = predicted(cfg, args, folder)
         samples = index.samples
         annotated = Annotated(
             keys=samples.keys,
@@ -74,12 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(summary(found, args.top, lists, command))
 
 
-def predicted(cfg: Any, folds: int, file: Path | None, folder: Path) -> tuple[Predictions, Any]:
+def predicted(cfg: Any, args: argparse.Namespace, folder: Path) -> tuple[Predictions, Any]:
     """Predictions, made or read, and the index of the images that they are of."""
-    if file is not None:
-        return Predictions.load(file), all_images(cfg)
+    if args.predictions is not None:
+        return Predictions.load(args.predictions), all_images(cfg)
     log_to(folder / "log.txt")
-    task = HeldOutTask(cfg)
+    task, folds = HeldOutTask(cfg, trust_pickle=args.trust_pickle), args.folds
     steps = round(task.steps * (folds - 1) / folds)
     print(f"{task.title}: {folds} trainings of {steps} steps", flush=True)
     with bar() as progress:

@@ -27,14 +27,18 @@ _DETECTRON2 = (
 )
 
 
-def task_of(config_file: str, overrides: Sequence[str]) -> Task:
+def task_of(config_file: str, overrides: Sequence[str], trust_pickle: bool = False) -> Task:
     """The task of a configuration, of whichever kind it is."""
-    return make(guess_task(config_file, overrides), config_file, overrides)
+    return make(guess_task(config_file, overrides), config_file, overrides, trust_pickle)
 
 
-def make(kind: str, config_file: str, overrides: Sequence[str]) -> Task:
-    """The task of a configuration that is known to be of that kind."""
-    task: Task = _module(kind, "task").make_task(config_file, overrides)
+def make(kind: str, config_file: str, overrides: Sequence[str], trust_pickle: bool = False) -> Task:
+    """The task of a configuration that is known to be of that kind.
+
+    A detector's weights may be a ``.pkl`` where it is trusted; a classifier reads none.
+    """
+    trust = {"trust_pickle": trust_pickle} if kind == "detection" else {}
+    task: Task = _module(kind, "task").make_task(config_file, overrides, **trust)
     return task
 
 

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from detectron2.engine import default_argument_parser
+
 from ..command import config_path, help_text, program
-from ..detection.arguments import num_processes, tool_parser
 from ..detection.data.kept_splits import leave_out_excluded, register_kept, register_selection
 from ..detection.data.samples import SampleIndex
 from ..detection.modeling import require_known_anchors
@@ -28,15 +29,18 @@ from ..detection.setup import (
     run,
 )
 from ..detection.training.checkpoints import WholeCheckpointer, check_weights
+from ..detection.training.processes import num_processes
 from ..detection.training.run_state import TRAIN, run_identity
 from ..detection.training.trainer import EvaluatingTrainer, scale_schedule
 from ..errors import DataError, reported
 from ..selection import Selection, lost_classes_line
+from .arguments import add_trust_switch
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, then train and evaluate, or evaluate alone."""
-    parser = tool_parser(help_text(__doc__))
+    parser = default_argument_parser(epilog=help_text(__doc__))
+    add_trust_switch(parser)
     parser.prog = program("train_pruned.py")
     parser.add_argument("--selection", help="the .json of a selection; without it, all images")
     parser.add_argument(

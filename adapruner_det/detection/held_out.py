@@ -59,6 +59,7 @@ class HeldOutTask(DetectionTask):
 
     Args:
         cfg: the configuration; DATASETS.TEST is not needed.
+        trust_pickle: whether MODEL.WEIGHTS may be a ``.pkl``, which can run any code.
 
     Attributes:
         everything: all images of the data sets, also those without objects, on which no detector
@@ -66,8 +67,8 @@ class HeldOutTask(DetectionTask):
         steps: of a training on all samples.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
-        super().__init__(cfg, tested=False)
+    def __init__(self, cfg: CfgNode, *, trust_pickle: bool = False) -> None:
+        super().__init__(cfg, tested=False, trust_pickle=trust_pickle)
         self.everything = all_images(cfg)
         self.steps: int = self._cfg.SOLVER.MAX_ITER
 

@@ -278,7 +278,8 @@ def _start(
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
     register_from_config(cfg)  # a spawned process has a catalogue of its own
     if comm.get_world_size() > 1:
-        for name in {*cfg.DATASETS.TEST} & {*DatasetCatalog.list()}:
+        named = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
+        for name in sorted(named & {*DatasetCatalog.list()}):
             checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE)  # which may leave samples out of it
     resolve_device(cfg)
     cfg.freeze()

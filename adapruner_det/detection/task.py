@@ -58,6 +58,7 @@ class DetectionTask:
     Args:
         cfg: the configuration; SEED, ADAPRUNER.KEEP_RATIO and OUTPUT_DIR have no effect.
         tested: whether there is a test set; without one each training says what it is tested on.
+        trust_pickle: whether MODEL.WEIGHTS may be a ``.pkl``, which can run any code.
 
     Raises:
         DataError: what cannot be trained on, or other than one test set.
@@ -67,7 +68,8 @@ class DetectionTask:
     metric = "AP50"
     libraries: tuple[str, ...] = ("detectron2",)
 
-    def __init__(self, cfg: CfgNode, *, tested: bool = True) -> None:
+    def __init__(self, cfg: CfgNode, *, tested: bool = True, trust_pickle: bool = False) -> None:
+        self._trust_pickle = trust_pickle
         cfg = cfg.clone()
         cfg.defrost()
         if not tested:
@@ -78,7 +80,7 @@ class DetectionTask:
                 f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} data sets "
                 f"({', '.join(cfg.DATASETS.TEST) or 'none'}); a comparison evaluates on one"
             )
-        self._index = check_training_inputs(cfg)
+        self._index = check_training_inputs(cfg, trust_pickle=trust_pickle)
         known = [self._index.samples.fingerprint]
         if tested:
             test = {name: own.dicts for name, own in check_datasets(cfg, train=False).items()}
@@ -149,6 +151,7 @@ class DetectionTask:
         resume = resume and newest_whole(folder) is not None
         with run_folder(cfg, run_identity(kind, cfg, index), resume), logged_to(Path(folder)):
             seed_all_rng(seed)
+            EvaluatingTrainer.trust_pickle = PruningTrainer.trust_pickle = self._trust_pickle
             trainer = (
                 EvaluatingTrainer(cfg, index)
                 if guide is None
@@ -252,19 +255,24 @@ def trained_model(cfg: CfgNode, folder: str | Path) -> nn.Module:
 
 
 def make_task(
-    config_file: str, overrides: Sequence[str] = (), *, tested: bool = True
+    config_file: str,
+    overrides: Sequence[str] = (),
+    *,
+    tested: bool = True,
+    trust_pickle: bool = False,
 ) -> DetectionTask:
     """The task that a configuration makes; it can be called in any process.
 
     Args:
         config_file: a yaml, or a LazyConfig.
         overrides: KEY VALUE pairs, or KEY=VALUE for a LazyConfig.
-        tested: as :class:`DetectionTask` has it.
+        tested, trust_pickle: as :class:`DetectionTask` has them.
 
     Raises:
         DataError: a configuration or data that cannot be used.
     """
-    return DetectionTask(load_config(config_file, overrides), tested=tested)
+    cfg = load_config(config_file, overrides)
+    return DetectionTask(cfg, tested=tested, trust_pickle=trust_pickle)
 
 
 def signals_of(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[str]:

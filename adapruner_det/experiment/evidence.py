@@ -124,7 +124,7 @@ class TaskEvidence:
             write_json(place, found)
             shutil.rmtree(work)
         elif known not in self._tried:
-            self.seconds_before += float(found.get("wall", found["seconds"]))
+            self.seconds_before += float(found["wall" if "wall" in found else "seconds"])
         self._tried.add(known)
         return float(found["value"]), float(found["seconds"])
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from adapruner_det.cli import compare as module
+from adapruner_det.cli import tasks
 from adapruner_det.cli.arguments import split_overrides
 from adapruner_det.cli.compare import main
 from adapruner_det.methods import method_names
@@ -20,7 +21,7 @@ def made(monkeypatch, tmp_path):
     """The toy in place of a real task; what it was asked for."""
     asked = []
 
-    def make(kind, config_file, overrides):
+    def make(kind, config_file, overrides, trust_pickle=False):
         asked.append((kind, config_file, list(overrides)))
         return toy.make_toy(tmp_path)
 
@@ -104,8 +105,38 @@ def test_the_task_that_is_named_is_made(made, tmp_path, monkeypatch):
     assert asked == [("detection", YAML, ("DATA.NAME", "x"))]
 
 
+def test_pickles_are_trusted_where_it_is_said_by_each_task(tmp_path, monkeypatch):
+    asked = []
+
+    def make_task(config_file, overrides, **options):
+        asked.append(options)
+        return toy.make_toy(tmp_path)
+
+    monkeypatch.setattr(tasks, "_module", lambda kind, name: SimpleNamespace(make_task=make_task))
+    monkeypatch.setattr(module, "settings_of", lambda *_: None)
+    for own in ([], ["--trust-pickle"]):
+        main(["list", *words("--task", "detection", "--keep-ratios", 0.5, *own, root=tmp_path)])
+    main(
+        [
+            "list",
+            *words(
+                "--task",
+                "detection",
+                "--keep-ratios",
+                0.5,
+                "--trust-pickle",
+                "--transfer",
+                YAML,
+                root=tmp_path,
+            ),
+        ]
+    )
+    trust = {"trust_pickle": True}
+    assert asked == [{"trust_pickle": False}, trust, trust, {}]
+
+
 def test_a_model_selects_and_another_is_trained(made, tmp_path, capsys, monkeypatch):
-    def make(kind, config_file, overrides):
+    def make(kind, config_file, overrides, trust_pickle=False):
         made.append((kind, config_file, list(overrides)))
         folder = tmp_path / f"task{len(made) % 2}"
         folder.mkdir(exist_ok=True)

@@ -355,6 +355,13 @@ def test_weights_in_a_pickle_are_refused_unless_they_are_trusted(
     assert run_here(monkeypatch, "prune_net.py", "--trust-pickle", *arguments) == 0
     assert "train_pruned.py" in (line := capsys.readouterr().out.splitlines()[-1])
     assert "--trust-pickle" in line
+    more = write_voc_folder(tmp_path / "more", train=20, test=2)
+    options += ["SOLVER.MAX_ITER", 20, "SOLVER.STEPS", (18,), "ADAPRUNER.DROP", "auto"]
+    again = tool_arguments(more, tmp_path / "auto", *options)
+    with monkeypatch.context() as patch:
+        patch.setattr(adapruner, "decide", partial(decide, trials=2))
+        assert run_here(patch, "prune_net.py", "--trust-pickle", *again) == 0
+    assert "trainings on held-out parts took" in capsys.readouterr().out
 
 
 # Runs that end early, in processes of their own

@@ -363,12 +363,13 @@ def test_a_selection_is_not_trained_on_in_the_folder_of_its_run(tmp_path):
     require_elsewhere(str(tmp_path / "out" / "old-1" / "selection.json"), cfg)
 
 
-def test_a_process_that_is_spawned_leaves_out_of_its_test_set_what_the_check_did(
-    tmp_path, monkeypatch
+@pytest.mark.parametrize(("bad", "left"), [("im1", (2, 3)), ("im4", (3, 2))])
+def test_a_process_that_is_spawned_leaves_out_of_its_sets_what_the_check_did(
+    tmp_path, monkeypatch, bad, left
 ):
     """It has a catalogue of its own."""
     write_voc_folder(tmp_path / "own", train=3, test=3)
-    (tmp_path / "own" / "JPEGImages" / "im4.png").write_bytes(b"")
+    (tmp_path / "own" / "JPEGImages" / f"{bad}.png").write_bytes(b"")
     cfg = toy_cfg(
         "yolo_darknet", tmp_path / "out", "DATASETS.TRAIN", ("own_train",),
         "DATASETS.TEST", ("own_test",), "ADAPRUNER.ON_BAD_SAMPLE", "skip",
@@ -383,8 +384,13 @@ def test_a_process_that_is_spawned_leaves_out_of_its_test_set_what_the_check_did
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     (tmp_path / "out").mkdir()
     args = default_argument_parser().parse_args(["--num-gpus", "0"])
-    setup._start(cfg, args, lambda cfg, args: seen.append(len(DatasetCatalog.get("own_test"))), ())
-    assert seen == [2]
+
+    def main(cfg, args):
+        names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+        seen.append(tuple(len(DatasetCatalog.get(name)) for name in names))
+
+    setup._start(cfg, args, main, ())
+    assert seen == [left]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -443,6 +444,24 @@ def test_a_training_that_had_ended_is_evaluated_and_its_guide_is_as_it_was(
     assert 0 < after.seconds <= before.seconds  # that of the final checkpoint is not in it
     np.testing.assert_array_equal(second.signal("loss_yolo_box"), first.signal("loss_yolo_box"))
     assert (tmp_path / "run" / MODEL_FILE).stat().st_mtime_ns == written
+
+
+def test_a_pickle_of_weights_is_trained_from_where_it_is_trusted(voc, tmp_path):
+    own = options(voc, "SOLVER.MAX_ITER", 2)
+    weights = module.EvaluatingTrainer.build_model(make_task("", own)._cfg).state_dict()
+    file = tmp_path / "weights.pkl"
+    file.write_bytes(
+        pickle.dumps({"model": {k: v.numpy() for k, v in weights.items()}, "__author__": "me"})
+    )
+    own += ["MODEL.WEIGHTS", str(file)]
+    with pytest.raises(DataError, match="weights.pkl is a pickle"):
+        make_task("", own)
+    task = make_task("", own, trust_pickle=True)
+    for guide in (None, Recorder(10)):
+        assert task.train(0, tmp_path / f"{guide}", guide=guide).steps == 2
+    other = make_task("", options(voc, "SOLVER.MAX_ITER", 2))
+    other.train(0, tmp_path / "other")
+    assert not module.EvaluatingTrainer.trust_pickle
 
 
 def test_without_resume_it_begins_anew(task, tmp_path):

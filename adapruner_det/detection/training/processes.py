@@ -17,6 +17,13 @@ from ...errors import DataError
 from .. import compat
 
 
+def num_processes(args: argparse.Namespace) -> int:
+    """How many processes share a batch: torchrun's, or as many as ``args`` asks for."""
+    if dist.is_torchelastic_launched():
+        return int(os.environ["WORLD_SIZE"])
+    return max(1, args.num_gpus * args.num_machines)
+
+
 def start_processes(args: argparse.Namespace, target: Callable[..., Any], *rest: Any) -> None:
     """Run ``target(*rest)`` in every process of the run.
 

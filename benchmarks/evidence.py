@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -105,10 +107,9 @@ def collect(name: str) -> None:
     if not path.is_file():
         raise DataError(f"{path} does not exist; name a file of benchmarks/grids without .yaml")
     folder = ROOT / yaml.safe_load(path.read_text())["folder"]
-    if not (folder / "cells.json").is_file():
-        raise DataError(
-            f"{folder}/cells.json does not exist; run adapruner compare --grid {path} first"
-        )
+    if not (folder / "cells").is_dir():
+        raise DataError(f"{folder}/cells does not exist; run adapruner compare --grid {path} first")
+    tabulate_anew(path)
     out = RESULTS / "evidence"
     out.mkdir(parents=True, exist_ok=True)
     rows = trained_in(folder.name, json.loads((folder / "cells.json").read_text()))
@@ -119,6 +120,12 @@ def collect(name: str) -> None:
     (out / f"{name}.md").write_text("\n".join([command, *pages]))
     for picture in folder.glob("accuracy-*.png"):
         shutil.copy(picture, out / f"{name}-{picture.name}")
+
+
+def tabulate_anew(path: Path) -> None:
+    """Let the folder of a grid have its tables: of those that share one, the last to be run has."""
+    command = [sys.executable, "-m", "adapruner_det", "compare", "table", "--grid", str(path)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def collected() -> list[Trained]:

@@ -32,6 +32,7 @@ COPIES = 3  # of each source
 BRIGHTNESS, NOISE = 0.05, 4.0  # standard deviations: as a factor, and of 255
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 IOU = (0.3, 0.6)  # of a moved box with where it was
+SMALLEST = 4  # side of it, in pixels
 
 Trees = dict[str, "ET.ElementTree[ET.Element]"]
 
@@ -53,7 +54,8 @@ def plant(
         Image id → what was done to it, which ``truth.json`` holds.
 
     Raises:
-        DataError: another folder at ``out``, or more twins than there are clean images for.
+        DataError: another folder at ``out``, more twins than there are clean images for, or a single
+            class where labels are to be swapped.
     """
     if (out / "truth.json").is_file():
         return json.loads((out / "truth.json").read_text())["images"]
@@ -64,11 +66,16 @@ def plant(
     classes = sorted({o.findtext("name") for t in trees.values() for o in t.iter("object")})
     truth: dict[str, dict[str, Any]] = {name: {"kind": "clean"} for name in ids}
     for kind in KINDS:
+        if kind == "swapped" and faults and len(classes) < 2:
+            raise DataError(
+                f"{source} has one class, {classes[0]}: none can be swapped for another"
+            )
         fewest = 2 if kind == "missing" else 1
+        choose = _movable if kind == "shifted" else _objects
         fit = [
             n
             for n in ids
-            if truth[n]["kind"] == "clean" and len(trees[n].findall("object")) >= fewest
+            if truth[n]["kind"] == "clean" and len(choose(trees[n].getroot())) >= fewest
         ]
         for name in rng.permutation(fit)[: round(faults * len(ids))].tolist():
             truth[name] = {"kind": kind, **FAULTS[kind](trees[name].getroot(), classes, rng)}
@@ -119,9 +126,18 @@ def _twins(
         truth[name] = {"kind": "twin", "of": origin}
 
 
-def _one(root: ET.Element, rng: np.random.Generator) -> ET.Element:
-    objects = root.findall("object")
-    return objects[int(rng.integers(len(objects)))]
+def _one(things: list[ET.Element], rng: np.random.Generator) -> ET.Element:
+    return things[int(rng.integers(len(things)))]
+
+
+def _objects(root: ET.Element) -> list[ET.Element]:
+    return root.findall("object")
+
+
+def _movable(root: ET.Element) -> list[ET.Element]:
+    """The objects that are large enough to be moved by a part of themselves."""
+    sides = [np.subtract(_box(thing)[2:], _box(thing)[:2]) for thing in _objects(root)]
+    return [t for t, own in zip(_objects(root), sides, strict=True) if own.min() >= SMALLEST]
 
 
 def _box(thing: ET.Element) -> list[float]:
@@ -129,20 +145,20 @@ def _box(thing: ET.Element) -> list[float]:
 
 
 def _missing(root: ET.Element, classes: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    gone = _one(root, rng)
+    gone = _one(_objects(root), rng)
     root.remove(gone)
     return {"box": _box(gone), "name": gone.findtext("name")}
 
 
 def _swapped(root: ET.Element, classes: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    thing = _one(root, rng)
+    thing = _one(_objects(root), rng)
     name = thing.findtext("name")
     thing.find("name").text = str(rng.choice([c for c in classes if c != name]))
     return {"box": _box(thing), "name": name, "given": thing.findtext("name")}
 
 
 def _shifted(root: ET.Element, classes: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    thing = _one(root, rng)
+    thing = _one(_movable(root), rng)
     old = np.array(_box(thing))
     size = np.array([float(root.find("size").findtext(side)) for side in ("width", "height")])
     new = moved(old, size, rng)
@@ -160,7 +176,7 @@ def moved(box: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> np.nda
         for length in np.linspace(0.05, 1.5, 59):
             new = box + length * np.tile(way, 2)
             new = np.round(np.clip(new, 1, np.tile(size, 2)))
-            if (new[2:] - new[:2]).min() < 4:
+            if (new[2:] - new[:2]).min() < SMALLEST:
                 break
             if iou(box, new) <= wanted:
                 if iou(box, new) >= IOU[0]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,25 +135,34 @@ def test_what_is_collected_is_what_the_page_is_of(tmp_path, monkeypatch):
     (tmp_path / "grids/toy.yaml").write_text("folder: out/toy\n")
     with pytest.raises(DataError, match="adapruner compare --grid"):
         module.collect("toy")
-    folder = tmp_path / "out/toy"
-    folder.mkdir(parents=True)
-    (folder / "cells.json").write_text(json.dumps([cell()]))
-    (folder / "table.md").write_text("![AP50](accuracy-epochs.png)\n")
-    (folder / "changes.md").write_text("# What changed\n")
-    (folder / "accuracy-epochs.png").write_bytes(b"png")
+    folder, tables = tmp_path / "out/toy", {"toy": [cell()]}
+    (folder / "cells").mkdir(parents=True)
+
+    def tabulated(command, *, cwd, **_):
+        """As the command does, in a folder that grids share."""
+        assert command[1:5] == ["-m", "adapruner_det", "compare", "table"] and cwd == tmp_path
+        name = Path(command[-1]).stem
+        (folder / "cells.json").write_text(json.dumps(tables[name]))
+        (folder / "table.md").write_text("![AP50](accuracy-epochs.png)\n")
+        (folder / "changes.md").write_text("# What changed\n")
+        (folder / "accuracy-epochs.png").write_bytes(b"png")
+
+    monkeypatch.setattr(module.subprocess, "run", tabulated)
     module.collect("toy")
     assert module.collected() == trained_in("toy", [cell()])
     more = [cell(), cell(options={"DROP": "auto", "OBJECTIVE": "inclusion"})]
     # A grid with the same cells and one more.
     (tmp_path / "grids/toy_auto.yaml").write_text("folder: out/toy\n")
-    (folder / "cells.json").write_text(json.dumps(more))
+    tables["toy_auto"] = more
     module.collect("toy_auto")
     assert module.collected() == trained_in("toy", more)
     assert [row.method for row in module.collected()] == ["paper", "auto"]
     # Another processor gives the training that both have another value.
     elsewhere = [{**own, "result": {**own["result"], "value": 1.0}} for own in more]
-    (folder / "cells.json").write_text(json.dumps(elsewhere))
+    tables["toy_auto"] = elsewhere
     module.collect("toy_auto")
+    assert module.collected() == trained_in("toy", [more[0], elsewhere[1]])
+    module.collect("toy")  # whose tables the other one's have replaced
     assert module.collected() == trained_in("toy", [more[0], elsewhere[1]])
     text = (tmp_path / "results/evidence/toy.md").read_text()
     assert "](toy-accuracy-epochs.png)" in text and "# What changed" in text

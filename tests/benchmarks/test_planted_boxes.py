@@ -1,6 +1,8 @@
 """What is planted is what truth.json says, and nothing else changes."""
 
 import json
+import re
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -109,6 +111,32 @@ def test_more_twins_than_images_are_refused(made, tmp_path):
     source, _, truth = made
     with pytest.raises(DataError, match="28 clean images are too few for 24 twins"):
         plant(source, list(truth), tmp_path / "out", 0, twins=0.6)
+
+
+def test_of_boxes_that_are_too_small_to_be_moved_none_is(made, tmp_path):
+    source = tmp_path / "voc"
+    shutil.copytree(made[0], source)
+    ids = (source / "ImageSets/Main/trainval.txt").read_text().split()
+    for name in ids[10:]:
+        path = source / f"Annotations/{name}.xml"
+        tree = ET.parse(path)
+        for box in tree.iter("bndbox"):
+            box.find("xmax").text = str(float(box.findtext("xmin")) + 3)
+        tree.write(path)
+    truth = plant(source, ids, tmp_path / "out", 0)
+    moved_ones = of(truth, "shifted")
+    assert 1 <= len(moved_ones) <= 4 and set(moved_ones) <= set(ids[:10])
+
+
+def test_labels_of_one_class_cannot_be_swapped(made, tmp_path):
+    source = tmp_path / "voc"
+    shutil.copytree(made[0], source)
+    for path in (source / "Annotations").iterdir():
+        path.write_text(re.sub("<name>[^<]*</name>", "<name>cat</name>", path.read_text()))
+    ids = (source / "ImageSets/Main/trainval.txt").read_text().split()
+    with pytest.raises(DataError, match="has one class, cat"):
+        plant(source, ids, tmp_path / "out", 0)
+    assert of(plant(source, ids, tmp_path / "twins", 0, faults=0.0, twins=0.1), "twin")
 
 
 def test_a_moved_box_stays_in_the_image():

@@ -54,8 +54,8 @@ def plant(
         Image id → what was done to it, which ``truth.json`` holds.
 
     Raises:
-        DataError: another folder at ``out``, more twins than there are clean images for, or a single
-            class where labels are to be swapped.
+        DataError: another folder at ``out``, more twins than there are clean images for, or one
+            class alone where labels are to be swapped.
     """
     if (out / "truth.json").is_file():
         return json.loads((out / "truth.json").read_text())["images"]

@@ -8,6 +8,8 @@ of an image, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,15 @@ from .shared import ties_drawn
 Detections = Mapping[str, np.ndarray]
 
 
-@register("cleanlab", needs=(BOXES, PREDICTIONS))
+def _check(options: Mapping[str, Any], samples: Samples, epochs: int, keep_ratio: float) -> None:
+    """The package is there."""
+    if find_spec("cleanlab") is None:
+        raise DataError(
+            "the method 'cleanlab' needs the package: pip install 'adapruner-det[cleanlab]'"
+        )
+
+
+@register("cleanlab", needs=(BOXES, PREDICTIONS), check=_check)
 def cleanlab(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: the label quality in [0, 1], which is low where the trained model sees an object
     without a box, a box elsewhere or another class.
@@ -32,13 +42,10 @@ def cleanlab(evidence: Evidence, keep_ratio: float) -> Choice:
     Raises:
         DataError: no cleanlab, or data that it cannot score.
     """
-    try:
-        from cleanlab.object_detection.rank import get_label_quality_scores
-    except ImportError as error:
-        raise DataError(
-            "the method 'cleanlab' needs the package: pip install 'adapruner-det[cleanlab]'"
-        ) from error
     samples = evidence.samples
+    _check(evidence.options, samples, evidence.epochs, keep_ratio)
+    from cleanlab.object_detection.rank import get_label_quality_scores
+
     try:
         quality = get_label_quality_scores(
             labels_of(samples), arrays_of(samples, evidence.predictions()), verbose=False

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from adapruner_det.errors import DataError
-from adapruner_det.methods import select
+from adapruner_det.methods import get_method, select
 from adapruner_det.methods.cleanlab_score import arrays_of, cleanlab, labels_of
 
-from .evidence import Given, ToyBoxes, order_of
+from .evidence import Given, ToyBoxes, order_of, samples
 
 BOX, OTHER = [10.0, 10.0, 60.0, 60.0], [60.0, 20.0, 95.0, 90.0]
 
@@ -92,11 +92,11 @@ def test_few_boxes_and_no_detections_are_served(classes, seen):
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab", None)
-    monkeypatch.setitem(sys.modules, "cleanlab.object_detection.rank", None)
-    with pytest.raises(
-        DataError, match=r"needs the package: pip install 'adapruner-det\[cleanlab\]'"
-    ):
+    said = r"needs the package: pip install 'adapruner-det\[cleanlab\]'"
+    with pytest.raises(DataError, match=said):
         select("cleanlab", ToyBoxes(), 0.5)
+    with pytest.raises(DataError, match=said):  # as a grid asks before it trains
+        get_method("cleanlab").check({}, samples(), 5, 0.5)
 
 
 def test_what_the_package_cannot_score_is_said_in_one_line():

@@ -6,7 +6,8 @@ What is taken is tensors and plain Python, which ``torch.load(weights_only=True)
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,13 @@ def restore_random_states(states: Mapping[str, Any], **generators: torch.Generat
             torch.cuda.set_rng_state(state.cpu(), device)
     for name, generator in generators.items():
         generator.set_state(states["generators"][name].cpu())
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Put the states back afterwards, whatever is drawn inside and however it ends."""
+    states = random_states()
+    try:
+        yield
+    finally:
+        restore_random_states(states)

@@ -1,10 +1,15 @@
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
-from adapruner_det.random_states import random_states, restore_random_states
+from adapruner_det.random_states import (
+    random_states,
+    random_states_kept,
+    restore_random_states,
+)
 
 
 def draws(*generators):
@@ -31,6 +36,18 @@ def test_every_generator_goes_back_with_a_gaussian_in_store(tmp_path):
         draws(two, one, one)
         restore_random_states(states, one=one, two=two)
         assert draws(one, two) == expected
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_what_is_drawn_inside_does_not_show_outside(failing):
+    states = random_states()
+    expected = draws()
+    restore_random_states(states)
+    with suppress(KeyError), random_states_kept():
+        draws()
+        if failing:
+            raise KeyError
+    assert draws() == expected
 
 
 def test_what_is_taken_draws_nothing():

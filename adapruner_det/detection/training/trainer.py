@@ -28,6 +28,7 @@ from ...core import AdaPruner, Exchange
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
 from ...methods.adapruner import choice_of
 from ...methods.base import Guide, make_selection
+from ...random_states import random_states_kept
 from ...selection import Selection
 from ...stopping import StopRequest
 from .. import compat
@@ -144,6 +145,16 @@ class RunMixin(Mixed):
                     f"OUTPUT_DIR {self.cfg.OUTPUT_DIR!r} takes no more: {error.strerror}; free "
                     "space there or set another OUTPUT_DIR"
                 ) from error
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> Any:
+        """As in Detectron2; a training's random numbers go on as if there had been no evaluation.
+
+        A loader draws its seed from them, and a checkpoint of the same step is written before: what
+        goes on from there would draw others than the unbroken run.
+        """
+        with random_states_kept():
+            return super().test(cfg, model, evaluators)
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -271,7 +282,20 @@ class PruningMixin(RunMixin):
         result = super().resume_or_load(resume=resume)
         loader = self._trainer.data_loader.at(self.start_iter, self.guiding.seed)
         compat.set_data_loader(self._trainer, loader)
+        for hook in self._hooks:
+            if isinstance(hook, hooks.PreciseBN):
+                self._read_on(hook)
         return result
+
+    def _read_on(self, hook: hooks.PreciseBN) -> None:
+        """Have PreciseBN read on, too, from where it stood at ``start_iter``.
+
+        It has a loader of its own, of which it takes as many batches in each period.
+        """
+        loader = getattr(hook, "_data_loader", None)  # without a batch norm in training it has none
+        if isinstance(loader, PruningLoader):
+            periods = self.start_iter // hook._period if hook._period > 0 else 0
+            hook._data_loader = loader.at(periods * hook._num_iter, self.guiding.seed)
 
     def train(self) -> Any:
         if self.start_iter >= self.max_iter:  # resumed after the last step

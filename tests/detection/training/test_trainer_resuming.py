@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
 
 from adapruner_det import PruningTrainer, Selection
 from adapruner_det.detection.training.trainer import EvaluatingTrainer
@@ -22,12 +23,12 @@ from tests.detection.training.runs import (
 )
 
 
-def prune_stopped(cfg, step):
+def prune_stopped(cfg, step, **options):
     """Stop behind ``step`` and go on in a new trainer."""
     with pytest.raises(Stopped):
-        prune(cfg, hooks=[StopAfter(step)])
+        prune(cfg, hooks=[StopAfter(step)], **options)
     random.seed(123), np.random.seed(123), torch.manual_seed(123)  # noqa: B018, NPY002
-    trainer = start(cfg)
+    trainer = start(cfg, **options)
     trainer.resume_or_load(resume=True)
     return trainer
 
@@ -48,11 +49,65 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(toy, finished, tmp_path, wo
         assert np.array_equal(trainer.selection.columns[name], column), name
 
 
+class Counting(DatasetEvaluator):
+    """Finds how many images there were."""
+
+    def reset(self):
+        self._count = 0
+
+    def process(self, inputs, outputs):
+        self._count += len(inputs)
+
+    def evaluate(self):
+        return {"count": self._count}
+
+
+class PruningAndCounting(PruningTrainer):
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name, output_folder=None):
+        return Counting()
+
+
+SHORT = ("SOLVER.MAX_ITER", 8, "ADAPRUNER.WARMUP_EPOCHS", 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("DATASETS.TEST", ("toy",)), id="evaluation"),
+        pytest.param(("TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 3), id="norms"),
+    ],
+)
+def test_so_does_one_with_something_else_at_the_step_of_a_checkpoint(toy, tmp_path, options):
+    options = (*SHORT, "TEST.EVAL_PERIOD", 4, *options)
+    done = toy_cfg("yolo_darknet", tmp_path / "done", *options)
+    prune(done, trainer_class=PruningAndCounting)
+    trainer = prune_stopped(
+        toy_cfg("yolo_darknet", tmp_path / "cut", *options), 5, trainer_class=PruningAndCounting
+    )
+    assert trainer.start_iter == 4
+    trainer.train()
+    assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
+    assert files(tmp_path / "cut") == files(tmp_path / "done")
+
+
+@pytest.mark.parametrize("trainer_class", [PruningAndCounting, EvaluatingTrainer])
+def test_an_evaluation_does_not_move_the_random_numbers_of_a_training(
+    toy, tmp_path, monkeypatch, trainer_class
+):
+    monkeypatch.setattr(EvaluatingTrainer, "build_evaluator", PruningAndCounting.build_evaluator)
+    for period in (0, 3):
+        options = ("TEST.EVAL_PERIOD", period, "DATASETS.TEST", ("toy",), "SOLVER.MAX_ITER", 6)
+        cfg = toy_cfg("yolo_darknet", tmp_path / f"every{period}", *options)
+        cfg.ADAPRUNER.WARMUP_EPOCHS = 1
+        prune(cfg, trainer_class=trainer_class)
+    assert_same_weights(weights(tmp_path / "every0"), weights(tmp_path / "every3"))
+
+
 @pytest.mark.slow
 def test_so_does_a_stopped_run_of_faster_rcnn(toy, tmp_path):
-    options = ("SOLVER.MAX_ITER", 8, "ADAPRUNER.WARMUP_EPOCHS", 1)
-    whole = prune(toy_cfg("faster_rcnn_c4", tmp_path / "done", *options))
-    trainer = prune_stopped(toy_cfg("faster_rcnn_c4", tmp_path / "cut", *options), 5)
+    whole = prune(toy_cfg("faster_rcnn_c4", tmp_path / "done", *SHORT))
+    trainer = prune_stopped(toy_cfg("faster_rcnn_c4", tmp_path / "cut", *SHORT), 5)
     trainer.train()
     assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
     assert trainer.selection.kept_keys == whole.selection.kept_keys

@@ -15,6 +15,7 @@ import gc
 import os
 import random
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -46,7 +47,8 @@ class PruningLoader:
         mapper: maps a Detectron2 dict to what the model takes.
         batch_size: B over all ranks.
         seed: of order and augmentation.
-        group_by_aspect: batches are all landscape or all portrait, as in Detectron2.
+        group_by_aspect: batches are all landscape or all portrait, as in Detectron2, but for those
+            that :func:`grouped` tells of.
         num_workers: processes that load; it does not change what is loaded.
         start: the step to begin with.
     """
@@ -96,17 +98,60 @@ class PruningLoader:
         return _unfailed(batches)
 
     def batches(self) -> Iterator[list[int]]:
-        """Stream positions of each step's batch over all ranks, from the first step on."""
-        num_samples, bucket_of = len(self.index), np.zeros(len(self.index), dtype=np.int64)
+        """Stream positions of each step's batch over all ranks, from the first step on.
+
+        Of images of one shape, or too few for a batch, it is the stream cut up: where two epochs
+        meet, such a batch may have an image twice.
+        """
+        num_samples, size = len(self.index), self.batch_size
+        wide: list[bool] = []
         if self.group_by_aspect:
-            bucket_of[:] = [d["width"] > d["height"] for d in self.index.dicts]
-        waiting: tuple[list[int], list[int]] = ([], [])
-        for position in count():
-            bucket = waiting[bucket_of[sample_at(position, num_samples, self.seed)]]
-            bucket.append(position)
-            if len(bucket) == self.batch_size:
-                yield bucket.copy()
-                bucket.clear()
+            wide = [d["width"] > d["height"] for d in self.index.dicts]
+        if len(set(wide)) == 2 and num_samples >= size:
+            stream = (sample_at(position, num_samples, self.seed) for position in count())
+            return grouped(stream, wide, size)
+        return (list(range(first, first + size)) for first in count(0, size))
+
+
+def grouped(stream: Iterable[int], wide: Sequence[bool], size: int) -> Iterator[list[int]]:
+    """Cut a stream into batches of one shape; of both where an image would wait for too long.
+
+    An image waits until B of its shape are there. Where it comes again while it still waits, all
+    that wait are put together, and with what comes next make up a batch; then the shapes are apart
+    again. Otherwise images of a rare shape would not be seen for epochs, and cut for that. No batch
+    has an image twice: one that comes again meanwhile has its turn behind the batch.
+
+    Args:
+        stream: the samples in the order in which they are read: epochs, each of all N.
+        wide: of each of the N samples whether it is landscape.
+        size: B, at most N.
+
+    Yields:
+        B positions in ``stream``.
+    """
+    arrivals = enumerate(stream)
+    ahead: deque[tuple[int, int]] = deque()  # (position, sample) whose turn is before the next's
+    passed: list[tuple[int, int]] = []  # likewise: what came again since all are put together
+    waiting: tuple[dict[int, int], dict[int, int]] = ({}, {})  # by shape: sample → position
+    together: dict[int, int] = {}
+    while arrival := ahead.popleft() if ahead else next(arrivals, None):
+        position, sample = arrival
+        bucket = together or waiting[wide[sample]]
+        if sample in bucket:
+            if not together:
+                both = [*waiting[0].items(), *waiting[1].items()]
+                together = bucket = dict(sorted(both, key=lambda pair: pair[1]))
+                for own in waiting:
+                    own.clear()
+            passed.append(arrival)
+        else:
+            bucket[sample] = position
+        if len(bucket) >= size:
+            in_order = [(position, sample) for sample, position in bucket.items()]
+            yield [position for position, _ in in_order[:size]]
+            bucket.clear()
+            ahead.extendleft(reversed([*in_order[size:], *passed]))
+            passed.clear()
 
 
 def _unfailed(batches: Iterator[list[Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -10,12 +10,15 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.utils import comm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adapruner_det.detection.data.loader import (
     NamingMapper,
     PruningLoader,
     build_pruning_train_loader,
     check_sampler,
+    grouped,
     refuse_mixing,
     sample_at,
     seeded,
@@ -79,16 +82,96 @@ def test_without_grouping_the_batches_are_the_stream_cut_up(index):
     assert read_ids == [sample_at(i, 10, 3) for i in range(40)]
 
 
-def test_with_grouping_a_batch_is_landscape_or_portrait_and_no_image_is_lost(index):
-    batches = read(make(index), 25)
+def test_with_grouping_most_batches_are_landscape_or_portrait_and_no_image_is_lost(tmp_path):
+    index = SampleIndex.from_dicts({"toy": squares(tmp_path, 40)})
+    batches = read(make(index), 100)
     shapes = [{x["width"] > x["height"] for x in batch} for batch in batches]
-    assert all(len(shape) == 1 for shape in shapes)
+    assert sum(len(shape) == 1 for shape in shapes) > 90
     assert {True, False} == set().union(*shapes)
-    # 10 epochs; of the last, up to 2·(B−1) images wait for a batch of their shape.
-    counts = np.bincount(flat(ids(batches)), minlength=10)
-    assert counts.sum() == 100
-    assert counts.min() >= 8
-    assert counts.max() <= 11
+    counts = np.bincount(flat(ids(batches)), minlength=40)
+    assert counts.sum() == 400
+    assert counts.max() - counts.min() <= 2
+
+
+@st.composite
+def mixes(draw):
+    """(the shape of each sample, B) with N >= B and both shapes."""
+    size = draw(st.integers(1, 12))
+    num_wide, num_tall = (draw(st.integers(1, 5 * size)) for _ in range(2))
+    wide = [True] * num_wide + [False] * max(num_tall, size - num_wide)
+    return wide, size
+
+
+def epochs_of(count, seed, num_epochs):
+    return [sample_at(position, count, seed) for position in range(num_epochs * count)]
+
+
+@settings(deadline=None)
+@given(mixes(), st.integers(0, 10**6))
+def test_with_grouping_images_of_a_rare_shape_are_seen_as_often_as_others(mix, seed):
+    wide, size = mix
+    stream = epochs_of(len(wide), seed, 8)
+    counts, read_so_far = np.zeros(len(wide), dtype=int), []
+    for batch in grouped(iter(stream), wide, size):
+        own = [stream[position] for position in batch]
+        assert len(set(own)) == len(batch) == size  # no image twice
+        read_so_far += batch
+        counts[own] += 1
+        assert counts.max() - counts.min() <= 2
+        assert counts.min() > 0 or len(read_so_far) < 2 * len(wide) + size
+    assert len(set(read_so_far)) == len(read_so_far)
+    assert len(stream) - len(read_so_far) < len(wide) + size  # nor is one put off for long
+
+
+def apart(stream, wide, size):
+    """Shapes apart in any case; and the position of the first image to come while it waits."""
+    waiting, batches, first = ([], []), [], len(stream)
+    for position, sample in enumerate(stream):
+        bucket = waiting[wide[sample]]
+        if sample in (stream[other] for other in bucket):
+            first = min(first, position)
+        bucket.append(position)
+        if len(bucket) == size:
+            batches.append(bucket.copy())
+            bucket.clear()
+    return batches, first
+
+
+@settings(deadline=None)
+@given(mixes(), st.integers(0, 10**6))
+def test_shapes_are_apart_until_an_image_comes_that_still_waits(mix, seed):
+    wide, size = mix
+    stream = epochs_of(len(wide), seed, 4)
+    expected, first = apart(stream, wide, size)
+    before = [batch for batch in expected if batch[-1] < first]
+    assert list(islice(grouped(iter(stream), wide, size), len(before))) == before
+
+
+@settings(deadline=None)
+@given(st.integers(1, 8), st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6))
+def test_and_always_where_both_come_out_even(size, num_wide, num_tall, seed):
+    wide = [True] * num_wide * size + [False] * num_tall * size
+    stream = epochs_of(len(wide), seed, 4)
+    assert list(grouped(iter(stream), wide, size)) == apart(stream, wide, size)[0]
+
+
+@pytest.mark.parametrize("count", [10, 3])
+def test_images_of_one_shape_are_the_stream_cut_up_and_so_are_too_few_for_a_batch(tmp_path, count):
+    dicts = squares(tmp_path, count)
+    if count > 4:
+        dicts = [{**own, "width": 64, "height": 48} for own in dicts]
+    read_ids = flat(ids(read(make(SampleIndex.from_dicts({"toy": dicts})), 10)))
+    assert read_ids == [sample_at(i, count, 3) for i in range(40)]
+
+
+@pytest.mark.parametrize("start", [1, 7, 20])
+def test_with_a_rare_shape_a_loader_that_starts_later_reads_on_identically(tmp_path, start):
+    dicts = squares(tmp_path, 30)
+    dicts = [{**own, "width": 64 if i else 48, "height": 56} for i, own in enumerate(dicts)]
+    loader = make(SampleIndex.from_dicts({"toy": dicts}))
+    whole = ids(read(loader, 25))
+    assert flat(whole[:15]).count(0) >= 1
+    assert ids(read(loader.at(start, 3), 25 - start)) == whole[start:]
 
 
 def test_batches_hold_what_the_mapper_made_and_the_index_of_the_sample(index):

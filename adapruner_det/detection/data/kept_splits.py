@@ -15,6 +15,7 @@ from ...selection_checks import REQUIRED_COLUMNS
 from .checks import UsablePart, leave_out, read_dataset, set_apart_from_files
 from .faults import has_object
 from .identity import key_of, sample_digest, with_file_digests
+from .keypoints import visible_keypoints
 from .samples import require_registered
 
 
@@ -130,9 +131,18 @@ class _KeptPart:
         return [d for key, d in dicts.items() if key in self._kept]
 
     def _check(self, dicts: dict[str, dict[str, Any]]) -> None:
-        """Compare with what was selected from; images that training filtered out do not count."""
+        """Compare with what was selected from; images that training filtered out do not count.
+
+        How many visible keypoints a training asked of an image the selection does not say: no more
+        than the least of those that it chose from, which is 0 where it asked for none.
+        """
         chosen = set(self._part["key"].tolist())
-        keys = sorted(k for k, d in dicts.items() if k in chosen or has_object(d))
+        asked = min((visible_keypoints(d) for k, d in dicts.items() if k in chosen), default=0)
+        keys = sorted(
+            k
+            for k, d in dicts.items()
+            if k in chosen or (has_object(d) and visible_keypoints(d) >= asked)
+        )
         part = replace(
             self._selection,
             datasets={self._base: self._selection.datasets[self._base]},

@@ -138,6 +138,49 @@ def test_images_that_training_filters_out_do_not_make_the_data_other_data(two_se
     assert read(name) == {f"im{i}" for i in range(10) if i not in (2, 6)}
 
 
+def select_with_keypoints(toy, visible, least):
+    """Of images with so many visible keypoints of three, where a training asks for ``least``."""
+    for sample, count in zip(toy, visible, strict=True):
+        flags = [2] * count + [0] * (3 - count)
+        points = [v for flag in flags for v in (20.0, 20.0, flag)]
+        sample["annotations"][0]["keypoints"] = points
+    cfg = toy_cfg("faster_rcnn_fpn", "unused", "MODEL.KEYPOINT_ON", True)
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 3
+    cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = least
+    return random_selection(SampleIndex.from_config(cfg).samples, 0.5, 0)
+
+
+@pytest.mark.parametrize(("least", "left_out"), [(0, 0), (1, 2), (2, 4)])
+def test_a_selection_for_keypoints_can_be_trained_on(two_sets, least, left_out):
+    toy, _ = two_sets
+    selection = select_with_keypoints(toy, [0, 3, 1, 3, 0, 2, 1, 2, 3, 3], least)
+    assert selection.num_samples == 10 - left_out
+    (name,) = register_kept(selection)
+    assert read(name) == {key.split("/")[1] for key in selection.kept_keys}
+
+
+def test_where_keypoints_are_asked_for_other_data_is_refused_all_the_same(two_sets):
+    toy, _ = two_sets
+    (name,) = register_kept(select_with_keypoints(toy, [0, 3, 1, 3, 0, 2, 1, 2, 3, 3], 1))
+    toy.append({**toy[2], "image_id": "im99"})
+    with pytest.raises(DataError, match=r"1 of 9 .*toy/im99 \(not in the selection\)"):
+        DatasetCatalog.get(name)
+    toy[-1] = {**toy[0], "image_id": "im99"}  # without a visible one it would not be trained on
+    assert len(DatasetCatalog.get(name)) == 4
+    del toy[2]
+    with pytest.raises(DataError, match=r"1 of 8 .*toy/im2 \(missing here\)"):
+        DatasetCatalog.get(name)
+
+
+def test_a_selection_without_keypoints_asks_for_none(two_sets):
+    toy, _ = two_sets
+    toy[1]["annotations"][0]["keypoints"] = [20.0, 20.0, 2]
+    (name,) = register_kept(select("toy"))
+    toy.append({**toy[0], "image_id": "im99"})
+    with pytest.raises(DataError, match=r"toy/im99 \(not in the selection\)"):
+        DatasetCatalog.get(name)
+
+
 def test_a_change_of_one_data_set_leaves_the_other_of_a_selection_usable(two_sets):
     _, more = two_sets
     register_kept(select("toy", "more"))

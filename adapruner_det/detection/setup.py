@@ -26,6 +26,7 @@ from ..settings import check_yaml
 from .config import add_adapruner_config, resolve_device
 from .data.checks import CheckedSet, checked_set, require_room_for_classes
 from .data.evaluators import require_evaluator, warn_where_nothing_counts
+from .data.keypoints import require_keypoints
 from .data.loader import check_sampler
 from .data.masks import require_masks
 from .data.own_sets import register_from_config
@@ -162,6 +163,7 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
         warn_where_nothing_counts(name, sets[name].dicts)
     for name, found in sets.items():
         require_masks(cfg, name, found.dicts)
+        require_keypoints(cfg, name, found.dicts)
     require_same_classes(names)
     return sets
 

@@ -67,6 +67,9 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     cfg.DATALOADER.SAMPLER_TRAIN = _sampler(data)
     cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = data.dataset.get("min_keypoints", 0)
     cfg.MODEL.KEYPOINT_ON = data.dataset.get("min_keypoints", 0) > 0
+    if cfg.MODEL.KEYPOINT_ON:  # of a head of another kind it is not known
+        points = OmegaConf.select(lazy, "model.roi_heads.keypoint_head.num_keypoints", default=0)
+        cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = points
     cfg.SOLVER.IMS_PER_BATCH = data.total_batch_size
     cfg.SOLVER.MAX_ITER = run.max_iter
     cfg.SOLVER.STEPS = ()

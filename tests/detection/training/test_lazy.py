@@ -45,6 +45,14 @@ def test_plain_values_are_those_of_the_file_and_of_its_overrides(toy):
     assert len(check_pruning_inputs(cfg)) == 10
 
 
+def test_the_keypoints_are_those_of_the_files_head():
+    asked = "dataloader.train.dataset.min_keypoints=1"
+    head = lazy_cfg("out", asked, "model.roi_heads.keypoint_head.num_keypoints=3").MODEL
+    assert head.KEYPOINT_ON and head.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 3
+    assert lazy_cfg("out", asked).MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 0
+    assert not lazy_cfg("out").MODEL.KEYPOINT_ON
+
+
 def test_the_digest_tells_other_files_and_overrides_apart(tmp_path):
     digest = config_digest(lazy_cfg("out"))
     assert digest != config_digest(lazy_cfg("out", "optimizer.lr=0.1"))

@@ -40,6 +40,7 @@ from .setup import check_datasets, check_training_inputs, load_config, run_folde
 from .training.checkpoints import load_weights, newest_whole
 from .training.hooks import require_signals
 from .training.lazy import evaluation_mapper, is_lazy, training_mapper
+from .training.probe import two_images
 from .training.run_state import TRAIN, RunClock, kind_of, run_identity
 from .training.trainer import EvaluatingTrainer, PruningTrainer, offered, scale_schedule
 
@@ -281,9 +282,8 @@ def signals_of(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[
     Where that fails there are none, with a warning: a training will say more of why.
     """
     mapper = training_mapper(cfg)
-    places = np.argsort(index.samples.sizes == 0, kind="stable")[:2]
     try:
-        batch = [mapper(index.dicts[int(place)]) for place in places]
+        batch = two_images(index, mapper)
         with EventStorage(0), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the training says the same
             source = LossSource(model.train())

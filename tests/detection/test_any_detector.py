@@ -157,7 +157,7 @@ def test_a_loss_found_in_the_first_step_leads_to_the_serial_path_without_a_trace
 
     # As if it had been serial from the beginning: losses, gradients and running averages.
     apart = wrap(as_distilled())
-    apart.source._go_serial("of this test")
+    apart.source.go_serial("of this test")
     expected, expected_gradients = step(apart, inputs)
     assert_same(losses, expected, 1e-6)
     assert_same(gradients, expected_gradients, 1e-5)

@@ -13,7 +13,7 @@ from tests.detection.training.test_weighting import batch, decided_pruner, detec
 def test_under_bfloat16_losses_of_images_are_float32_and_gradients_finite(kind, serial):
     model = wrap(detector(kind), decided_pruner())
     if serial:
-        model.source._go_serial("of this test")
+        model.source.go_serial("of this test")
     convolution = next(m for m in model.detector.modules() if isinstance(m, torch.nn.Conv2d))
     dtypes = []
     convolution.register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))

@@ -44,9 +44,9 @@ class LossSource:
         if self.way == OFFERED:
             return
         if scalar := unhandled(detector):
-            self._go_serial(f"the losses of {', '.join(scalar)} are those of the whole batch")
+            self.go_serial(f"the losses of {', '.join(scalar)} are those of the whole batch")
         elif not take_apart(detector):
-            self._go_serial("it has none of Detectron2's heads")
+            self.go_serial("it has none of Detectron2's heads")
 
     @property
     def shows(self) -> bool:
@@ -75,7 +75,7 @@ class LossSource:
             else:
                 losses = self._detector(batched_inputs)
                 if has_scalars(losses):
-                    self._go_serial(f"{names_of_scalars(losses)} is one value for the whole batch")
+                    self.go_serial(f"{names_of_scalars(losses)} is one value for the whole batch")
                     take_back()
                     return self.losses(batched_inputs, take_back)
         check_per_image(losses, len(batched_inputs))
@@ -83,7 +83,8 @@ class LossSource:
         self.evidence = evidence_of(shown[-1], batched_inputs) if shown else None
         return {name: _at_least_float32(value) for name, value in losses.items()}
 
-    def _go_serial(self, why: str) -> None:
+    def go_serial(self, why: str) -> None:
+        """Take the serial way from now on; ``why`` completes "because ..." in the warning."""
         put_together(self._detector)
         self.way = SERIAL
         logger.warning(describe_cost(self._detector, why))

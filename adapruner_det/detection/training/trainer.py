@@ -45,6 +45,7 @@ from .fit import fit_to_data
 from .hooks import GuideHook, renamed_hooks
 from .lazy import LazyMixin, is_lazy, training_mapper
 from .leaving import LeavingHook
+from .probe import settle
 from .run_state import TRAIN, RunState, StopHook, kind_of, run_identity, without_tracebacks
 from .weighting import LossWeighting
 
@@ -265,6 +266,8 @@ class PruningMixin(RunMixin):
             )
         model = _unwrapped(self._trainer.model)
         given = self._given
+        if given is None and self.cfg.ADAPRUNER.OBJECTIVE != "paper":  # which takes losses alone
+            settle(model.source, model.detector, loader.index, loader.mapper)
         self.guide = given or build_pruner(
             self.cfg, loader.index, loader.seed, offered=offered(model.source)
         )

@@ -24,7 +24,7 @@ from torch import nn
 from ..errors import DataError, one_line
 from ..experiment.task import Budget, Run
 from ..methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS, Guide
-from ..random_states import random_states, restore_random_states
+from ..random_states import random_states_kept
 from ..report.changes import Objects
 from ..samples import Samples
 from ..selection import Selection
@@ -122,14 +122,11 @@ class DetectionTask:
     @cached_property
     def _looked_up(self) -> tuple[frozenset[str], frozenset[str]]:
         """The signals of a training, and the features of a trained model."""
-        states = random_states()
-        try:
+        with random_states_kept():
             model = EvaluatingTrainer.build_model(self._cfg)
             known = {FEATURES: hasattr(model, "backbone"), BOX_FEATURES: has_box_features(model)}
             features = frozenset(name for name, there in known.items() if there)
             return signals_of(model, self._cfg, self._index), features
-        finally:
-            restore_random_states(states)
 
     def train(
         self,

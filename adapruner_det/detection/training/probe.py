@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ...errors import one_line
-from ...random_states import random_states, restore_random_states
+from ...random_states import random_states_kept
 from ..data.loader import Mapper
 from ..data.samples import SampleIndex
 from ..per_image import APART, LossSource
@@ -51,14 +51,11 @@ def settle(source: LossSource, detector: nn.Module, index: SampleIndex, mapper: 
 
 def _scalars(detector: nn.Module, index: SampleIndex, mapper: Mapper) -> str:
     """The keys of the losses that are one value for a whole batch; empty where none is."""
-    states = random_states()
     try:
-        batch = two_images(index, copy.deepcopy(mapper))
-        with EventStorage(0), torch.no_grad():
+        with random_states_kept(), EventStorage(0), torch.no_grad():
+            batch = two_images(index, copy.deepcopy(mapper))
             losses = copy.deepcopy(detector).train()(batch)
         return names_of_scalars(losses)
     except Exception as error:  # of a detector and a mapper that may be anybody's
         logger.debug("%s: %s", type(error).__name__, one_line(error))
         return ""
-    finally:
-        restore_random_states(states)

@@ -54,12 +54,16 @@ class PerImageFastRCNNOutputLayers(FastRCNNOutputLayers):
     loss depends on how many proposals its batch-mates brought along.
     """
 
-    shows_predictions = True
+    @property
+    def shows_predictions(self) -> bool:
+        """Whether its boxes are of four numbers; rotated ones, of five, have no such IoU."""
+        return len(self.box2box_transform.weights) == 4
 
     def losses(self, predictions: Any, proposals: Any) -> dict[str, Tensor]:
         """`FastRCNNOutputLayers.losses`, by image."""
         scores, deltas = predictions
-        show(lambda: self._predictions(scores, deltas, proposals))
+        if self.shows_predictions:
+            show(lambda: self._predictions(scores, deltas, proposals))
         num_images = len(proposals)
         gt_classes = cat([p.gt_classes for p in proposals], dim=0)
         _log_classification_stats(scores, gt_classes)

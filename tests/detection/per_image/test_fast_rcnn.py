@@ -1,10 +1,14 @@
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_model
+from detectron2.modeling.box_regression import Box2BoxTransformRotated
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
-from detectron2.structures import Boxes, Instances
+from detectron2.modeling.roi_heads.rotated_fast_rcnn import RotatedFastRCNNOutputLayers
+from detectron2.structures import Boxes, Instances, RotatedBoxes
 
-from adapruner_det.detection.per_image import take_apart
+from adapruner_det.detection.evidence import watching
+from adapruner_det.detection.per_image import LossSource, take_apart
 from adapruner_det.detection.per_image.fast_rcnn import sigmoid_losses, softmax_losses
 
 from .tiny import NUM_CLASSES, close, random_boxes, tiny_cfg
@@ -130,3 +134,41 @@ def test_softmax_and_sigmoid_by_hand():
     torch.testing.assert_close(sigmoid_losses(scores, gt_classes), torch.stack([2 * two, 2 * two]))
     only_first = sigmoid_losses(scores, gt_classes, counted=torch.tensor([0, 2]))
     torch.testing.assert_close(only_first, torch.stack([two, two]))
+
+
+def rotated(channels=6):
+    return RotatedFastRCNNOutputLayers(
+        ShapeSpec(channels=channels),
+        box2box_transform=Box2BoxTransformRotated((10.0, 10.0, 5.0, 5.0, 1.0)),
+        num_classes=NUM_CLASSES,
+    )
+
+
+def test_rotated_boxes_are_judged_by_their_losses_and_shown_to_nobody(storage):
+    layers, counts = rotated(), (7, 4, 9)
+    predictions, proposals = inputs(layers, counts)
+    for own in proposals:
+        for name in ("proposal_boxes", "gt_boxes"):
+            if own.has(name):
+                boxes = own.get(name)
+                middle, angles = boxes.get_centers(), torch.rand(len(boxes), 1) * 90
+                sides = boxes.tensor[:, 2:] - boxes.tensor[:, :2]
+                turned = torch.cat([middle, sides, angles.to(sides)], 1)
+                own.remove(name)
+                own.set(name, RotatedBoxes(turned))
+    expected = layers.losses(predictions, proposals)
+    take_apart(layers)
+    with watching(True) as shown:
+        losses = layers.losses(predictions, proposals)
+    assert not shown
+    for name, value in losses.items():
+        assert value.shape == (3,)
+        close(value.mean(), expected[name], 1e-6)
+
+
+def test_a_detector_of_rotated_boxes_shows_nothing():
+    model = build_model(tiny_cfg("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"))
+    assert LossSource(model).shows
+    model.roi_heads.box_predictor = rotated(channels=32)
+    source = LossSource(model)
+    assert source.way == "apart" and not source.shows

@@ -16,6 +16,9 @@ telling as one that is sure of much. A half says that nothing speaks either way.
 object is held against those of the other images of the batch, or a quarter of what annotated ones
 get: where all images have some, they tell of the data or of the detector, not of an image.
 
+Of an image with crowds nothing is said to be overlooked: a mapper hands none of these boxes on, so
+that what is rightly seen in a crowd touches no annotation either.
+
 From boxes to the image leads a soft minimum or a maximum, never a sum: sums rank crowded images.
 
 The kinds of faults are those of Tkachenko et al., "ObjectLab: Automated Diagnosis of Mislabeled
@@ -51,7 +54,7 @@ EVIDENCE = frozenset((*SIGNALS, *BOX_SIGNALS))
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of the annotated boxes of B images, all detached and in [0, 1].
+    """Of the annotated boxes of B images, all detached and in [0, 1], or NaN where it says so.
 
     Attributes:
         image: (G,) int64, whose each box is, in 0..B−1.
@@ -60,7 +63,7 @@ class Evidence:
         confirmed: (G,) see the module.
         swapped: (G,) see the module.
         moved: (G,) see the module.
-        overlooked: (B,) see the module.
+        overlooked: (B,) see the module; NaN of an image with crowds.
     """
 
     image: Tensor
@@ -75,14 +78,15 @@ class Evidence:
         """(B,) ``confidence`` and ``fault`` of each image, two of :data:`.core.SIGNALS`.
 
         The confidence is the soft minimum of the boxes' quality; without a box it is one minus
-        what is overlooked. The fault is the largest of all ratios.
+        what is overlooked, or one where that is not said. The fault is the largest of all ratios.
         """
         usual = self.confirmed.mean() / 4 if len(self.confirmed) else self.overlooked.new_ones(())
-        usual = torch.maximum(usual, self.overlooked.mean())
+        usual = torch.maximum(usual, self.overlooked.nanmean().nan_to_num())
         against = torch.maximum(
             _ratio(self.swapped, self.confirmed), _ratio(self.moved, self.confirmed)
         )
-        lacking = self.overlooked / (self.overlooked + usual + LITTLE)
+        overlooked = self.overlooked.nan_to_num()
+        lacking = overlooked / (overlooked + usual + LITTLE)
         return {
             "confidence": self._softmin(self.iou * self.confidence).clamp(0.0, 1.0),
             "fault": self._largest(against, lacking),
@@ -114,7 +118,7 @@ class Evidence:
         nothing = torch.zeros_like(self.overlooked)
         total = nothing.index_add(0, self.image, weight)
         mean = nothing.index_add(0, self.image, weight * quality) / total.clamp(min=1e-12)
-        return torch.where(total > 0, mean, 1.0 - self.overlooked)
+        return torch.where(total > 0, mean, 1.0 - self.overlooked.nan_to_num())
 
     def _largest(self, of_box: Tensor, of_image: Tensor) -> Tensor:
         """(B,) the largest of an image's boxes (G,), and of its own (B,)."""
@@ -123,7 +127,7 @@ class Evidence:
 
 @torch.no_grad()
 def box_evidence(
-    pred: Tensor, scores: Tensor, boxes: Tensor, classes: Tensor, image: Tensor
+    pred: Tensor, scores: Tensor, boxes: Tensor, classes: Tensor, image: Tensor, crowds: Tensor
 ) -> Evidence:
     """Hold annotated boxes against predictions. Memory grows with G·M.
 
@@ -133,6 +137,7 @@ def box_evidence(
         boxes: (G, 4) annotated.
         classes: (G,) int64.
         image: (G,) int64, rising, whose each box is.
+        crowds: (B,) bool, whether an image has crowds, which are not among ``boxes``.
     """
     if pred.shape[1] == 0:  # as of a cascade whose boxes have all become empty
         pred, scores = (F.pad(given, (0, 0, 0, 1)) for given in (pred, scores))
@@ -158,7 +163,7 @@ def box_evidence(
         confirmed=_most(own, near),
         swapped=_most(other, near & nearest),
         moved=_most(own, beside),
-        overlooked=_most(best[..., 0], claimed < TOUCH),
+        overlooked=_most(best[..., 0], claimed < TOUCH).masked_fill(crowds, float("nan")),
     )
 
 
@@ -219,7 +224,10 @@ def watching(look: bool) -> Iterator[list[Predictions]]:
 
 
 def evidence_of(predictions: Predictions, batched_inputs: Sequence[Mapping[str, Any]]) -> Evidence:
-    """:func:`box_evidence` for the annotations of a batch, as the detector takes it."""
+    """:func:`box_evidence` for the annotations of a batch, as the detector takes it.
+
+    Of crowds an image's ``has_crowd`` tells, which :class:`.data.loader.PruningLoader` sets.
+    """
     instances = [x["instances"] for x in batched_inputs]
     counts = torch.tensor([len(own) for own in instances])
     device = predictions.boxes.device
@@ -229,6 +237,7 @@ def evidence_of(predictions: Predictions, batched_inputs: Sequence[Mapping[str, 
         torch.cat([own.gt_boxes.tensor for own in instances]).to(device),
         torch.cat([own.gt_classes for own in instances]).to(device),
         torch.arange(len(instances)).repeat_interleave(counts).to(device),
+        torch.tensor([bool(x.get("has_crowd")) for x in batched_inputs], device=device),
     )
 
 

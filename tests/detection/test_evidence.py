@@ -82,7 +82,8 @@ def made_up(seed, counts, num_pred=7, num_classes=3):
     return pred, scores, boxes, classes
 
 
-def evidence(pred, scores, boxes, classes):
+def evidence(pred, scores, boxes, classes, crowds=None):
+    crowds = np.zeros(len(boxes), bool) if crowds is None else np.array(crowds)
     image = np.repeat(np.arange(len(boxes)), [len(own) for own in boxes])
     return box_evidence(
         torch.from_numpy(pred),
@@ -90,19 +91,21 @@ def evidence(pred, scores, boxes, classes):
         torch.from_numpy(np.concatenate(boxes)),
         torch.from_numpy(np.concatenate(classes)).long(),
         torch.from_numpy(image),
+        torch.from_numpy(crowds),
     )
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 10**6),
-    st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=3),
     st.integers(0, 7),
     st.integers(1, 4),
 )
-def test_it_is_what_loops_find(seed, counts, num_pred, num_classes):
+def test_it_is_what_loops_find(seed, images, num_pred, num_classes):
+    counts, crowds = zip(*images, strict=True)
     pred, scores, boxes, classes = made_up(seed, counts, num_pred, num_classes)
-    found = evidence(pred, scores, boxes, classes)
+    found = evidence(pred, scores, boxes, classes, crowds)
     signals, of_boxes = found.signals(), found.of_boxes(4)
     by_hand = [
         by_loops(p, s.tolist(), b, c.tolist())
@@ -110,8 +113,10 @@ def test_it_is_what_loops_find(seed, counts, num_pred, num_classes):
     ]
     confirmed = [row[3] for _, rows in by_hand for row in rows]
     usual = np.mean(confirmed) / 4 if confirmed else 1.0
-    usual = max(usual, np.mean([overlooked for overlooked, _ in by_hand]))
+    said = [own for (own, _), crowd in zip(by_hand, crowds, strict=True) if not crowd]
+    usual = max(usual, np.mean(said or [0.0]))
     for i, (overlooked, rows) in enumerate(by_hand):
+        overlooked = 0.0 if crowds[i] else overlooked
         weights = [math.exp(-row[0] / TEMPERATURE) for row in rows]
         total = sum(w * row[0] for w, row in zip(weights, rows, strict=True))
         confidence = total / sum(weights) if rows else 1 - overlooked
@@ -181,6 +186,29 @@ def test_an_object_that_one_image_lacks_shows_and_one_that_all_lack_does_not():
         fault = found.signals()["fault"]
         assert low <= float(fault[0]) <= high
         assert float(fault[3]) < 0.6
+
+
+def test_what_is_seen_in_an_image_with_crowds_is_not_overlooked_and_does_not_count_for_others():
+    """A right detection in a crowd touches no annotation, for the mapper leaves crowds out."""
+    scores = np.zeros((4, 2, 2), np.float32)
+    scores[:, 0, 0] = 0.9
+    scores[:, 1, 1] = [0.9, 0.9, 0.9, 0.3]
+    pred = np.tile(np.float32([BOX, AWAY]), (4, 1, 1))
+    own = [np.array([BOX], np.float32)] * 4, [np.array([0])] * 4
+    found = evidence(pred, scores, *own, [True, True, True, False]).signals()
+    assert found["fault"][:3].max() < 0.1
+    alone = evidence(pred[3:], scores[3:], *(part[3:] for part in own)).signals()
+    assert torch.allclose(found["fault"][3:], alone["fault"])
+    nobody = evidence(pred, scores, *own, [True] * 4).signals()
+    assert nobody["fault"].max() < 0.1 and torch.isfinite(nobody["confidence"]).all()
+
+
+def test_a_batch_tells_which_of_its_images_have_crowds():
+    inputs = [{**own, "has_crowd": i == 1} for i, own in enumerate(batch())]
+    del inputs[2]["has_crowd"]  # as where another loader has read them
+    boxes = torch.tensor([[900.0, 900, 950, 950]]).repeat(len(inputs), 1, 1)
+    found = evidence_of(Predictions(boxes, torch.full((len(inputs), 1, 2), 0.5)), inputs)
+    assert torch.isnan(found.overlooked).tolist() == [i == 1 for i in range(len(inputs))]
 
 
 def test_the_faulty_box_of_many_is_not_averaged_away():

@@ -40,7 +40,9 @@ MIXING = ("mosaic", "mixup", "cutmix", "copypaste", "mix_up", "cut_mix", "copy_p
 
 
 class PruningLoader:
-    """An endless iterable of batches, each a list of mapped dicts with ``sample_index``.
+    """An endless iterable of batches, each a list of mapped dicts.
+
+    To each are added ``sample_index``, and ``has_crowd``, whether it has an annotated crowd.
 
     Args:
         index: the samples.
@@ -190,6 +192,8 @@ class _Positions(torchdata.Dataset[Any]):
     def __getitem__(self, position: int) -> dict[str, Any] | _Failure:
         sample = sample_at(position, len(self._index), self._seed)
         given = self._index.dicts[sample]
+        # A mapper leaves crowds out, and may change what it is given.
+        has_crowd = any(a.get("iscrowd") for a in given.get("annotations", ()))
         try:
             with seeded(self._seed, position):
                 mapped = self._mapper(given)
@@ -200,7 +204,7 @@ class _Positions(torchdata.Dataset[Any]):
                 f"the mapper returned None for {self._index.keys[sample]}: a pruning run must "
                 "see every sample; drop it from the data set instead"
             )
-        mapped["sample_index"] = sample
+        mapped.update(sample_index=sample, has_crowd=has_crowd)
         return mapped
 
 

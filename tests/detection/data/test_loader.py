@@ -186,6 +186,23 @@ def test_the_index_is_attached_even_when_the_mapper_makes_a_new_dict(index):
         assert index.keys[sample["sample_index"]] == f"toy/{sample['image_id']}"
 
 
+@pytest.mark.parametrize("kind", ["Detectron2's", "one that takes annotations away"])
+def test_images_with_crowds_are_marked_whatever_the_mapper_leaves_of_them(tmp_path, kind):
+    dicts = squares(tmp_path, 8)
+    for own in dicts[:3]:
+        own["annotations"].append({**own["annotations"][0], "iscrowd": 1})
+    del dicts[7]["annotations"]
+
+    def emptying(sample):
+        sample.pop("annotations", []).clear()
+        return sample
+
+    mapper = mapper_with() if kind == "Detectron2's" else emptying
+    index = SampleIndex.from_dicts({"toy": dicts})
+    for sample in flat(read(make(index, mapper), 4)):
+        assert sample["has_crowd"] == (sample["image_id"] in ("im0", "im1", "im2"))
+
+
 def test_a_mapper_may_change_its_dict_without_changing_the_samples(index):
     def spoil(sample):
         sample.pop("annotations").clear()

@@ -270,11 +270,14 @@ def _metadata_of_dicts(name: str, dicts: list[dict[str, Any]]) -> dict[str, Any]
 def _coco(name: str, cfg: CfgNode, folder: str) -> DatasetEvaluator:
     from detectron2 import _C  # a stub where Detectron2 was built without its compiled ops
 
-    fast = hasattr(_C, "COCOevalAccumulate")
+    options = {
+        "use_fast_impl": hasattr(_C, "COCOevalAccumulate"),
+        "kpt_oks_sigmas": cfg.TEST.KEYPOINT_OKS_SIGMAS,
+    }
     file = MetadataCatalog.get(name).get("json_file")
     if file is None or not _evaluates_rightly(name, file):
-        return COCODictsEvaluator(name, folder, use_fast_impl=fast)
-    return COCOFileEvaluator(name, output_dir=folder, use_fast_impl=fast)
+        return COCODictsEvaluator(name, folder, **options)
+    return COCOFileEvaluator(name, output_dir=folder, **options)
 
 
 def _evaluates_rightly(name: str, file: str) -> bool:

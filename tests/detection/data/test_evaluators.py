@@ -216,6 +216,18 @@ def test_coco_uses_the_compiled_evaluation_only_where_it_is(tmp_path, monkeypatc
     assert asked == {"fast": compiled}
 
 
+@pytest.mark.parametrize("kind", [COCOFileEvaluator, COCODictsEvaluator])
+def test_keypoints_are_evaluated_by_the_sigmas_of_the_configuration(tmp_path, monkeypatch, kind):
+    data = content(2)
+    if kind is COCODictsEvaluator:
+        without("area")(data)
+    register_coco_instances("pets", {}, *map(str, write_coco(tmp_path, data)))
+    cfg = get_cfg()
+    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1, 0.2, 0.3]
+    evaluator = build_evaluator(cfg, "pets", str(tmp_path))
+    assert type(evaluator) is kind and evaluator._kpt_oks_sigmas == [0.1, 0.2, 0.3]
+
+
 # Detectron2's own sets
 
 

@@ -125,7 +125,8 @@ def collect(name: str) -> None:
 def tabulate_anew(path: Path) -> None:
     """Let the folder of a grid have its tables: of those that share one, the last to be run has."""
     command = [sys.executable, "-m", "adapruner_det", "compare", "table", "--grid", str(path)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:  # it has said why
+        raise DataError(f"what came of {path} cannot be tabulated")
 
 
 def collected() -> list[Trained]:

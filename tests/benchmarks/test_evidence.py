@@ -1,6 +1,7 @@
 """Paired differences of trainings, and what the page says of them."""
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,8 +147,14 @@ def test_what_is_collected_is_what_the_page_is_of(tmp_path, monkeypatch):
         (folder / "table.md").write_text("![AP50](accuracy-epochs.png)\n")
         (folder / "changes.md").write_text("# What changed\n")
         (folder / "accuracy-epochs.png").write_bytes(b"png")
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(module.subprocess, "run", tabulated)
+    with monkeypatch.context() as failing:
+        done = subprocess.CompletedProcess([], 2)
+        failing.setattr(module.subprocess, "run", lambda *_, **__: done)
+        with pytest.raises(DataError, match="cannot be tabulated"):
+            module.collect("toy")
     module.collect("toy")
     assert module.collected() == trained_in("toy", [cell()])
     more = [cell(), cell(options={"DROP": "auto", "OBJECTIVE": "inclusion"})]

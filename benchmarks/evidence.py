@@ -180,6 +180,8 @@ def page(rows: Sequence[Trained]) -> str:
         own = [row for row in rows if row.metric == metric]
         lines += ["", f"## {TITLES[metric]}", "", cell_table(own), "", summary_table(own)]
         lines += ["", ACROSS, "", across_table(own)]
+        for setting in settings_of_many(own):
+            lines += ["", f"### All methods: {setting}", "", methods_table(own, setting)]
     return "\n".join(lines) + "\n"
 
 
@@ -210,8 +212,8 @@ def cell_table(rows: Sequence[Trained]) -> str:
 def summary_table(rows: Sequence[Trained]) -> str:
     """A line a method: its cells, and its differences pooled over settings and seeds."""
     lines = []
-    keeps = sorted({row.keep_ratio for row in rows if row.method != FULL}, reverse=True)
-    for name in sorted({row.method for row in rows} - {RANDOM, FULL}):
+    keeps = keeps_of(rows)
+    for name in (name for name in methods_of(rows) if name in SHOWN):
         gaps = [found for keep in keeps for found in by_setting(rows, name, keep)]
         if not gaps:
             continue
@@ -233,8 +235,8 @@ def summary_table(rows: Sequence[Trained]) -> str:
 def across_table(rows: Sequence[Trained]) -> str:
     """A line a method: the mean over the settings of each one's mean difference to random."""
     lines = []
-    keeps = sorted({row.keep_ratio for row in rows if row.method != FULL}, reverse=True)
-    for name in sorted({row.method for row in rows} - {RANDOM, FULL}):
+    keeps = keeps_of(rows)
+    for name in (name for name in methods_of(rows) if name in SHOWN):
         line = {"method": name}
         for keep in keeps:
             means = [found.mean for found in by_setting(rows, name, keep)]
@@ -242,6 +244,36 @@ def across_table(rows: Sequence[Trained]) -> str:
             line[f"at {100 * keep:g}%"] = text(across, of="sets")
         lines.append(line)
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def settings_of_many(rows: Sequence[Trained]) -> list[str]:
+    """The settings in which methods were compared besides those of :data:`SHOWN`."""
+    return sorted({row.setting for row in rows if row.method not in (*SHOWN, RANDOM, FULL)})
+
+
+def methods_table(rows: Sequence[Trained], setting: str) -> str:
+    """A line a method: its difference to random at the keep ratios that all have, best first."""
+    rows = [row for row in rows if row.setting == setting]
+    names = methods_of(rows)
+    found = {k: {name: difference(rows, name, k) for name in names} for k in keeps_of(rows)}
+    shared = {k: gaps for k, gaps in found.items() if all(gaps.values())}
+    lines = []
+    for name in names:
+        own = {keep: gaps[name] for keep, gaps in shared.items()}
+        line = {"method": name, "mean": f"{np.mean([found.mean for found in own.values()]):+.2f}"}
+        lines.append(line | {f"at {100 * keep:g}%": text(found) for keep, found in own.items()})
+    lines.sort(key=lambda line: -float(line["mean"]))
+    return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def keeps_of(rows: Iterable[Trained]) -> list[float]:
+    """The keep ratios of parts, the lightest cut first."""
+    return sorted({row.keep_ratio for row in rows if row.method != FULL}, reverse=True)
+
+
+def methods_of(rows: Iterable[Trained]) -> list[str]:
+    """What chose the parts, besides chance."""
+    return sorted({row.method for row in rows} - {RANDOM, FULL})
 
 
 def text(found: Gap | None, *, of: str = "") -> str:

@@ -99,6 +99,31 @@ def test_across_sets_each_ones_mean_is_one_value():
     assert cells_of(across_table(some))[0]["at 30%"].endswith("0 of 1 sets")
 
 
+def test_where_many_methods_were_compared_each_has_a_line_the_best_first():
+    more = [
+        replace(row, method="aum", value=row.value + 4)
+        for row in rows()
+        if row.method == "inclusion" and row.task == "clean"
+    ]
+    deep = [replace(row, method="el2n") for row in more if row.keep_ratio == 0.3]
+    assert module.settings_of_many(rows()) == []
+    assert module.settings_of_many([*rows(), *more]) == ["set, clean"]
+    lines = cells_of(module.methods_table([*rows(), *more], "set, clean"))
+    assert [line["method"] for line in lines] == ["aum", "inclusion"]
+    assert [line["mean"] for line in lines] == ["+4.50", "+0.50"]
+    assert lines[1]["at 30%"] == interval_text(gap([-2, -1]))
+    # Only the ratios that all have: of the others the order would say nothing.
+    lines = cells_of(module.methods_table([*rows(), *more, *deep], "set, clean"))
+    assert [line["method"] for line in lines] == ["aum", "el2n", "inclusion"]
+    assert list(lines[0]) == ["method", "mean", "at 30%"] and lines[2]["mean"] == "-1.50"
+    many = [
+        replace(row, seed=seed) for row in [*rows(), *more] for seed in (row.seed, row.seed + 2)
+    ]
+    page = module.page(many)
+    assert "### All methods: set, clean" in page and "All methods: set, wrong" not in page
+    assert "aum" not in page[: page.index("### All methods")]
+
+
 def cell(kind="train", budget="epochs", options=None, **own):
     config = {"kind": kind, "budget": budget, "options": options or {}, "method": "adapruner",
               "keep_ratio": 0.8, "seed": 1}  # fmt: skip

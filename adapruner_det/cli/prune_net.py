@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from detectron2.engine import default_argument_parser
 
 from ..command import beside, config_path, help_text, program, sibling_command, with_output
 from ..detection.data.pictures import pictures_of
@@ -27,7 +26,7 @@ from ..detection.data.samples import SampleIndex
 from ..detection.flagged import predictions_of_flagged
 from ..detection.setup import check_pruning_inputs, load_config, run
 from ..detection.task import make_task
-from ..detection.training.processes import num_processes
+from ..detection.training.processes import num_processes, process_parser
 from ..detection.training.run_state import PRUNE, run_identity
 from ..detection.training.trainer import SELECTION_FILE, PruningTrainer
 from ..errors import DataError, reported
@@ -40,7 +39,7 @@ from .arguments import add_report_switch, add_trust_switch, command_of_run, leav
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, prune, and print the summary."""
-    parser = default_argument_parser(epilog=help_text(__doc__))
+    parser = process_parser(help_text(__doc__))
     add_trust_switch(parser)
     parser.prog = program("prune_net.py")
     add_report_switch(parser)

@@ -14,8 +14,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.engine import default_argument_parser
-
 from ..command import config_path, help_text, program
 from ..detection.data.kept_splits import leave_out_excluded, register_kept, register_selection
 from ..detection.data.samples import SampleIndex
@@ -29,7 +27,7 @@ from ..detection.setup import (
     run,
 )
 from ..detection.training.checkpoints import WholeCheckpointer, check_weights
-from ..detection.training.processes import num_processes
+from ..detection.training.processes import num_processes, process_parser
 from ..detection.training.run_state import TRAIN, run_identity
 from ..detection.training.trainer import EvaluatingTrainer, scale_schedule
 from ..errors import DataError, reported
@@ -39,7 +37,7 @@ from .arguments import add_trust_switch
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, then train and evaluate, or evaluate alone."""
-    parser = default_argument_parser(epilog=help_text(__doc__))
+    parser = process_parser(help_text(__doc__))
     add_trust_switch(parser)
     parser.prog = program("train_pruned.py")
     parser.add_argument("--selection", help="the .json of a selection; without it, all images")

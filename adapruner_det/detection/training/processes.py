@@ -10,11 +10,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import launch
+from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 
 from ...errors import DataError
 from .. import compat
+
+
+def process_parser(epilog: str) -> argparse.ArgumentParser:
+    """Detectron2's ``default_argument_parser``, whose arguments :func:`start_processes` takes."""
+    return default_argument_parser(epilog=epilog)
 
 
 def num_processes(args: argparse.Namespace) -> int:

@@ -46,8 +46,9 @@ WITHOUT_EFFECT = (
 #: What may decide which samples go.
 OBJECTIVES = ("paper", "inclusion")
 
-#: The end to drop that is found out on held-out samples, and all that DROP may be.
-AUTO = "auto"
+#: The end to drop that is found out on held-out samples, how many it takes at least (two to each
+#: tenth, of which it holds out some), and all that DROP may be.
+AUTO, AUTO_NEEDS = "auto", 20
 DROPS = ("", *ENDS, AUTO)
 
 #: What yacs, fvcore and yaml raise for files, keys and values that do not fit.
@@ -206,6 +207,8 @@ def build_pruner(
             f"ADAPRUNER.CLASS_BAND {options['CLASS_BAND']:g} holds where the objective's own order "
             f"is cut, and ADAPRUNER.DROP is {options['DROP']!r}; set one of the two alone"
         )
+    if options["DROP"] == AUTO:
+        require_enough_for_auto(len(samples))
     warmup = options["WARMUP_EPOCHS"]
     if epochs <= warmup:
         raise DataError(
@@ -239,6 +242,15 @@ def build_pruner(
         )
     except ValueError as error:
         raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
+
+
+def require_enough_for_auto(num_samples: int) -> None:
+    """Raise a DataError for so few samples that no tenth of them can be held out."""
+    if num_samples < AUTO_NEEDS:
+        raise DataError(
+            f"{num_samples} samples are too few to hold a tenth out: name the end to drop in "
+            "place of 'auto'"
+        )
 
 
 def _objective(

@@ -14,6 +14,7 @@ from adapruner_det import add_adapruner_config
 from adapruner_det.classification.config import get_config
 from adapruner_det.errors import DataError
 from adapruner_det.settings import (
+    AUTO_NEEDS,
     WITHOUT_EFFECT,
     Range,
     build_pruner,
@@ -308,3 +309,11 @@ def test_values_that_make_no_mask_point_to_the_configuration(options, message):
 def test_a_value_of_the_node_that_cannot_be_meant_makes_no_mask(options, message):
     with pytest.raises(DataError, match=rf"^ADAPRUNER\.{message}"):
         mask(**options)
+
+
+def test_samples_that_are_too_few_to_hold_a_tenth_out_are_said_before_a_run():
+    few, enough = samples(AUTO_NEEDS - 1), samples(AUTO_NEEDS)
+    with pytest.raises(DataError, match="19 samples are too few to hold a tenth out"):
+        build_pruner({**OPTIONS, "DROP": "auto"}, few, 10)
+    for options, own in (({"DROP": "auto"}, enough), ({}, few)):
+        assert build_pruner({**OPTIONS, **options}, own, 10).num_samples == len(own)

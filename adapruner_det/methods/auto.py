@@ -31,6 +31,7 @@ from ..core.cut import cut, kept_count
 from ..errors import DataError
 from ..folds import assign_folds, near_copies
 from ..samples import Samples
+from ..settings import require_enough_for_auto
 from .stratified import stratified_score
 
 logger = logging.getLogger(__name__)
@@ -134,11 +135,7 @@ def decide(
     Raises:
         DataError: too few samples to hold a tenth out.
     """
-    if len(samples) < 2 * FOLDS:
-        raise DataError(
-            f"{len(samples)} samples are too few to hold a tenth out: name the end to drop in "
-            "place of 'auto'"
-        )
+    require_enough_for_auto(len(samples))
     fold = assign_folds(near_copies(samples), FOLDS, seed)
     values: dict[str, list[float]] = {name: [] for name in (DRAW, *scores)}
     total = 0.0

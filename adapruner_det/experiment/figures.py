@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from .tables import RANDOM, Row, Setting, by_seed, gap, methods_of, settings_of
 
@@ -149,10 +150,12 @@ def _line(
     )
     for place, mean in zip(x, own.means, strict=True):
         if mean < low:
+            named = [t.xy[0] for t in panel.texts if isinstance(t, Annotation)]
+            beside = sum(abs(other - place) < 0.1 * width for other in named)
             panel.annotate(
                 f"{mean:.1f}",
                 xy=(place, low),
-                xytext=(0, 13),
+                xytext=(0, 13 + 10 * beside),  # above those of other methods
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "->", "color": colour},
                 color=colour,

@@ -70,6 +70,14 @@ def test_what_is_far_below_random_is_named_at_the_edge_and_does_not_flatten_the_
     assert {text.get_text() for text in panel.texts} == {"21.0"}
 
 
+def test_what_several_methods_are_named_by_at_one_ratio_lies_above_each_other():
+    worse = rows_of("worse", {0.5: [10.0, 11.0, 12.0], 0.9: [30.0, 31.0, 32.0]})
+    (panel,) = draw([*ROWS, *worse], "", "accuracy", "epochs").axes
+    heights = {text.get_text(): text.xyann[1] for text in panel.texts}
+    assert heights.keys() == {"21.0", "11.0", "31.0"}
+    assert heights["21.0"] + 8 <= heights["11.0"] and heights["31.0"] == heights["21.0"]
+
+
 def test_the_budget_is_one():
     (panel,) = draw(ROWS, "", "accuracy", "steps").axes
     assert list(lines_of(panel)) == ["good"]

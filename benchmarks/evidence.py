@@ -252,14 +252,19 @@ def settings_of_many(rows: Sequence[Trained]) -> list[str]:
 
 
 def methods_table(rows: Sequence[Trained], setting: str) -> str:
-    """A line a method: its difference to random at the keep ratios that all have, best first."""
+    """A line a method: its difference to random, best first, at the keep ratios that most have.
+
+    A method that lacks one of them is left out, as its mean would be of others.
+    """
     rows = [row for row in rows if row.setting == setting]
     names = methods_of(rows)
     found = {k: {name: difference(rows, name, k) for name in names} for k in keeps_of(rows)}
-    shared = {k: gaps for k, gaps in found.items() if all(gaps.values())}
+    shared = {k: own for k, own in found.items() if 2 * sum(map(bool, own.values())) > len(own)}
     lines = []
     for name in names:
-        own = {keep: gaps[name] for keep, gaps in shared.items()}
+        own = {keep: gap for keep, gaps in shared.items() if (gap := gaps[name])}
+        if len(own) < len(shared):
+            continue
         line = {"method": name, "mean": f"{np.mean([found.mean for found in own.values()]):+.2f}"}
         lines.append(line | {f"at {100 * keep:g}%": text(found) for keep, found in own.items()})
     lines.sort(key=lambda line: -float(line["mean"]))

@@ -112,10 +112,13 @@ def test_where_many_methods_were_compared_each_has_a_line_the_best_first():
     assert [line["method"] for line in lines] == ["aum", "inclusion"]
     assert [line["mean"] for line in lines] == ["+4.50", "+0.50"]
     assert lines[1]["at 30%"] == interval_text(gap([-2, -1]))
-    # Only the ratios that all have: of the others the order would say nothing.
+    # One that lacks a ratio that most have is left out: a mean over others would say nothing.
     lines = cells_of(module.methods_table([*rows(), *more, *deep], "set, clean"))
-    assert [line["method"] for line in lines] == ["aum", "el2n", "inclusion"]
-    assert list(lines[0]) == ["method", "mean", "at 30%"] and lines[2]["mean"] == "-1.50"
+    assert [line["method"] for line in lines] == ["aum", "inclusion"]
+    others = [replace(row, method=name) for row in deep for name in ("grand", "tdds")]
+    lines = cells_of(module.methods_table([*rows(), *more, *deep, *others], "set, clean"))
+    assert [line["method"] for line in lines] == ["aum", "el2n", "grand", "tdds", "inclusion"]
+    assert list(lines[0]) == ["method", "mean", "at 30%"] and lines[-1]["mean"] == "-1.50"
     many = [
         replace(row, seed=seed) for row in [*rows(), *more] for seed in (row.seed, row.seed + 2)
     ]

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .core import Neighbours
-from .core.neighbours import SCALE_RANK
-from .neighbours import neighbours, thumbnails
+from .neighbours import can_compare, look_alikes, thumbnails
 from .samples import Samples
 
 
@@ -23,9 +21,9 @@ def near_copies(samples: Samples) -> np.ndarray:
     Raises:
         DataError: what reading an image raises.
     """
-    if samples.read_image is None or len(samples) < 2:
+    if not can_compare(samples):
         return np.arange(len(samples))
-    return Neighbours(*neighbours(thumbnails(samples), SCALE_RANK)).twins().group
+    return look_alikes(thumbnails(samples)).twins().group
 
 
 def assign_folds(group: np.ndarray, folds: int, seed: int) -> np.ndarray:

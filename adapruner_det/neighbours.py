@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .core.neighbours import SCALE_RANK, Neighbours
 from .errors import DataError
 from .files import write_whole
 from .images import cache_file
@@ -140,6 +141,20 @@ def _area_weights(size: int) -> np.ndarray:
     low = np.maximum(edges[:-1, None], pixels)
     high = np.minimum(edges[1:, None], pixels + 1)
     return (np.maximum(high - low, 0) * SIDE / size).astype(np.float32)
+
+
+def can_compare(samples: Samples) -> bool:
+    """Whether near-copies can be looked for: there are two images, which can be read one by one."""
+    return samples.read_image is not None and len(samples) > 1
+
+
+def look_alikes(thumbs: np.ndarray) -> Neighbours:
+    """The nearest of each image, as many as tell its near-copies.
+
+    Args:
+        thumbs: (N, D) their :func:`thumbnails`; N is 2 or more.
+    """
+    return Neighbours(*neighbours(thumbs, SCALE_RANK))
 
 
 def search_for(num_samples: int) -> str:

@@ -26,9 +26,8 @@ from .core import (
     Schedule,
     Terms,
 )
-from .core.neighbours import SCALE_RANK
 from .errors import DataError, one_line
-from .neighbours import neighbours, thumbnails
+from .neighbours import can_compare, look_alikes, thumbnails
 from .samples import Samples, digest
 
 #: Keys that say where a run reads and writes, or how fast, and change nothing of what comes out:
@@ -224,7 +223,7 @@ def build_pruner(
     near = None
     if look and _knows_twins(options, samples):
         thumbs = thumbnails(samples) if thumbs is None else thumbs
-        near = Neighbours(*neighbours(thumbs, SCALE_RANK))
+        near = look_alikes(thumbs)
     terms = (options[f"{name}_LOSS"] for name in ("CLASSIFICATION", "SELECTION", "COMPRESSION"))
     try:
         return AdaPruner(
@@ -281,8 +280,7 @@ def _objective(
 
 def _knows_twins(options: Mapping[str, Any], samples: Samples) -> bool:
     """Whether a run learns which samples are near-copies of others."""
-    can = samples.read_image is not None and len(samples) > 1
-    return can and options["OBJECTIVE"] == "inclusion"
+    return options["OBJECTIVE"] == "inclusion" and can_compare(samples)
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from ..methods.base import (
     Method,
     get_dynamic,
     get_method,
+    require_epochs,
     require_offered,
     require_one_class,
 )
@@ -110,14 +111,15 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
     What selects is known by the model that does, so tasks that train others on it share it.
 
     Raises:
-        DataError: a method that is not there, is there twice, needs what the task does not give,
-            or cannot do what its options say.
+        DataError: a method that is not there, is there twice, needs what the task does not give
+            or a longer training, or cannot do what its options say.
     """
     chooser = chooser_of(task)
     given = offers(chooser)
     methods = [parse_method(text, task.options) for text in grid.methods]
     for number, (method, options) in enumerate(methods):
         require_offered(method, given)
+        require_epochs(method, chooser.epochs)
         if method.one_class:
             require_one_class(method.name, task.samples)
         if methods[number] in methods[:number]:

@@ -6,10 +6,8 @@ Shape letters: N samples, E epochs.
 
 from __future__ import annotations
 
-import numpy as np
-
 from .base import Choice, Evidence, register
-from .shared import kept_last, mean_of_visits, visits
+from .shared import kept_last, mean_of_visits
 
 
 @register("aum", needs=("margin",))
@@ -19,7 +17,7 @@ def aum(evidence: Evidence, keep_ratio: float) -> Choice:
     That direction is the one of the tables of coreset selection (Zheng et al. 2023). The mean over
     all epochs orders as the sum does. Costs O(E·N).
     """
-    return Choice(kept_last(area_under_margin(evidence, "aum")))
+    return Choice(kept_last(mean_of_visits(evidence.signal("margin"))))
 
 
 @register("aum-clean", needs=("margin",))
@@ -28,9 +26,4 @@ def aum_clean(evidence: Evidence, keep_ratio: float) -> Choice:
 
     What goes is what the model, whatever its label says, takes for another class. Costs O(E·N).
     """
-    return Choice(kept_last(-area_under_margin(evidence, "aum-clean")))
-
-
-def area_under_margin(evidence: Evidence, method: str) -> np.ndarray:
-    """(N,) float64; NaN of a sample that was never seen."""
-    return mean_of_visits(visits(evidence, "margin", method))
+    return Choice(kept_last(-mean_of_visits(evidence.signal("margin"))))

@@ -146,6 +146,7 @@ class Method:
         choose: (evidence, keep ratio) → its choice.
         needs: what of the evidence it cannot do without.
         one_class: whether every sample must have exactly one class.
+        epochs: how many the training has at least; one, where it needs anything of a training.
         wants: the node ADAPRUNER → what it reads besides where the task gives that.
         check: (the node, samples, epochs of a training, keep ratio) → a DataError for what it could
             not do, which a grid asks before the first training.
@@ -158,6 +159,7 @@ class Method:
     needs: frozenset[str] = frozenset()
     per_ratio: bool = False
     one_class: bool = False
+    epochs: int = 0
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing
     check: Callable[[Mapping[str, Any], Samples, int, float], None] = _anything
 
@@ -178,6 +180,7 @@ def register(
     needs: Iterable[str] = (),
     per_ratio: bool = False,
     one_class: bool = False,
+    epochs: int = 0,
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing,
     check: Callable[[Mapping[str, Any], Samples, int, float], None] = _anything,
 ) -> Callable[[Callable[[Evidence, float], Choice]], Callable[[Evidence, float], Choice]]:
@@ -193,7 +196,9 @@ def register(
         known = _METHODS.get(name)
         if known is not None and known.choose.__qualname__ != choose.__qualname__:
             raise ValueError(f"there is a method {name!r} already: {known.choose.__qualname__}")
-        _METHODS[name] = Method(name, choose, frozenset(needs), per_ratio, one_class, wants, check)
+        _METHODS[name] = Method(
+            name, choose, frozenset(needs), per_ratio, one_class, epochs, wants, check
+        )
         return choose
 
     return add
@@ -274,11 +279,13 @@ def choose(method: Method, evidence: Evidence, keep_ratio: float) -> Choice:
     """The checked choice of ``method``.
 
     Raises:
-        DataError: a keep ratio outside (0, 1], or evidence that lacks what the method needs.
+        DataError: a keep ratio outside (0, 1], or evidence that lacks what the method needs or is
+            of too short a training.
         ValueError: a choice of a wrong shape, with a NaN, or that keeps another number.
     """
     check_keep_ratio(keep_ratio)
     require_offered(method, evidence.offers)
+    require_epochs(method, evidence.epochs)
     choice = method.choose(evidence, keep_ratio)
     _check(choice, method.name, len(evidence.samples), keep_ratio)
     return choice
@@ -291,6 +298,16 @@ def require_offered(method: Method, offers: Iterable[str]) -> None:
         raise DataError(
             f"the method {method.name!r} needs {', '.join(missing)}, which this task does not "
             f"give; it gives {', '.join(sorted(offers)) or 'nothing but the loss'}"
+        )
+
+
+def require_epochs(method: Method, epochs: int) -> None:
+    """Raise a DataError unless a training of so many ``epochs`` is enough for ``method``."""
+    least = max(method.epochs, int(bool(method.needs - {BOXES, THUMBNAILS})))
+    if epochs < least:
+        raise DataError(
+            f"the method {method.name!r} needs a training of at least {least} epoch(s); this one "
+            f"has {epochs}"
         )
 
 

@@ -11,16 +11,14 @@ import numpy as np
 
 from .base import Choice, Evidence, register
 from .forgetting import forgetting_events
-from .shared import kept_last, mean_over_boxes, ties_drawn, visits
-
-EPOCHS = 2
+from .shared import kept_last, mean_over_boxes, ties_drawn
 
 #: A box is learnt where the prediction that fits it best overlaps it so far, and has at least this
 #: confidence in its class, below which Detectron2 takes nothing for a detection.
 OVERLAP, CONFIDENT = 0.5, 0.05
 
 
-@register("box-forgetting", needs=("box_iou", "box_confidence"))
+@register("box-forgetting", needs=("box_iou", "box_confidence"), epochs=2)
 def box_forgetting(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: the mean over an image's boxes of Σ_t [learnt at t and not at t+1].
 
@@ -29,8 +27,8 @@ def box_forgetting(evidence: Evidence, keep_ratio: float) -> Choice:
     for a sum would rank crowded images. Which of equal ones stay is drawn. A training of one epoch
     is refused. Costs O(E·N·G).
     """
-    iou = visits(evidence, "box_iou", "box-forgetting", EPOCHS)
-    confidence = visits(evidence, "box_confidence", "box-forgetting", EPOCHS)
+    iou = evidence.signal("box_iou")
+    confidence = evidence.signal("box_confidence")
     learnt = np.where(np.isnan(iou), np.nan, (iou >= OVERLAP) & (confidence >= CONFIDENT))
     events = forgetting_events(learnt.reshape(len(learnt), -1)).reshape(learnt.shape[1:])
     mean = mean_over_boxes(np.minimum(events, len(learnt)), evidence.samples)

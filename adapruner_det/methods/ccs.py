@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.cut import kept_count
-from .aum import area_under_margin
 from .base import Choice, Evidence, register
-from .shared import places
+from .shared import mean_of_visits, places
 
 #: The paper's number of strata.
 STRATA = 50
@@ -30,7 +29,7 @@ def ccs(evidence: Evidence, keep_ratio: float) -> Choice:
     all. Cuts of the outcome at smaller ratios take at random from what is kept.
     Costs O(E·N + N log N).
     """
-    margin = area_under_margin(evidence, "ccs")
+    margin = mean_of_visits(evidence.signal("margin"))
     unseen = np.isnan(margin)
     margin[unseen] = -np.inf
     count, number = len(margin), kept_count(len(margin), keep_ratio)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..neighbours import neighbours, search_for
-from .aum import area_under_margin
 from .base import FEATURES, Choice, Evidence, register
-from .shared import finite_features, places, unit
+from .shared import finite_features, mean_of_visits, places, unit
 
 #: The paper's k and γ, of those that it tries.
 NEIGHBOURS, GAMMA = 5, 0.1
@@ -27,7 +26,7 @@ def d2(evidence: Evidence, keep_ratio: float) -> Choice:
     that was never seen is chosen last. The order serves every ratio. Costs O(N²·D).
     """
     features = unit(finite_features(evidence, "d2"))
-    margin = area_under_margin(evidence, "d2")
+    margin = mean_of_visits(evidence.signal("margin"))
     difficulty = (np.nanmax(margin) - margin) / (np.nanmax(margin) - np.nanmin(margin) or 1.0)
     indices, distances = neighbours(features, NEIGHBOURS)
     order = message_order(np.nan_to_num(difficulty), indices, distances)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Choice, Evidence, register
-from .shared import kept_last, mean_and_spread, mean_of_visits, visits, windows
+from .shared import kept_last, mean_and_spread, mean_of_visits, windows
 
 #: The paper's J and T, in epochs.
 WINDOW, FIRST = 10, 30
 
-EPOCHS = 2
 
-
-@register("dual", needs=("confidence",))
+@register("dual", needs=("confidence",), epochs=2)
 def dual(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: w = the mean, over windows of 10 successive epochs, of std(p)·(1 − mean p).
 
@@ -25,7 +23,7 @@ def dual(evidence: Evidence, keep_ratio: float) -> Choice:
     epochs counts whole, one of fewer than 10 is one window, and one of one epoch is refused.
     Costs O(10·30·N).
     """
-    return Choice(kept_last(-dual_weight(visits(evidence, "confidence", "dual", EPOCHS))))
+    return Choice(kept_last(-dual_weight(evidence.signal("confidence"))))
 
 
 def dual_weight(probability: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Choice, Evidence, register
-from .dual import EPOCHS, FIRST, dual_weight
-from .shared import kept_last, mean_of_visits, visits
+from .dual import FIRST, dual_weight
+from .shared import kept_last, mean_of_visits
 
 #: The paper's C, a + b = C + 1, and its c. The mean prediction of so many highest w is μ.
 CONCENTRATION, POWER, HIGHEST = 15.0, 4.0, 10
 
 
-@register("dual-beta", needs=("confidence",), per_ratio=True)
+@register("dual-beta", needs=("confidence",), per_ratio=True, epochs=2)
 def dual_beta(evidence: Evidence, keep_ratio: float) -> Choice:
     """Drawn without replacement with chances ∝ w·Beta(p̄; a, b), w as of ``dual``.
 
@@ -25,7 +25,7 @@ def dual_beta(evidence: Evidence, keep_ratio: float) -> Choice:
     samples of highest w. The K least of −log(chance) − Gumbel are such a draw (Kool et al. 2019,
     *Stochastic Beams and Where to Find Them*), so cuts are nested. Costs O(10·30·N).
     """
-    probability = visits(evidence, "confidence", "dual-beta", EPOCHS)
+    probability = evidence.signal("confidence")
     weight, mean = dual_weight(probability), mean_of_visits(probability[:FIRST])
     a, b = beta_parameters(weight, mean, 1.0 - keep_ratio)
     # w is 0 where p never moved, as where p̄ is 0 or 1: kept last, whatever the density there.

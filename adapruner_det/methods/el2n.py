@@ -7,7 +7,7 @@ Shape letters: N samples, E epochs.
 from __future__ import annotations
 
 from .base import Choice, Evidence, register
-from .shared import kept_last, last_visit, visits
+from .shared import kept_last, last_visit
 
 #: The paper's epoch, of 200; there the mean over ten trainings is taken, here one is recorded.
 EPOCH = 20
@@ -19,4 +19,4 @@ def el2n(evidence: Evidence, keep_ratio: float) -> Choice:
 
     A sample that was not seen in that epoch has its last value before. Costs O(N).
     """
-    return Choice(kept_last(-last_visit(visits(evidence, "error_norm", "el2n"), EPOCH)))
+    return Choice(kept_last(-last_visit(evidence.signal("error_norm"), EPOCH)))

@@ -9,12 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Choice, Evidence, register
-from .shared import kept_last, visits
-
-EPOCHS = 2
+from .shared import kept_last
 
 
-@register("forgetting", needs=("correct",))
+@register("forgetting", needs=("correct",), epochs=2)
 def forgetting(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: Σ_t [correct at t and wrong at t+1], over all epochs; the never learnt first.
 
@@ -22,7 +20,7 @@ def forgetting(evidence: Evidence, keep_ratio: float) -> Choice:
     count; which of them stay is drawn by the seed, since by index whole classes would go.
     A training of one epoch is refused. Costs O(E·N).
     """
-    correct = visits(evidence, "correct", "forgetting", EPOCHS)
+    correct = evidence.signal("correct")
     events = forgetting_events(correct)
     # The never learnt stand before the E / 2 events that there can be at most.
     score = -np.minimum(events, len(correct)) + _draw(evidence)

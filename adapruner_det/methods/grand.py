@@ -7,7 +7,7 @@ Shape letters: N samples, E epochs.
 from __future__ import annotations
 
 from .base import Choice, Evidence, register
-from .shared import kept_last, last_visit, visits
+from .shared import kept_last, last_visit
 
 #: Early: the weights of the first epochs move so fast that a sample's place in the order of an
 #: epoch decides its norm. The paper averages over ten initialisations, here one is recorded.
@@ -22,4 +22,4 @@ def grand(evidence: Evidence, keep_ratio: float) -> Choice:
     which is exact; the paper's is by all weights. A sample that was not seen in that epoch has its
     last value before. Costs O(N).
     """
-    return Choice(kept_last(-last_visit(visits(evidence, "gradient_norm", "grand"), EPOCH)))
+    return Choice(kept_last(-last_visit(evidence.signal("gradient_norm"), EPOCH)))

@@ -57,21 +57,6 @@ def mean_over_boxes(values: np.ndarray, samples: Samples) -> np.ndarray:
     return np.where(samples.sizes == 0, 0.0, mean_of_visits(values.T))
 
 
-def visits(evidence: Evidence, signal: str, method: str, epochs: int = 1) -> np.ndarray:
-    """(E, N, ...) float32, the recorded ``signal``.
-
-    Raises:
-        DataError: a training of fewer than ``epochs`` epochs, with the name of the method.
-    """
-    values = evidence.signal(signal)
-    if len(values) < epochs:
-        raise DataError(
-            f"the method {method!r} needs a training of at least {epochs} epochs; this one has "
-            f"{len(values)}"
-        )
-    return values
-
-
 def mean_of_visits(values: np.ndarray) -> np.ndarray:
     """(E, N) → (N,) float64, over the epochs that have a value; NaN where none has."""
     seen = ~np.isnan(values)

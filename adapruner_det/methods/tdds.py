@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Choice, Evidence, register
-from .shared import kept_last, mean_of_visits, visits, windows
+from .shared import kept_last, mean_of_visits, windows
 
 #: The paper's J, in epochs, and its β, the weight of the newest window.
 WINDOW, DECAY = 10, 0.9
@@ -17,10 +17,8 @@ WINDOW, DECAY = 10, 0.9
 #: What is added to a probability before its logarithm.
 TINY = 1e-8
 
-EPOCHS = 3
 
-
-@register("tdds", needs=("probabilities",))
+@register("tdds", needs=("probabilities",), epochs=3)
 def tdds(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: R ← β·R_k + (1 − β)·R over the windows k of 10 successive epochs, from R = 0.
 
@@ -30,7 +28,7 @@ def tdds(evidence: Evidence, keep_ratio: float) -> Choice:
     chooses for each ratio the epoch where the record ends; here it is the training's last.
     A sample that was not seen in a window keeps its R. Costs O(E·N·C + 10·E·N).
     """
-    change = changes(visits(evidence, "probabilities", "tdds", EPOCHS))
+    change = changes(evidence.signal("probabilities"))
     score = np.full(change.shape[1], np.nan)
     for window in windows(change, WINDOW - 1):
         square = np.square(window - mean_of_visits(window))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.neighbours import SCALE_RANK, Neighbours
-from ..neighbours import neighbours
+from ..core.neighbours import Neighbours
+from ..neighbours import look_alikes
 from .base import THUMBNAILS, Choice, Evidence, register
 from .shared import finite_features
 from .stratified import stratified_score
@@ -28,7 +28,7 @@ def thinning(evidence: Evidence, keep_ratio: float) -> Choice:
     features = finite_features(evidence, "thinning", THUMBNAILS)
     if len(features) < 2:
         return Choice(draw, columns={"spare": np.zeros(len(features), dtype=bool)})
-    near = Neighbours(*neighbours(features, SCALE_RANK))
+    near = look_alikes(features)
     stays = near.twins().representatives(draw)
     score = np.where(stays, draw, 1.0 + nearness(near, stays))
     return Choice(score, columns={"spare": ~stays})

@@ -13,7 +13,7 @@ import numpy as np
 from ..core.typical import TypicalLoss, size_levels
 from .base import Choice, Evidence, register
 from .recorder import LOSS
-from .shared import kept_last, loss_columns, mean_of_visits, visits
+from .shared import kept_last, loss_columns, mean_of_visits
 
 
 @register("typical-loss", needs=(LOSS,))
@@ -24,7 +24,7 @@ def typical_loss(evidence: Evidence, keep_ratio: float) -> Choice:
     of neighbouring sizes, and goes on beyond the last as :class:`.core.typical.TypicalLoss` has it.
     Where all samples have one object it is the median of all. Costs O(E·N + N log N).
     """
-    losses = visits(evidence, LOSS, "typical-loss", 1)
+    losses = evidence.signal(LOSS)
     mean = mean_of_visits(losses)
     typical = typical_of(mean, evidence.samples.sizes)
     columns = {**loss_columns(losses), "typical_loss": typical}

@@ -9,12 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Choice, Evidence, register
-from .shared import kept_last, mean_and_spread, mean_over_boxes, visits
-
-EPOCHS = 2
+from .shared import kept_last, mean_and_spread, mean_over_boxes
 
 
-@register("vps", needs=("box_iou", "box_confidence"))
+@register("vps", needs=("box_iou", "box_confidence"), epochs=2)
 def vps(evidence: Evidence, keep_ratio: float) -> Choice:
     """Keep high: the mean over an image's boxes of Var_t(IoU) + Var_t(confidence).
 
@@ -23,9 +21,7 @@ def vps(evidence: Evidence, keep_ratio: float) -> Choice:
     variances are over the epochs in which the box was seen, and divided by their number. An image
     without boxes has 0. A training of one epoch is refused. Costs O(E·N·G).
     """
-    iou, confidence = (
-        _variance(visits(evidence, name, "vps", EPOCHS)) for name in ("box_iou", "box_confidence")
-    )
+    iou, confidence = (_variance(evidence.signal(name)) for name in ("box_iou", "box_confidence"))
     both = [mean_over_boxes(values, evidence.samples) for values in (iou, confidence)]
     columns = {"iou_variance": both[0], "confidence_variance": both[1]}
     return Choice(kept_last(-(both[0] + both[1])), columns=columns)

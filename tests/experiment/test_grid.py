@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,15 @@ def test_a_method_that_needs_what_the_task_does_not_give_is_refused_by_name(tmp_
     task = make_toy(tmp_path, given=())
     with pytest.raises(DataError, match="'toy_margin' needs margin, .* it gives features, loss"):
         cells(Grid(("random", "toy_margin"), (0.7,)), task)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_method_that_needs_a_longer_training_is_refused(task, monkeypatch, more):
+    slow = Method("slow", lambda *_: None, epochs=EPOCHS + more)
+    monkeypatch.setitem(base._METHODS, "slow", slow)
+    words = f"'slow' needs .* {EPOCHS + 1} epoch.* has {EPOCHS}$"
+    with pytest.raises(DataError, match=words) if more else nullcontext():
+        cells(Grid(("slow",), (0.7,)), task)
 
 
 def test_a_method_that_cannot_do_what_its_options_say_is_refused_with_them(task, monkeypatch):

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from adapruner_det.errors import DataError
 from adapruner_det.methods.box_forgetting import CONFIDENT, OVERLAP, box_forgetting
 
 from .evidence import Given, ToyBoxes, order_of
@@ -80,9 +79,7 @@ def test_which_of_equal_ones_stay_is_drawn():
     assert kept[0] == kept[1] != kept[2] and kept[0] != sorted(kept[0])
 
 
-def test_no_boxes_at_all_is_a_draw_and_one_epoch_is_refused():
+def test_no_boxes_at_all_is_a_draw():
     none = np.zeros((2, 3, 0))
     own = Given([[], [], []], box_iou=none, box_confidence=none)
     assert sorted(order_of(box_forgetting(own, 0.5))) == [0, 1, 2]
-    with pytest.raises(DataError, match="'box-forgetting' needs .* at least 2 epochs"):
-        box_forgetting(Given([[0]], box_iou=[[[1]]], box_confidence=[[[1]]]), 0.5)

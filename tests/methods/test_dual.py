@@ -3,7 +3,6 @@ import statistics
 import numpy as np
 import pytest
 
-from adapruner_det.errors import DataError
 from adapruner_det.methods.dual import dual
 
 from .evidence import Given, ToyEvidence, order_of
@@ -32,8 +31,3 @@ def test_the_uncertain_and_hard_stay():
     swing = 0.1 * (-1.0) ** np.arange(20)
     evidence = Given(confidence=np.stack([0.8 + swing, 0.2 + 0 * swing, 0.2 + swing], axis=1))
     assert order_of(dual(evidence, 0.5)) == [2, 0, 1]
-
-
-def test_one_epoch_has_no_deviation():
-    with pytest.raises(DataError, match="'dual' needs .* at least 2 epochs"):
-        dual(Given(confidence=[[0.5, 0.6]]), 0.5)

@@ -3,7 +3,6 @@ import statistics
 import numpy as np
 import pytest
 
-from adapruner_det.errors import DataError
 from adapruner_det.methods.dyn_unc import dyn_unc
 
 from .evidence import Given, ToyEvidence, order_of
@@ -30,8 +29,3 @@ def test_what_moves_stays_and_what_drifts_slowly_goes():
     still, restless, slow_drift = np.full(60, 0.5), 0.5 + 0.3 * (-1.0) ** time, time / 59
     evidence = Given(confidence=np.stack([still, slow_drift, restless], axis=1))
     assert order_of(dyn_unc(evidence, 0.5)) == [2, 1, 0]
-
-
-def test_one_epoch_has_no_deviation():
-    with pytest.raises(DataError, match="'dyn-unc' needs .* at least 2 epochs"):
-        dyn_unc(Given(confidence=[[0.5, 0.6]]), 0.5)

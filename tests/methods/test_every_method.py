@@ -9,7 +9,7 @@ import pytest
 from adapruner_det.core.cut import kept_count
 from adapruner_det.errors import DataError
 from adapruner_det.methods import get_method, method_names, select
-from adapruner_det.methods.base import BOX_FEATURES, BOXES
+from adapruner_det.methods.base import BOX_FEATURES, BOXES, THUMBNAILS
 from adapruner_det.selection import Selection, class_column
 
 from .evidence import BOX_OFFERS, BOX_SIGNALS, OFFERS, SIGNALS, ToyBoxes, ToyEvidence, some_boxes
@@ -49,6 +49,30 @@ def test_the_methods_of_this_package_are_there():
         *("matched-boxes", "most-boxes", "balanced-boxes", "shape-complexity", "cleanlab"),
         *("image-loss", "typical-loss", "box-forgetting", "vps", "csod", "thinning", "every-kth"),
     }
+
+
+#: Of fewer epochs there are no falls, no deviation, or no deviation of changes.
+LEAST = dict.fromkeys(("forgetting", "dyn-unc", "dual", "dual-beta", "box-forgetting", "vps"), 2)
+LEAST["tdds"] = 3
+
+
+@pytest.mark.parametrize(("name", "least"), LEAST.items())
+def test_a_training_too_short_for_a_method_is_refused_before_it_is_read(name, least):
+    assert select(name, toy(name, epochs=least), 0.6).num_kept == 36
+    short = toy(name, epochs=least - 1)
+    short.signal = None
+    words = f"'{name}' needs a training of at least {least} .*; this one has {least - 1}"
+    with pytest.raises(DataError, match=words):
+        select(name, short, 0.6)
+
+
+@every_method
+def test_without_a_whole_epoch_a_method_that_needs_a_training_is_refused(name):
+    if get_method(name).needs - {BOXES, THUMBNAILS}:
+        with pytest.raises(DataError, match=f"{name!r} needs a training of at least"):
+            select(name, toy(name, epochs=0), 0.6)
+    elif name != "adapruner":  # which says itself that none is left to prune in
+        assert select(name, toy(name, epochs=0), 0.6).num_kept == 36
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if is_of_boxes(n)])

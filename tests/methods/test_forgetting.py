@@ -1,7 +1,5 @@
 import numpy as np
-import pytest
 
-from adapruner_det.errors import DataError
 from adapruner_det.methods.forgetting import forgetting
 
 from .evidence import Given, ToyEvidence, order_of
@@ -45,8 +43,3 @@ def test_which_of_equal_ones_stay_is_drawn():
 
     assert kept(0) == kept(0) != kept(1)
     assert 10 < sum(i < 50 for i in kept(0)) < 40
-
-
-def test_one_epoch_has_no_falls():
-    with pytest.raises(DataError, match="'forgetting' needs .* at least 2 epochs; this one has 1"):
-        forgetting(Given(correct=[[1, 0]]), 0.5)

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 
-from adapruner_det.errors import DataError
 from adapruner_det.methods.tdds import tdds
 
 from .evidence import Given, ToyEvidence, order_of
@@ -52,8 +51,3 @@ def test_a_missing_visit_counts_from_the_one_before():
     with_gap = np.insert(rows, 4, np.nan, axis=0)
     found = tdds(Given(probabilities=np.stack([with_gap, with_gap], axis=1)), 0.5)
     assert found.score == pytest.approx(-slow(rows.tolist()), rel=1e-5)
-
-
-def test_two_epochs_have_no_deviation():
-    with pytest.raises(DataError, match="'tdds' needs .* at least 3 epochs"):
-        tdds(Given(probabilities=np.full((2, 4, 2), 0.5)), 0.5)

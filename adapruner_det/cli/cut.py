@@ -10,6 +10,10 @@ then selection-easy-keep95.json. --drop auto finds out which on held-out trainin
 
     adapruner cut --selection output/selection.json --keep-ratio 0.8 --drop auto \\
         --config-file configs/classification/digits.yaml
+
+--suspects takes a list of images that go first, in the order of its lines: the one that the command
+suspects wrote of this data set, or what you left of it. The others go as they would without it, and
+the file is called selection-suspects-keep95.json.
 """
 
 from __future__ import annotations
@@ -22,13 +26,16 @@ from functools import partial
 from os.path import realpath
 from pathlib import Path
 
+import numpy as np
+
 from ..command import config_path
 from ..core import ENDS
 from ..errors import DataError, reported
 from ..experiment.auto import settle_run
 from ..experiment.task import Task
 from ..files import require_writable
-from ..methods.adapruner import drop_end
+from ..methods.adapruner import SUSPECT, drop_end, suspects_first
+from ..report.suspects import read_list
 from ..selection import Selection, check_keep_ratio, lost_classes_line
 from ..settings import AUTO
 from .arguments import add_trust_switch, plain_parser, split_overrides
@@ -48,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="the end that goes, in place of what the run's objective would drop",
     )
     parser.add_argument(
+        "--suspects", type=Path, metavar="CSV", help="a list, with a column key, of what goes first"
+    )
+    parser.add_argument(
         "--config-file", type=config_path, metavar="FILE", help="of the run, for --drop auto"
     )
     add_trust_switch(parser)
@@ -64,8 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{' '.join(overrides) or '--config-file'} has no effect: a configuration and its "
                 "overrides are for --drop auto, any other cut reads the selection alone"
             )
+        if args.drop == AUTO and args.suspects:
+            raise DataError(
+                "--suspects has no effect on --drop auto: name an end, or leave --drop out"
+            )
         make_task = partial(task_of, args.config_file, overrides, args.trust_pickle)
-        write_cuts(args.selection, args.keep_ratio, folder, args.drop, make_task)
+        write_cuts(args.selection, args.keep_ratio, folder, args.drop, args.suspects, make_task)
 
 
 def write_cuts(
@@ -73,14 +87,16 @@ def write_cuts(
     keep_ratios: list[float],
     output_dir: Path,
     drop: str = "",
+    suspects: Path | None = None,
     make_task: Callable[[], Task] | None = None,
 ) -> None:
     """Write the cuts of the run at ``path``, and say so.
 
-    The end ``auto`` trains what ``make_task`` makes.
+    What the list ``suspects`` names goes first. The end ``auto`` trains what ``make_task`` makes.
     """
     run = Selection.load(path)
-    places = output_files(path, keep_ratios, output_dir, drop)
+    what = "-".join(filter(None, (drop, "suspects" if suspects else "")))
+    places = output_files(path, keep_ratios, output_dir, what)
     require_writable(output_dir, "--output-dir")
     made_for = run.keep_ratio if run.cut_from is None else run.cut_from
     cuts = {}
@@ -92,20 +108,31 @@ def write_cuts(
             cuts[place], verdict = settle_run(task, run, keep_ratio, work)
             print(f"keep ratio {keep_ratio:g}:\n{verdict.text(task.metric)}")
     else:
+        if suspects is not None:
+            listed = read_list(suspects, run.columns["key"].tolist())
+            run, drop = suspects_first(drop_end(run, drop, run.keep_ratio), listed), ""
         cuts = {place: drop_end(run, drop, keep_ratio) for place, keep_ratio in places.items()}
     for place, cut in cuts.items():  # all are checked, then written
         print(
             f"{cut.save(place)}: {cut.num_kept} of {cut.num_samples} kept, "
-            f"cut from a run made for keep ratio {made_for:g}"
+            f"cut from a run made for keep ratio {made_for:g}{_suspects_gone(cut)}"
         )
         if line := lost_classes_line(cut):
             sys.stderr.write(f"warning: {place}: {line}\n")
 
 
+def _suspects_gone(selection: Selection) -> str:
+    """How many of those on a list have gone; nothing where there is none."""
+    if SUSPECT not in selection.columns:
+        return ""
+    listed, kept = selection.columns[SUSPECT], selection.columns["kept"]
+    return f"; {np.count_nonzero(listed & ~kept)} of {np.count_nonzero(listed)} suspects dropped"
+
+
 def output_files(
-    path: Path, keep_ratios: list[float], output_dir: Path, drop: str = ""
+    path: Path, keep_ratios: list[float], output_dir: Path, what: str = ""
 ) -> dict[Path, float]:
-    """File → keep ratio, of the cuts of the run at ``path``.
+    """File → keep ratio, of the cuts of the run at ``path``; ``what`` goes first is in its name.
 
     Raises:
         DataError: a ratio outside (0, 1], two ratios that would share a file, or the run's own.
@@ -113,7 +140,7 @@ def output_files(
     places: dict[Path, float] = {}
     for keep_ratio in keep_ratios:
         check_keep_ratio(keep_ratio)
-        end = f"-{drop}" if drop else ""
+        end = f"-{what}" if what else ""
         place = output_dir / f"{path.stem}{end}-keep{100 * keep_ratio:g}.json"
         if places.setdefault(place, keep_ratio) != keep_ratio:
             raise DataError(

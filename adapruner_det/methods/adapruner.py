@@ -28,6 +28,9 @@ from .stratified import stratified_score
 #: it is cut, is of an end that was dropped in its place.
 OWN_SCORE = "own_score"
 
+#: The column, and the reason, of samples that go first because a list names them.
+SUSPECT = "suspect"
+
 
 def _wants(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The thumbnails, where near-copies are looked for: so that a grid reads the images once."""
@@ -165,6 +168,33 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
     )
 
 
+def suspects_first(selection: Selection, place: np.ndarray) -> Selection:
+    """``selection`` in another order: the samples of a list go first, the others as they did.
+
+    As many stay as before. Later cuts hold to it, and give ``suspect`` as the reason.
+
+    Args:
+        selection: of any method.
+        place: (N,) whole numbers, the place in the list from 1; 0 of samples that are not on it.
+
+    Raises:
+        DataError: a selection that a person has overruled.
+    """
+    _require_not_said(selection)
+    columns, listed = selection.columns, place > 0
+    # What was kept as a set, whatever its score, stays ahead of what was not.
+    level = np.where(listed, -1.0, columns["kept"].astype(np.float64))
+    score = ranks(level, np.where(listed, -place, columns["score"]))
+    new = {
+        "score": score,
+        "kept": cut(np.zeros(len(score)), score, selection.num_kept),
+        OWN_SCORE: columns.get(OWN_SCORE, columns["score"]),
+        SUSPECT: listed,
+    }
+    parameters = {**selection.parameters, "suspects": int(listed.sum())}
+    return replace(selection, columns={**columns, **new}, parameters=parameters)
+
+
 def settle_selection(
     selection: Selection, evidence: Evidence, keep_ratio: float
 ) -> tuple[Selection, Verdict]:
@@ -206,12 +236,22 @@ def _own_score(selection: Selection) -> np.ndarray:
     return selection.columns["score"]
 
 
-def _require_losses(selection: Selection) -> None:
+def _require_not_said(selection: Selection) -> None:
+    """Raise a DataError where a person or a list has said what goes."""
     if "overruled" in selection.parameters:
         raise DataError(
             "a person has overruled the selection, which another end to drop would undo: drop that "
             "end of the run's own selection, and overrule what comes of it"
         )
+    if SUSPECT in selection.columns:
+        raise DataError(
+            "a list of suspects went first in the selection, which another end to drop would undo: "
+            "give the run's own selection, with the end and the list at once"
+        )
+
+
+def _require_losses(selection: Selection) -> None:
+    _require_not_said(selection)
     if "mean_loss" not in selection.columns:
         raise DataError(
             f"the selection by {selection.method!r} has no losses that tell which end to drop; "
@@ -241,5 +281,8 @@ def _by_end(
 def _why(drop: str, columns: Mapping[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
     """(N,) str, empty for those that are kept, where ``drop`` or what ``auto`` took has gone."""
     if drop == DRAW:
-        return np.where(kept, "", DRAWN)
-    return reasons(columns, kept) if drop in ("", OWN) else end_reasons(drop, columns, kept)
+        why = np.where(kept, "", DRAWN)
+    else:
+        why = reasons(columns, kept) if drop in ("", OWN) else end_reasons(drop, columns, kept)
+    gone = columns.get(SUSPECT, np.zeros(len(kept), dtype=bool)) & ~kept
+    return np.where(gone, SUSPECT, why)

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.cut import ranks
 from ..core.ends import DRAWN, EASY, FAULT, HARD, REASONS, TWIN
 from ..errors import shown
+from ..methods.adapruner import SUSPECT
 from ..samples import image_id_of
 from ..selection import Selection
 from .history import History
@@ -30,6 +31,7 @@ WORDS = {
     HARD: f"Hard: {REASONS[HARD]}",
     DRAWN: f"Drawn: {REASONS[DRAWN]}",
     OVERRULED: "Overruled: a person sent it away",
+    SUSPECT: "Suspect: a list of suspects names it",
     "": "By its score: samples with a lower one stay",
 }
 
@@ -41,11 +43,23 @@ BRIEF = {
     HARD: "Hard: the model is unsure of it",
     DRAWN: "Drawn by lot: others do as well",
     OVERRULED: "Overruled: a person sent it away",
+    SUSPECT: "Suspect: a list names it",
     "": "By its score",
 }
 
 #: Columns that the page shows in another way, or that say nothing to a person.
-_HIDDEN = ("key", "digest", "kept", "score", "classes", "why", "twin_group", "spare", "draw")
+_HIDDEN = (
+    "key",
+    "digest",
+    "kept",
+    "score",
+    "classes",
+    "why",
+    "twin_group",
+    "spare",
+    "draw",
+    SUSPECT,
+)
 
 #: At so many keep ratios it is asked why samples would go.
 _ASKED = 24

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from ..box_faults import (
     pairwise_iou,
 )
 from ..core.typical import TypicalLoss, size_levels
-from ..errors import shown
+from ..errors import DataError, one_line, shown
 from ..files import write_whole
 from ..predictions import Detections, Predictions
 
@@ -162,6 +163,45 @@ class Suspects:
             )
         head = ["", "overall", "kind", "score", "what", "box", "key", "file"]
         return tabulate(rows, head, disable_numparse=True)
+
+
+def read_list(path: Path, keys: Sequence[str]) -> np.ndarray:
+    """The place of each of N images in a list, (N,) int64 from 1; 0 for one that is not on it.
+
+    A list is a CSV whose first line names a column ``key``, as :meth:`Suspects.save` writes it.
+    Whoever looked at it may have taken lines out or put them in another order. Images that are not
+    among ``keys``, as those without any box, have no place.
+
+    Raises:
+        DataError: a file that is missing or no such list, has a key twice, or none of ``keys``.
+    """
+    named = _keys_of_list(path)
+    if doubled := [shown(key) for key, count in Counter(named).items() if count > 1]:
+        raise DataError(f"{path} names {doubled[0]} more than once; leave one line of each image")
+    place = {key: number for number, key in enumerate(named, 1)}
+    found = np.array([place.get(key, 0) for key in keys], dtype=np.int64)
+    if not found.any():
+        raise DataError(
+            f"{path} names {len(named)} images, none of which is in the selection, whose first is "
+            f"{shown(keys[0])}; give a list of the same data set"
+        )
+    return found
+
+
+def _keys_of_list(path: Path) -> list[str]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            if "key" not in (rows.fieldnames or ()):
+                raise ValueError("its first line names no column 'key', between commas")
+            keys = [row["key"] for row in rows]
+    except FileNotFoundError:
+        raise DataError(f"there is no list {path}; `suspects` writes {CSV}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is no list of suspects: {one_line(error)[:200]}") from error
+    if empty := [number for number, key in enumerate(keys, 1) if not key]:
+        raise DataError(f"{path}: image {empty[0]} of the list has no key")
+    return keys
 
 
 def find_suspects(annotated: Annotated, predictions: Predictions) -> Suspects:

@@ -70,6 +70,27 @@ def test_a_class_that_a_cut_loses_is_named(cut, run_file):
     assert "no image of 1 class(es): seal;" in line
 
 
+def test_a_list_of_suspects_goes_first_into_a_file_of_its_own(cut, run_file, tmp_path):
+    run = Selection.load(run_file)
+    best = run.columns["key"][np.argsort(run.columns["score"])[:2]].tolist()
+    listed = tmp_path / "suspects.csv"
+    listed.write_text("rank,key\n1," + "\n2,".join([*best, "other/1"]) + "\n")
+    words = ("--selection", run_file, "--keep-ratio", 0.95, 0.5, "--suspects", listed)
+    done = cut(*words)
+    assert done.returncode == 0, done.stderr
+    light, deep = (
+        Selection.load(tmp_path / f"run-suspects-keep{percent}.json") for percent in (95, 50)
+    )
+    assert light.kept_keys == set(KEYS) - {best[0]} and deep.kept_keys.isdisjoint(best)
+    assert "19 of 20 kept, cut from a run made for keep ratio 0.8; 1 of 2 suspects" in done.stdout
+    done = cut(*words, "--drop", "hard")
+    assert done.returncode == 0, done.stderr
+    assert Selection.load(tmp_path / "run-hard-suspects-keep50.json").parameters["drop"] == "hard"
+    assert cut(*words, "--drop", "auto", "--config-file", DIGITS).stderr.endswith(
+        "--suspects has no effect on --drop auto: name an end, or leave --drop out\n"
+    )
+
+
 def test_another_end_goes_into_a_file_of_its_own(cut, run_file, tmp_path):
     run = Selection.load(run_file)
     columns = {**run.columns, "mean_loss": np.arange(20, dtype=np.float32)}

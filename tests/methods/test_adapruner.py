@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from adapruner_det.core import ENDS, AdaPruner, Schedule, end_score
 from adapruner_det.errors import DataError
-from adapruner_det.methods.adapruner import adapruner, choice_of, drop_end
+from adapruner_det.methods.adapruner import adapruner, choice_of, drop_end, suspects_first
 from adapruner_det.methods.base import get_method, select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.neighbours import thumbnails
@@ -182,3 +184,74 @@ def test_an_end_that_nothing_is_known_of_is_refused():
     with pytest.raises(DataError, match="'random' has no losses .* takes the selection of a"):
         drop_end(drawn, "easy", 0.5)
     assert drop_end(drawn, "", 0.3).kept_keys == drawn.cut(0.3).kept_keys
+
+
+# --- a list of suspects --------------------------------------------------------------------------
+
+
+def on_a_list(selection, *rows):
+    """The places of rows that a list names in that order."""
+    place = np.zeros(selection.num_samples, dtype=np.int64)
+    place[list(rows)] = np.arange(1, len(rows) + 1)
+    return place
+
+
+def test_the_samples_of_a_list_go_first_and_the_others_as_they_did():
+    run = select("adapruner", Twins(epochs=30, OBJECTIVE="inclusion"), 0.6)
+    best = np.flatnonzero(run.columns["kept"])[:3].tolist()
+    found = suspects_first(run, on_a_list(run, *best))
+    assert found.num_kept == 36 and found.parameters["suspects"] == 3
+    own, score = run.columns["score"], found.columns["score"]
+    others = np.setdiff1d(np.arange(60), best)
+    np.testing.assert_array_equal(np.argsort(own[others]), np.argsort(score[others]))
+    assert [score[row] for row in best] == [59, 58, 57]
+    np.testing.assert_array_equal(found.columns["own_score"], own)
+    for ratio, gone in ((0.95, best), (59 / 60, best[:1]), (1.0, [])):
+        cut = drop_end(found, "", ratio)
+        assert np.flatnonzero(~cut.columns["kept"]).tolist() == sorted(gone)
+        assert set(cut.columns["why"][gone]) <= {"suspect"}
+    why = drop_end(found, "", 0.5).columns["why"]
+    assert (why == "suspect").sum() == 3 and len(set(why)) > 2
+
+
+@pytest.mark.parametrize("end", ["", *ENDS])
+def test_with_a_list_of_nobody_s_choice_an_end_is_dropped_as_without(end):
+    """The list names what would go first anyway."""
+    run = drop_end(select("adapruner", Twins(epochs=30, OBJECTIVE="inclusion"), 0.6), end, 0.6)
+    first = np.argsort(-run.columns["score"])[:5]
+    found = suspects_first(run, on_a_list(run, *first))
+    np.testing.assert_array_equal(found.columns["score"], run.columns["score"])
+    for ratio in (0.6, 0.4):
+        with_list, without = (drop_end(own, "", ratio) for own in (found, run))
+        assert with_list.kept_keys == without.kept_keys
+        why, other = (own.columns["why"] for own in (with_list, without))
+        changed = why != other
+        assert set(why[changed]) == {"suspect"} and set(np.flatnonzero(changed)) == set(first)
+
+
+def test_a_set_that_was_kept_whatever_its_score_stays_ahead():
+    run = select("adapruner", ToyEvidence(), 0.5)
+    kept = np.roll(run.columns["kept"], 1)
+    run = replace(run, columns={**run.columns, "kept": kept})
+    listed = int(np.flatnonzero(kept)[0])
+    found = suspects_first(run, on_a_list(run, listed))
+    (new,) = np.flatnonzero(found.columns["kept"] & ~kept)
+    assert run.columns["score"][new] == run.columns["score"][~kept].min()
+    np.testing.assert_array_equal(np.flatnonzero(kept & ~found.columns["kept"]), [listed])
+
+
+def test_a_list_serves_any_method_but_not_a_person_s_choice_nor_an_end_afterwards():
+    drawn = random_selection(samples(10), 0.5, 0)
+    found = suspects_first(drawn, on_a_list(drawn, 0, 1, 2, 3, 4))
+    assert np.flatnonzero(drop_end(found, "", 0.7).columns["kept"]).tolist()[:2] == [3, 4]
+    run = select("adapruner", ToyEvidence(), 0.5)
+    said = replace(run, parameters={**run.parameters, "overruled": {}})
+    with pytest.raises(DataError, match="a person has overruled"):
+        suspects_first(said, on_a_list(run, 1))
+    listed = suspects_first(run, on_a_list(run, 1))
+    for again in (
+        lambda: drop_end(listed, "hard", 0.5),
+        lambda: suspects_first(listed, on_a_list(run, 2)),
+    ):
+        with pytest.raises(DataError, match="a list of suspects went first"):
+            again()

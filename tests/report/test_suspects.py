@@ -17,6 +17,7 @@ from adapruner_det.report.suspects import (
     Suspects,
     find_suspects,
     over_typical,
+    read_list,
     share_found,
 )
 
@@ -197,3 +198,43 @@ def test_a_verdict_that_scores_nothing_has_no_box():
     nothing = Suspects(annotated, [{OVERLOOKED: Verdict(0.0)}], scores, 1.0)
     assert nothing.row(0)["box"] is None and nothing.row(0)["predicted"] == ""
     assert "a/1" in nothing.table(5)
+
+
+# --- a list that is read again -------------------------------------------------------------------
+
+
+def test_the_list_that_is_written_is_read_in_its_order(suspects, tmp_path):
+    file, _ = suspects.save(tmp_path)
+    keys = suspects.annotated.keys
+    places = read_list(file, keys)
+    np.testing.assert_array_equal(np.argsort(places), suspects.order)
+    assert sorted(places) == list(range(1, 21))
+    assert read_list(file, ["a/07", "b/07"]).tolist() == [places[7], 0]
+
+
+def test_a_person_s_list_has_lines_in_any_order_and_a_key_is_enough(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_bytes('\ufeffnote,key\r\n"blurred, dark",a/05\r\n\r\n,a/02\r\n'.encode())
+    assert read_list(file, ["a/01", "a/02", "a/05"]).tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no list .*`suspects` writes suspects.csv"),
+        (b"", "names no column 'key'"),
+        (b"rank;key\n1;a/01\n", "names no column 'key'"),
+        (b"rank,key\n1,a/01\n2\n", "image 2 of the list has no key"),
+        (b"key\na/01\na/02\na/01\n", "names a/01 more than once"),
+        (b"key\nb/01\nb/02\n", "names 2 images, none of which is in the selection.* is a/01;"),
+        (b"key\n", "names 0 images"),
+        (b"\xff\xfe\x00", "is no list of suspects"),
+        (b'key\n"a/01', "is no list of suspects"),
+    ],
+)
+def test_what_is_no_list_of_these_images_is_refused(tmp_path, content, words):
+    file = tmp_path / "list.csv"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_list(file, ["a/01", "a/02"])

@@ -42,7 +42,7 @@ from fault_gate import difference, read  # noqa: E402
 CONFIG = Path(__file__).parent / "configs/neu_det_few_planted.yaml"
 TRUTH = Path("output/planted/neu_det_few/truth.json")
 FOLDS, FIRST = 3, 0.1
-RANDOM, OWN = "random", "adapruner[OBJECTIVE=inclusion]"
+RANDOM, OWN = "random", "inclusion"
 #: Cut → the share of the list that goes first.
 LISTED = {"first tenth of the list": FIRST, "whole list": 1.0}
 KINDS = ("missing", "swapped", "shifted", "twin", "clean")
@@ -90,8 +90,8 @@ def of_grid(grid: Path, seed: int) -> dict[str, tuple[float | None, Selection]]:
     found = {}
     for path in grid.glob(f"cells/train-*-s{seed}-*/done.json"):
         row = json.loads(path.read_text())
-        name = row["config"]["method"]
-        if name in (RANDOM, OWN):
+        name = {"random": RANDOM, "adapruner": OWN}.get(row["config"]["method"])
+        if name is not None:
             (selected,) = grid.glob(f"cells/select-{path.parent.name.split('-')[1]}-*s{seed}-*")
             selection = Selection.load(selected / "selection.json").cut(0.8)
             found[name] = row["result"]["value"], selection
@@ -120,7 +120,12 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         times = [f"{np.mean([own[kind] for own in went]) / 0.2:.2f}" for kind in KINDS]
         lines.append([cut, f"{mean:.2f}", *ahead, *times])
-    head = ["cut", "AP50", "− random", "− inclusion", *(f"{kind}, × chance" for kind in KINDS)]
+    head = [
+        "cut",
+        "AP50",
+        *(f"− {other}" for other in (RANDOM, OWN)),
+        *(f"{kind}, × chance" for kind in KINDS),
+    ]
     seen = f"{len(seeds)} seeds: {', '.join(map(str, seeds))}"
     return f"{seen}\n\n{tabulate(lines, head, tablefmt='github', disable_numparse=True)}"
 

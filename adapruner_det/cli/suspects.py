@@ -108,6 +108,8 @@ def bar() -> Iterator[Progress]:
 def summary(found: Suspects, top: int, lists: tuple[Path, Path], command: str) -> str:
     """The top of the list, how far it can be relied on, and what to do next."""
     count = len(found.annotated.keys)
+    words = ["--selection", "RUN.json", "--keep-ratio", "RATIO", "--suspects", str(lists[0])]
+    cut = sibling_command("cut.py", words)
     lines = [
         found.table(top),
         "",
@@ -124,5 +126,8 @@ def summary(found: Suspects, top: int, lists: tuple[Path, Path], command: str) -
         "A score is no verdict: hard but right images are among them. Look at the images from the "
         "top, mend what is wrong in the label files, and judge again without training:",
         f"  {command}",
+        "Or let them go first when a pruning run on these labels is cut; take out the lines of "
+        "images that are right:",
+        f"  {cut}",
     ]
     return "\n".join(lines)

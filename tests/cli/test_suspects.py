@@ -8,7 +8,10 @@ import pytest
 
 from adapruner_det.cli import main as adapruner
 from adapruner_det.cli.suspects import main
+from adapruner_det.detection.task import make_task
+from adapruner_det.methods.random import random_selection
 from adapruner_det.predictions import Predictions
+from adapruner_det.selection import Selection
 from tests.detection.coco_writer import content, write_coco
 from tests.detection.toy import CLASSES, options_of, process_restored, squares, write_voc_folder
 
@@ -79,16 +82,34 @@ def test_a_swapped_label_is_at_the_top_and_goes_when_it_is_mended(tmp_path, voc,
     assert whole["found"] == 1 and len(whole["images"]) == 12
 
 
+def advised(shown, option):
+    """The words of the command in what was printed that has ``option``."""
+    (line,) = (line for line in shown.splitlines() if line.startswith("  ") and option in line)
+    return shlex.split(line)
+
+
 def test_the_command_that_is_advised_does_the_same(tmp_path, voc, capsys):
     file = perfect(voc, tmp_path / "p.npz")
     words = ["--predictions", str(file), *overrides(tmp_path, voc)]
     main(words)
     before = (tmp_path / "out/suspects.csv").read_bytes()
-    advised = shlex.split(capsys.readouterr().out.splitlines()[-1])
-    start = advised.index("--predictions")
-    assert advised[start:] == words
-    main(advised[start:])
+    command = advised(capsys.readouterr().out, "--predictions")
+    start = command.index("--predictions")
+    assert command[start:] == words
+    main(command[start:])
     assert (tmp_path / "out/suspects.csv").read_bytes() == before
+
+
+def test_the_cut_that_is_advised_drops_the_first_of_the_list(tmp_path, voc, capsys):
+    swap(voc, "im7")
+    words = overrides(tmp_path, voc)
+    main(["--predictions", str(perfect(voc, tmp_path / "p.npz")), *words])
+    command = advised(capsys.readouterr().out, "--suspects")
+    run = random_selection(make_task("", words, tested=False).samples, 0.5, 0)
+    known = {"RUN.json": str(run.save(tmp_path / "run.json")), "RATIO": str(11 / 12)}
+    adapruner(["cut", *(known.get(w, w) for w in command[command.index("--selection") :])])
+    (cut,) = tmp_path.glob("run-suspects-keep*.json")
+    assert run.columns["key"][~Selection.load(cut).columns["kept"]].tolist() == ["sus/im7"]
 
 
 def test_a_detector_that_finds_little_is_said_to(tmp_path, voc, capsys):

@@ -23,11 +23,14 @@ Shape letters: N images, G labels and M predictions of an image.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
+
+from .samples import digest
 
 OVERLOOKED, LOCATED, SWAPPED, UNSUPPORTED = "overlooked", "badly located", "swapped", "unsupported"
 KINDS = (OVERLOOKED, LOCATED, SWAPPED, UNSUPPORTED)
@@ -59,6 +62,19 @@ class Labels:
     boxes: np.ndarray
     classes: np.ndarray
     crowd: np.ndarray
+
+    def digest(self, class_names: Sequence[str]) -> int:
+        """64 bits over boxes, crowds and the names of classes; their order does not count.
+
+        A class without a name counts by its number.
+        """
+        rows = [
+            [class_names[c] if c < len(class_names) else str(c), *np.round(box, 3).tolist(), crowd]
+            for box, c, crowd in zip(
+                self.boxes, self.classes.tolist(), self.crowd.tolist(), strict=True
+            )
+        ]
+        return digest(json.dumps(sorted(rows)))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ The file is an ``.npz`` of flat arrays, one row a detection: ``key`` (P,) str, `
 whole numbers, ``scores`` (P,) in [0, 1] and, of a detector, ``boxes`` (P, 4) as (x0, y0, x1, y1) in
 pixels of the image as it is annotated. :class:`Predictions`, by models that were not trained on the
 images, are those of a detector; what they write has besides ``image`` (N,), the keys of all images,
-also of those without a detection, and of each its ``loss`` and ``fold``; and a ``header``. Files of
-other programs need not have those.
+also of those without a detection, and of each its ``loss``, the ``digest`` of the labels that the
+loss is of, and its ``fold``; and a ``header``, which may have the ``class_names``. Files of other
+programs need not have those.
 Shape letters: N images, C classes, M detections of an image, P detections of all.
 """
 
@@ -13,8 +14,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ _COLUMNS = {
     "boxes": _Column("(P, 4) finite numbers", "fiu", (4,), fits=lambda own: np.isfinite(own).all()),
     "image": _Column("(N,) texts", "U"),
     "loss": _Column("(N,) numbers", "f"),
+    "digest": _Column("(N,) whole numbers from 0", "u"),
     "fold": _Column("(N,) whole numbers", "iu"),
 }
 
@@ -66,9 +68,10 @@ class Predictions:
             annotated, ``scores`` (M,) in [0, 1], and ``classes`` (M,).
         losses: (N,) the loss of each image as it is annotated; NaN where there is none.
         folds: (N,) which part an image was held out with.
-        about: plain values that say how they were made.
+        about: plain values that say how they were made; ``class_names`` among them, where known.
         complete: whether an image that is not among the keys was not looked at; otherwise nothing
             was detected in it.
+        digests: (N,) uint64, of the labels that the losses are of; None where they are not known.
     """
 
     keys: Sequence[str]
@@ -77,6 +80,7 @@ class Predictions:
     folds: np.ndarray
     about: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -101,7 +105,22 @@ class Predictions:
             np.array([self.losses[row] if row >= 0 else np.nan for row in rows]),
             np.array([self.folds[row] if row >= 0 else 0 for row in rows], dtype=np.int64),
             self.about,
+            digests=None if self.digests is None else self.digests[rows],
         )
+
+    def for_classes(self, class_names: Sequence[str]) -> Predictions:
+        """The same where a class has the number of its name in ``class_names``.
+
+        Numbers follow from the names that a data set has, and move when the last label of one is
+        mended. Predictions of a class that is no more are left out. Without names on either side
+        numbers stay as they are.
+        """
+        then = self.about.get("class_names")
+        found = []
+        for own in self.found:
+            classes = renumbered(own["classes"], then, class_names)
+            found.append({name: c[classes >= 0] for name, c in {**own, "classes": classes}.items()})
+        return replace(self, found=found, about={**self.about, "class_names": [*class_names]})
 
     def save(self, path: str | Path) -> Path:
         """Write ``path`` (.npz), whole or not at all."""
@@ -111,6 +130,8 @@ class Predictions:
             "loss": np.asarray(self.losses, dtype=np.float64),
             "fold": np.asarray(self.folds, dtype=np.int64),
         }
+        if self.digests is not None:
+            columns["digest"] = np.asarray(self.digests, dtype=np.uint64)
         return _write(path, columns | _rows_of(self.keys, self.found))
 
     @classmethod
@@ -130,8 +151,23 @@ class Predictions:
             count = len(images)
             losses = _column(file, "loss", count) if whole else np.full(count, np.nan)
             folds = _column(file, "fold", count) if whole else np.zeros(count, int)
+            digests = _column(file, "digest", count) if whole and "digest" in file else None
             found = _by_image(images, rows)
-        return cls(images.tolist(), found, losses, folds, about, complete=whole)
+        return cls(images.tolist(), found, losses, folds, about, whole, digests)
+
+
+def renumbered(
+    classes: np.ndarray, then: Sequence[str] | None, now: Sequence[str] | None
+) -> np.ndarray:
+    """(M,) int64 the numbers in ``now`` of classes that have their names in ``then``.
+
+    −1 stands for a class that ``now`` lacks. Without names on either side they stay as they are.
+    """
+    if not then or not now or [*then] == [*now]:
+        return np.asarray(classes, dtype=np.int64)
+    place = {name: number for number, name in enumerate(now)}
+    known = np.array([place.get(name, -1) for name in then] + [-1], dtype=np.int64)
+    return known[np.minimum(classes, len(then))]
 
 
 class Rows(NamedTuple):
@@ -142,12 +178,14 @@ class Rows(NamedTuple):
         classes: (P,) whole numbers.
         scores: (P,) floats in [0, 1].
         boxes: (P, 4) floats; None of a classifier.
+        class_names: what the classes are numbers of; None where it is not known.
     """
 
     key: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
     boxes: np.ndarray | None
+    class_names: Sequence[str] | None = None
 
 
 def read_rows(path: str | Path) -> Rows:
@@ -158,7 +196,7 @@ def read_rows(path: str | Path) -> Rows:
             them.
     """
     with _opened(path) as file:
-        return _rows(file)
+        return _rows(file)._replace(class_names=_class_names(file))
 
 
 def save_predictions(
@@ -250,7 +288,17 @@ def _about(file: Any) -> dict[str, Any]:
         about = None
     if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
         raise _Unfit(f"its header does not say {FORMAT!r}")
+    names = about.get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _Unfit("its header has class_names that are no list of names")
     return about
+
+
+def _class_names(file: Any) -> Sequence[str] | None:
+    """What a header of ours says of them; None where there is none, or another program's."""
+    with suppress(_Unfit, KeyError):
+        return _about(file).get("class_names")
+    return None
 
 
 def _by_image(images: np.ndarray, rows: Rows) -> list[Detections]:
@@ -273,24 +321,18 @@ def _by_image(images: np.ndarray, rows: Rows) -> list[Detections]:
 
 def joined(parts: Sequence[Predictions], about: Mapping[str, Any]) -> Predictions:
     """One of all, by key; no key is in two of them."""
-    rows = sorted(
-        (key, found, loss, fold)
-        for part in parts
-        for key, found, loss, fold in zip(
-            part.keys, map(_Held, part.found), part.losses, part.folds, strict=True
-        )
-    )
-    keys, found, losses, folds = zip(*rows, strict=True)
+    keys = [key for part in parts for key in part.keys]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    found = [own for part in parts for own in part.found]
+    digests = [part.digests for part in parts if part.digests is not None]
     return Predictions(
-        list(keys), [own.value for own in found], np.array(losses), np.array(folds), dict(about)
+        [keys[row] for row in order],
+        [found[row] for row in order],
+        np.concatenate([part.losses for part in parts])[order],
+        np.concatenate([part.folds for part in parts])[order],
+        dict(about),
+        digests=np.concatenate(digests)[order] if len(digests) == len(parts) else None,
     )
-
-
-class _Held:
-    """Keeps what has no order out of a sort, which never comes to it: keys are distinct."""
-
-    def __init__(self, value: Detections) -> None:
-        self.value = value
 
 
 def _joined(parts: Sequence[np.ndarray], empty: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -347,3 +347,23 @@ def test_predictions_of_no_confidence_say_nothing(rows):
     mute = [(own, [(box, number, 0.0) for box, number, _ in found]) for own, found in rows]
     nothing = [(own, []) for own, _ in rows]
     assert all_scores(of_pairs(mute)) == all_scores(of_pairs(nothing))
+
+
+# --- what labels are told apart by ---
+
+
+def test_a_digest_is_of_boxes_crowds_and_names_in_any_order():
+    boxes = np.array([[1, 2, 30, 40.0], [5, 6, 7, 8]])
+    whole = Labels(boxes, np.array([0, 2]), np.array([False, True]))
+    known = whole.digest(["Dog", "cat", "dog"])
+    turned = Labels(boxes[::-1], np.array([2, 0]), np.array([True, False]))
+    assert turned.digest(["Dog", "cat", "dog"]) == known
+    assert Labels(boxes, np.array([1, 0]), whole.crowd).digest(["dog", "Dog"]) == known
+    others = [
+        whole.digest(["dog", "cat", "Dog"]),
+        whole.digest([]),
+        Labels(boxes + 0.01, whole.classes, whole.crowd).digest(["Dog", "cat", "dog"]),
+        Labels(boxes, whole.classes, ~whole.crowd).digest(["Dog", "cat", "dog"]),
+        Labels(boxes[:0], whole.classes[:0], whole.crowd[:0]).digest([]),
+    ]
+    assert len({known, *others}) == 6

@@ -40,6 +40,9 @@ def same(first, second):
     np.testing.assert_array_equal(first.losses, second.losses)
     np.testing.assert_array_equal(first.folds, second.folds)
     assert first.about == second.about
+    assert (first.digests is None) == (second.digests is None)
+    if first.digests is not None:
+        np.testing.assert_array_equal(first.digests, second.digests)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
@@ -54,6 +57,43 @@ def test_what_is_saved_is_read(tmp_path_factory, counts):
 def test_a_loss_may_be_unknown(tmp_path):
     whole = dataclasses.replace(made(["a/1", "a/2"]), losses=np.array([np.nan, 1.0]))
     same(Predictions.load(whole.save(tmp_path / "p.npz")), whole)
+
+
+def test_what_losses_are_of_is_saved_joined_and_taken_apart(tmp_path):
+    first, second = (
+        dataclasses.replace(made(keys), digests=np.array(digests, dtype=np.uint64))
+        for keys, digests in ((["a/1", "a/4"], [2**64 - 1, 4]), (["a/2"], [2]))
+    )
+    whole = joined([first, second], {})
+    assert whole.digests.tolist() == [2**64 - 1, 2, 4]
+    same(Predictions.load(whole.save(tmp_path / "p.npz")), whole)
+    assert whole.of(["a/4", "a/1"]).digests.tolist() == [4, 2**64 - 1]
+    assert joined([first, made(["a/2"])], {}).digests is None
+
+
+def test_classes_follow_their_names(tmp_path):
+    whole = made(["a/1", "a/2"], [40, 0], class_names=["Dog", "cat", "dog"])
+    path = whole.save(tmp_path / "p.npz")
+    new = Predictions.load(path).for_classes(["bird", "cat", "dog"])
+    before = whole.found[0]
+    stays = before["classes"] > 0  # there are no Dogs any more
+    for name in ("boxes", "scores", "classes"):
+        np.testing.assert_array_equal(new.found[0][name], before[name][stays])
+    moved = whole.for_classes(["cat", "dog"]).found[0]["classes"]
+    np.testing.assert_array_equal(moved, before["classes"][stays] - 1)
+    same(new.for_classes(["bird", "cat", "dog"]), new)
+    shown = read_predictions(path, ["cat", "dog"])["a/1"]
+    sure = stays & (before["scores"] >= 0.05)
+    np.testing.assert_array_equal(np.sort(shown.classes), np.sort(before["classes"][sure] - 1))
+
+
+def test_without_names_on_either_side_classes_stay_as_they_are(tmp_path):
+    for names, now in (([], ["cat"]), (["Dog", "cat"], [])):
+        whole = made(["a/1"], [9], **({"class_names": names} if names else {}))
+        found = whole.for_classes(now).found[0]
+        np.testing.assert_array_equal(found["classes"], whole.found[0]["classes"])
+        rows = read_predictions(whole.save(tmp_path / "p.npz"), now)["a/1"]
+        assert set(rows.classes) <= set(whole.found[0]["classes"])
 
 
 def test_parts_are_joined_by_key():

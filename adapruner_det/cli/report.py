@@ -148,7 +148,7 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
         print(f"{place}: predictions of {args.weights}, for --predictions")
     if not args.predictions:
         return None
-    found = read_predictions(args.predictions)
+    found = read_predictions(args.predictions, selection.class_names)
     _require_of(found, selection, args.predictions)
     return found
 

@@ -104,7 +104,9 @@ class HeldOutTask(DetectionTask):
             if isinstance(model, YOLOv3Tiny):
                 model.train_sizes = []  # at one size, or losses could not be compared
             losses = held_out_losses(model, keys, single_images(dicts, _loss_mapper(self._cfg), 0))
-        return Predictions(keys, found, losses, np.zeros(len(rows), np.int64))
+        labels, names = labels_of(self.everything), self.everything.samples.class_names
+        digests = np.array([labels[row].digest(names) for row in rows], dtype=np.uint64)
+        return Predictions(keys, found, losses, np.zeros(len(rows), np.int64), digests=digests)
 
 
 def all_images(cfg: CfgNode) -> SampleIndex:
@@ -172,7 +174,9 @@ def predict_held_out(
                 part = _predicted(task, rows, fold, seed, own, known)
         parts.append(part)
         progress((fold + 1) / folds)
-    whole = joined(parts, {"folds": folds, "seed": seed, "title": task.title})
+    names = list(task.everything.samples.class_names)
+    about = {"folds": folds, "seed": seed, "title": task.title, "class_names": names}
+    whole = joined(parts, about)
     whole.save(folder / FILE)
     return whole
 

@@ -6,7 +6,7 @@ file, M rows of one sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..box_faults import covered, pairwise_iou
-from ..predictions import Rows, read_rows
+from ..predictions import Rows, read_rows, renumbered
 
 #: Predictions of a lower score are not shown, and of one image so many.
 LOWEST, MOST = 0.05, 100
@@ -38,13 +38,17 @@ class Predicted:
     scores: np.ndarray
 
 
-def read_predictions(path: str | Path) -> dict[str, Predicted]:
+def read_predictions(path: str | Path, class_names: Sequence[str] = ()) -> dict[str, Predicted]:
     """Key → its predictions, from ``path``; those of a low score are left out.
+
+    Where the file has names of classes too, those that are not in ``class_names`` are left out.
 
     Raises:
         DataError: what :func:`~adapruner_det.predictions.read_rows` raises.
     """
-    return _by_key(read_rows(path))
+    rows = read_rows(path)
+    classes = renumbered(rows.classes, rows.class_names, class_names)
+    return _by_key(rows._replace(classes=classes))
 
 
 class Disagreement(NamedTuple):
@@ -97,7 +101,7 @@ def best(found: Mapping[str, np.ndarray]) -> Predicted:
 
 def _by_key(table: Rows) -> dict[str, Predicted]:
     order = np.lexsort((-table.scores, table.key))
-    order = order[table.scores[order] >= LOWEST]
+    order = order[(table.scores[order] >= LOWEST) & (table.classes[order] >= 0)]
     if not len(order):
         return {}
     keys, starts = np.unique(table.key[order], return_index=True)

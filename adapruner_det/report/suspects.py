@@ -207,14 +207,22 @@ def _keys_of_list(path: Path) -> list[str]:
 def find_suspects(annotated: Annotated, predictions: Predictions) -> Suspects:
     """Judge the labels of all images by what was predicted for them.
 
+    Labels that were mended since are judged by the same detections, and have no loss: it was that
+    of the labels before.
+
     Raises:
         DataError: an image without predictions.
     """
-    own = predictions.of(annotated.keys)
+    names = annotated.class_names
+    own = predictions.of(annotated.keys).for_classes(names)
+    losses = np.array(own.losses, dtype=np.float64)
+    if own.digests is not None:
+        now = np.array([labels.digest(names) for labels in annotated.labels], dtype=np.uint64)
+        losses[own.digests != now] = np.nan
     verdicts = judge(annotated.labels, own.found)
     scores = {kind: np.array([v[kind].score for v in verdicts]) for kind in BOX_KINDS}
     sizes = np.array([np.count_nonzero(~labels.crowd) for labels in annotated.labels])
-    scores[LOSS] = over_typical(np.asarray(own.losses), sizes)
+    scores[LOSS] = over_typical(losses, sizes)
     pairs = list(zip(annotated.labels, own.found, strict=True))
     return Suspects(annotated, verdicts, scores, share_found(pairs))
 

@@ -91,7 +91,8 @@ def test_no_image_is_predicted_by_a_detector_that_was_trained_on_it(voc, tmp_pat
         assert all(key in task.trained[name] for name in others)
     saved = Predictions.load(tmp_path / "run" / FILE)
     assert saved.keys == whole.keys
-    assert saved.about == {"folds": 3, "seed": 0, "title": task.title}
+    names = list(task.samples.class_names)
+    assert saved.about == {"folds": 3, "seed": 0, "title": task.title, "class_names": names}
 
 
 def test_an_image_without_objects_is_predicted_and_not_trained_on(voc, tmp_path):

@@ -200,6 +200,27 @@ def test_a_verdict_that_scores_nothing_has_no_box():
     assert "a/1" in nothing.table(5)
 
 
+# --- labels that were mended since ---------------------------------------------------------------
+
+
+def test_a_mended_label_has_no_loss_any_more_and_numbers_of_classes_follow_their_names():
+    before = [labels((*SQUARE, 1), (*FAR, 2))] * 9 + [labels((*SQUARE, 0), (*FAR, 2))]
+    names, now = ["Cat", "cat", "dog"], ("cat", "dog")
+    keys = [f"a/{place}" for place in range(10)]
+    seen = predicted((*SQUARE, 1, 0.9), (*FAR, 2, 0.8))
+    made = Predictions(
+        *(keys, [seen] * 10, np.array([1.0] * 9 + [9.0]), np.zeros(10, int)),
+        {"class_names": names},
+        digests=np.array([own.digest(names) for own in before], dtype=np.uint64),
+    )
+    first = find_suspects(Annotated(keys, keys, before, names), made)
+    assert first.order[0] == 9 and first.scores[SWAPPED][9] > 0.9 and first.scores[LOSS][9] == 9
+    mended = find_suspects(Annotated(keys, keys, [RIGHT] * 10, now), made)
+    assert mended.found == 1 and mended.scores[SWAPPED].max() < 0.1
+    loss = mended.scores[LOSS]
+    assert np.isnan(loss[9]) and np.all(loss[:9] == 1)
+
+
 # --- a list that is read again -------------------------------------------------------------------
 
 

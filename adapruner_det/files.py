@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import struct
@@ -71,6 +72,15 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         _remove(part)
         raise
     return path
+
+
+def sha256(file: IO[bytes]) -> str:
+    """SHA-256 of an open file, in hexadecimal; it is at its start again after it."""
+    total = hashlib.sha256()
+    while block := file.read(1 << 20):
+        total.update(block)
+    file.seek(0)
+    return total.hexdigest()
 
 
 def sweep(folder: str | Path) -> None:

@@ -7,7 +7,6 @@ Shape letters: N samples, K kept.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import stat
@@ -15,13 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from .core.cut import ranking, ranks
 from .errors import DataError, one_line
-from .files import write_whole
+from .files import sha256, write_whole
 from .selection_checks import (
     brief,
     can_rank,
@@ -71,6 +70,7 @@ def write(
         text = json.dumps(body, indent=1, allow_nan=False, default=np.generic.item) + "\n"
         write_whole(path, lambda file: file.write(text.encode()))
     except BaseException:
+        _complete(path)  # Ctrl-C may come when the new JSON is there already
         new.unlink(missing_ok=True)
         raise
     try:
@@ -170,7 +170,7 @@ def _read_columns(path: Path, header: Mapping[str, Any]) -> dict[str, np.ndarray
             if size is None:
                 continue
             with place.open("rb") as file:
-                if wanted is None or _hash(file) == wanted:
+                if wanted is None or sha256(file) == wanted:
                     return read_columns(file, size, header["num_samples"])
     if not npz.exists():
         raise DataError(f"{npz} is missing; it belongs to the .json beside it")
@@ -211,16 +211,7 @@ def _size_or_0(path: Path) -> int:
 def _sha256(path: Path) -> str:
     """Of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
-        return _hash(file)
-
-
-def _hash(file: IO[bytes]) -> str:
-    """SHA-256 in hexadecimal; the file is at its start again after it."""
-    total = hashlib.sha256()
-    while block := file.read(1 << 20):
-        total.update(block)
-    file.seek(0)
-    return total.hexdigest()
+        return sha256(file)
 
 
 @contextmanager

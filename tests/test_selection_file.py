@@ -217,6 +217,24 @@ def test_a_save_that_is_killed_after_a_killed_one_loses_nothing_either(tmp_path,
 
 
 @pytest.mark.parametrize("step", [1, 2])
+def test_ctrl_c_at_the_end_of_a_file_leaves_the_old_selection_or_the_new_one(
+    saved, monkeypatch, step
+):
+    left = [step]
+
+    def interrupted(folder):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    old = Selection.load(saved).seed
+    monkeypatch.setattr(files, "_sync_folder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(seed=4, keep_ratio=0.5).save(saved)
+    assert Selection.load(saved).seed == (old if step == 1 else 4) and old != 4
+
+
+@pytest.mark.parametrize("step", [1, 2])
 def test_a_full_disk_leaves_the_old_selection_and_nothing_else(saved, monkeypatch, step):
     before = {p.name: p.read_bytes() for p in saved.parent.iterdir()}
     left = [step]
@@ -240,7 +258,7 @@ def test_a_reader_meets_a_writer(saved, monkeypatch):
     make(keep_ratio=0.5).save(saved)
     npz_of(saved).rename(new)
     npz_of(saved).write_bytes(current)
-    real = selection_file._hash
+    real = selection_file.sha256
 
     def hash_and_rename(file):
         found = real(file)
@@ -248,7 +266,7 @@ def test_a_reader_meets_a_writer(saved, monkeypatch):
             new.replace(npz_of(saved))
         return found
 
-    monkeypatch.setattr(selection_file, "_hash", hash_and_rename)
+    monkeypatch.setattr(selection_file, "sha256", hash_and_rename)
     assert Selection.load(saved).num_kept == 5
 
 

@@ -95,6 +95,12 @@ def all_features(
     """
     if bool(args.features) == bool(args.weights):
         raise DataError("give either --features FILE, or --config-file FILE and --weights DIR")
+    spare = _of_a_model(args) if args.features else _of_files(args)
+    if spare:
+        raise DataError(
+            f"{' '.join(spare)} has no effect: features come either from --features and "
+            "--features-of-kept, or from --weights and --weights-of-kept with a configuration"
+        )
     if args.features:
         second = args.features_of_kept
         other = read_features(second, selection) if second else None
@@ -103,6 +109,17 @@ def all_features(
     selection.check(task.samples.keys, task.samples.digests)
     kept = args.weights_of_kept
     return task.features(args.weights), task.features(kept) if kept else None
+
+
+def _of_a_model(args: argparse.Namespace) -> list[str]:
+    """What was given that models alone need."""
+    named = {"--weights-of-kept": args.weights_of_kept, "--config-file": args.config_file}
+    return [name for name, value in named.items() if value] + args.opts
+
+
+def _of_files(args: argparse.Namespace) -> list[str]:
+    """What was given that files of features alone have."""
+    return ["--features-of-kept"] if args.features_of_kept else []
 
 
 def read_features(path: Path, selection: Selection) -> np.ndarray:

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     warn_on_terminal()
     with reported():
         if args.apply:
+            _require_alone(args)
             apply_decisions(args.apply, args.selection, args.output)
         else:
             make_page(args, shlex.join([program("report.py"), *words]))
@@ -61,9 +62,9 @@ def make_page(args: argparse.Namespace, command: str) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
         raise DataError(f"--output is {output}; a page is called something.html")
     require_writable(output.parent, "--output")
-    if not args.config_file:
-        args.config_file = _config_of_run(args.selection)
-    pictures = all_pictures(selection, args)
+    given = bool(args.config_file or args.opts)
+    args.config_file = args.config_file or _config_of_run(args.selection)
+    pictures = all_pictures(selection, args, required=given)
     path = write_report(
         selection,
         output,
@@ -96,10 +97,29 @@ def apply_decisions(decisions: Path, path: Path, output: Path | None) -> None:
         sys.stderr.write(f"warning: {line}\n")
 
 
-def all_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Picture]:
+def _require_alone(args: argparse.Namespace) -> None:
+    """Raise a DataError for what would have no effect beside --apply."""
+    given = {
+        "--predictions": args.predictions,
+        "--weights": args.weights,
+        "--images": args.images is not None,
+        "--overwrite": args.overwrite,
+        "--config-file": args.config_file,
+    }
+    spare = [name for name, value in given.items() if value]
+    if spare or args.opts:
+        raise DataError(
+            f"{' '.join([*spare, *args.opts])} has no effect: --apply takes --selection and "
+            "--output alone"
+        )
+
+
+def all_pictures(
+    selection: Selection, args: argparse.Namespace, *, required: bool
+) -> dict[str, Picture]:
     """Key → picture of all samples, by the reader of the task that the configuration is of.
 
-    Without a configuration, data that are not found are a warning.
+    Unless they are ``required``, data that are not found are a warning.
 
     Raises:
         DataError: data that are not there, or other than the selection was made from.
@@ -107,7 +127,7 @@ def all_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, Pi
     try:
         return _read_pictures(selection, args)
     except DataError as error:
-        if args.config_file or args.opts:
+        if required:
             raise
         logger.warning("the page has no images: %s; --config-file says where the data lie", error)
         return {}

@@ -40,19 +40,21 @@ from .arguments import add_trust_switch, config_parser, log_to
 
 logger = logging.getLogger(__name__)
 
+FOLDS = 3
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, predict, judge, and print what to look at first."""
     parser = config_parser("suspects.py", __doc__)
     add = parser.add_argument
-    add("--folds", type=int, default=3, metavar="K", help="trainings, each on the rest (3)")
+    add("--folds", type=int, metavar="K", help=f"trainings, each on the rest ({FOLDS})")
     add("--predictions", type=Path, metavar="FILE", help="predictions.npz of an earlier run")
     add("--top", type=int, default=20, metavar="N", help="images that are printed (20)")
     add_trust_switch(parser)
     args = parser.parse_args(argv)
     with reported():
         for name, least in (("top", 1), ("folds", 2)):
-            if (given := getattr(args, name)) < least:
+            if (given := getattr(args, name)) is not None and given < least:
                 raise DataError(f"--{name} is {given}; it must be {least} or more")
         cfg = load_config(args.config_file, args.opts)
         if not cfg.DATASETS.TRAIN:
@@ -80,9 +82,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def predicted(cfg: Any, args: argparse.Namespace, folder: Path) -> tuple[Predictions, Any]:
     """Predictions, made or read, and the index of the images that they are of."""
     if args.predictions is not None:
+        if args.folds is not None:
+            raise DataError("--folds has no effect: with --predictions nothing is trained")
         return Predictions.load(args.predictions), all_images(cfg)
     log_to(folder / "log.txt")
-    task, folds = HeldOutTask(cfg, trust_pickle=args.trust_pickle), args.folds
+    task = HeldOutTask(cfg, trust_pickle=args.trust_pickle)
+    folds = FOLDS if args.folds is None else args.folds
     steps = round(task.steps * (folds - 1) / folds)
     print(f"{task.title}: {folds} trainings of {steps} steps", flush=True)
     with bar() as progress:

@@ -8,11 +8,13 @@ its own, from 1, and the key of each image under ``key``.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from ..errors import DataError
 from .folder import Folder, Images
 from .losses import Losses
 from .names import image_names
@@ -23,15 +25,32 @@ def write_coco(records: Records, folder: Folder, images: Images) -> None:
     """Write the annotations, and link or copy the images.
 
     Without images the file names are those of the source, relative to its folder of images.
+
+    Raises:
+        DataError: two images of one name without their files, as two data sets may have them.
     """
     names = {record.key: record.name for record in records.records}
-    if images != "none":
+    if images == "none":
+        _require_apart(records)
+    else:
         names = image_names(records.records)
         for record in records.records:
             folder.place(f"images/{names[record.key]}", record.path, record.key, images)
     taken_over = bool(records.coco_header)
     content = _taken_over(records, names) if taken_over else _made(records, names)
     folder.write("annotations.json", json.dumps(content))
+
+
+def _require_apart(records: Records) -> None:
+    """Raise a DataError where two image files have one name, by which COCO knows them."""
+    first: dict[str, Record] = {}
+    for record in records.records:
+        other = first.setdefault(record.name, record)
+        if os.path.realpath(other.path) != os.path.realpath(record.path):
+            raise DataError(
+                f"{other.key} and {record.key} both have the file name {record.name}, so that a "
+                "reader could not tell their images apart; use --images link or copy"
+            )
 
 
 def _taken_over(records: Records, names: Mapping[str, str]) -> dict[str, Any]:

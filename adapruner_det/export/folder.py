@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ..errors import DataError
-from ..files import PART
+from ..files import PART, sha256
 
 logger = logging.getLogger(__name__)
+
 
 #: What an export has in its folder besides the format's own files.
 MARKER = "adapruner_export.json"
@@ -37,13 +38,15 @@ class Folder:
 
     Attributes:
         path: where it is now.
-        files: name → SHA-256 of the files that were written.
+        files: name → SHA-256 of the files that were written, copies of images among them.
+        links: name → where it leads.
         images: name → key of the images that were linked or copied.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: dict[str, str] = {}
+        self.links: dict[str, str] = {}
         self.images: dict[str, str] = {}
 
     def write(self, name: str, content: str | bytes) -> None:
@@ -78,11 +81,14 @@ class Folder:
             raise DataError(f"the image {source} of {key} is no file; prune this data anew")
         target = self._new(name)
         if how == "copy":
-            with _opened(source) as image, open(target, "xb") as copied:
+            with _opened(source) as image, open(target, "xb+") as copied:
                 shutil.copyfileobj(image, copied, 1 << 20)
+                copied.seek(0)
+                self.files[name] = sha256(copied)
         else:
+            self.links[name] = os.path.realpath(source)
             try:
-                os.symlink(os.path.realpath(source), target)
+                os.symlink(self.links[name], target)
             except OSError as error:
                 raise DataError(
                     f"{self.path.parent} takes no links: {error.strerror}; use --images copy"
@@ -156,6 +162,7 @@ def _marker(folder: Folder, about: Mapping[str, Any]) -> dict[str, Any]:
         "version": own,
         **about,
         "images": folder.images,
+        "links": folder.links,
         "files": folder.files,
     }
 
@@ -184,7 +191,7 @@ def _foreign(target: Path) -> str:
     """Why a folder is not an export alone, as it was written; empty if it is."""
     try:
         marker = json.loads((target / MARKER).read_bytes())
-        files, images = dict(marker["files"]), dict(marker["images"])
+        files, links = dict(marker["files"]), dict(marker.get("links", {}))
         if marker["adapruner_det_export"] != 1:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
@@ -193,11 +200,11 @@ def _foreign(target: Path) -> str:
         for name in [*names, *(f for f in folders if os.path.islink(os.path.join(place, f)))]:
             path = os.path.join(place, name)
             own = os.path.relpath(path, target).replace(os.sep, "/")
-            if own == MARKER or (own in images and (os.path.islink(path) or os.path.isfile(path))):
+            if own == MARKER:
                 continue
-            if own not in files:
+            if own not in files and own not in links:
                 return f"it has {own!r} besides"
-            if os.path.islink(path) or not os.path.isfile(path) or _sha256(path) != files[own]:
+            if _content(path) != (files.get(own), links.get(own)):
                 return f"its {own!r} was changed"
     return ""
 
@@ -269,5 +276,11 @@ def _unwritable(target: Path, error: OSError) -> DataError:
     )
 
 
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def _content(path: str) -> tuple[str | None, str | None]:
+    """The SHA-256 of a file, and where a link leads; None is what it is not."""
+    if os.path.islink(path):
+        return None, os.readlink(path)
+    if not os.path.isfile(path):
+        return None, None
+    with open(path, "rb") as file:
+        return sha256(file), None

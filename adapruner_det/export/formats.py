@@ -75,7 +75,7 @@ def export(
         "datasets": dict(selection.datasets),
         "num_kept": selection.num_kept,
     }
-    sources = [] if records is None else [r.path for r in records.records]
+    sources = [] if records is None else [*records.files, *(r.path for r in records.records)]
     sources += [] if records is None else [r.voc_file for r in records.records if r.voc_file]
     with new_folder(output, about, sources, overwrite) as folder:
         if name == "csv":

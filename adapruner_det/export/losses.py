@@ -39,6 +39,10 @@ class Losses:
         more = [e.get("segmentation") or e.get("keypoints") for e in record.extras]
         self.add("lose their mask or their keypoints", record, sum(map(bool, more)))
 
+    def difficult(self, record: Record) -> None:
+        """Count VOC's flags of a sample."""
+        self.add("lose the flag `difficult`", record, int((record.difficult & ~record.crowd).sum()))
+
     def without_crowds(self, record: Record) -> list[int]:
         """The places of a sample's boxes around one object; what else it has is counted."""
         self.unusable(record)

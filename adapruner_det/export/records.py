@@ -76,11 +76,13 @@ class Records:
         class_names: what the class ids mean.
         coco_header: what the COCO file of the only data set says besides its images and
             annotations, its ``categories`` among it; empty where there is no such file, or several.
+        files: those that the records were read from, besides what they name themselves.
     """
 
     records: Sequence[Record]
     class_names: Sequence[str]
     coco_header: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         keys = [record.key for record in self.records]

@@ -66,6 +66,7 @@ def write_yolo(records: Records, folder: Folder, images: Images) -> None:
 def _labels(record: Record, losses: Losses) -> str:
     """A line a box: its class, then centre, width and height as shares of the image's."""
     chosen = losses.without_crowds(record)
+    losses.difficult(record)
     boxes, size = record.boxes[chosen], np.array([record.width, record.height], dtype=np.float64)
     corners = np.clip(boxes.reshape(-1, 2, 2), 0, size)
     cut = (np.abs(corners - boxes.reshape(-1, 2, 2)) > BOX_SLACK).any((1, 2))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -96,7 +97,7 @@ def place(thumbs: Sequence[Thumb | None], folder: str) -> Placed:
     digits = len(str(len(thumbs)))
     names = [f"{i:0{digits}d}.webp" if t and t.data else "" for i, t in enumerate(thumbs)]
     files = {name: thumb.data for name, thumb in zip(names, thumbs, strict=True) if name and thumb}
-    return Placed([f"{folder}/{name}" if name else "" for name in names], files)
+    return Placed([f"{quote(folder)}/{name}" if name else "" for name in names], files)
 
 
 def nearest_kept(

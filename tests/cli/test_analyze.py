@@ -92,6 +92,11 @@ def test_what_does_not_fit_is_one_line(digits, tmp_path, capsys):
     assert_one_error_line(refused(capsys, *words), "--features FILE, or")
     both = [*words, "--features", features, "--weights", tmp_path]
     assert_one_error_line(refused(capsys, *both), "--features FILE, or")
+    for spare in (["--weights-of-kept", tmp_path], ["--config-file", CONFIG], ["SEED", "1"]):
+        given = [*words, "--features", features, *spare]
+        assert_one_error_line(refused(capsys, *given), f"{spare[0]}", "has no effect")
+    given = [*words, "--weights", tmp_path, "--features-of-kept", features]
+    assert_one_error_line(refused(capsys, *given), "--features-of-kept has no effect")
     for array, word in (
         (np.zeros((159, 3)), "(160, D)"),
         (np.zeros(160), "(160, D)"),

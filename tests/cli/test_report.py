@@ -120,6 +120,17 @@ def test_without_the_data_there_is_a_page_without_images_and_a_warning(run, tmp_
     assert not any(data_of(tmp_path / "report.html")["src"])
 
 
+def test_the_data_of_the_run_s_configuration_may_be_elsewhere_too(run, tmp_path, caplog, capsys):
+    selection, pairs = run
+    with process_restored():
+        (tmp_path / "config.yaml").write_text(load_config("", pairs).dump())
+    (tmp_path / "data").rename(tmp_path / "moved")
+    call("--selection", selection)
+    assert "no images" in caplog.text and not any(data_of(tmp_path / "report.html")["src"])
+    own = ("--selection", selection, "--config-file", tmp_path / "config.yaml")
+    assert_one_error_line(refused(capsys, *own), "data is not a folder in the VOC layout")
+
+
 def test_data_that_are_named_and_others_are_refused(run, tmp_path, capsys):
     selection, pairs = run
     xml = next((tmp_path / "data" / "Annotations").glob("*.xml"))
@@ -176,6 +187,15 @@ def test_classes_that_a_person_loses_are_a_warning(tmp_path, capsys):
     file = decided(tmp_path / "d.json", selection, drop=lost)
     call("--apply", file, "--selection", selection, "--output", tmp_path / "mine.json")
     assert "warning: the selection keeps no image of 1 class(es): red" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("--images", "0"), ("--weights", "w"), ("--overwrite",), ("SEED", "1")]
+)
+def test_what_a_say_has_no_use_for_is_refused(run, tmp_path, capsys, words):
+    selection, _ = run
+    own = ("--apply", tmp_path / "say.json", "--selection", selection, "--output", "o.json")
+    assert_one_error_line(refused(capsys, *own, *words), f"{' '.join(words[:1])}", "no effect")
 
 
 def test_what_cannot_be_applied_is_one_line(run, tmp_path, capsys):

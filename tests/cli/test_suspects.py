@@ -138,6 +138,7 @@ def test_sets_in_coco_format_are_judged(tmp_path):
         (["--top", "0"], "--top is 0; it must be 1 or more"),
         (["--predictions", "none.npz"], "there is no file of predictions at none.npz"),
         (["--folds", "1"], "--folds is 1; it must be 2 or more"),
+        (["--folds", "5", "--predictions", "p.npz"], "--folds has no effect"),
         (["--folds", "13"], "13 folds of 12 images"),
     ],
 )

@@ -7,6 +7,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from adapruner_det.errors import DataError
 from adapruner_det.export.coco import write_coco
 from adapruner_det.export.folder import new_folder
 from adapruner_det.export.records import Records
@@ -52,6 +53,19 @@ def test_pycocotools_reads_the_same_boxes(tmp_path, images):
     if images != "none":
         assert all((out / "images" / r["file_name"]).is_file() for r in rows)
         assert set(keys_of(out).values()) == {"toy/a", "toy/b", "toy/c"}
+
+
+def test_without_their_files_two_images_need_two_names(tmp_path):
+    rows = [
+        *(record(tmp_path / name, f"{name}/x", name="x.png") for name in ("one", "two")),
+        record(tmp_path, "two/y", name="x.png", path=str(tmp_path / "two" / "x.png")),
+    ]
+    with pytest.raises(DataError, match=r"one/x and two/x both have the file name x.png"):
+        export(tmp_path / "out", Records(rows, CLASSES))
+    out = export(tmp_path / "out", Records(rows, CLASSES), "link")
+    assert len({row["file_name"] for row in content(out)["images"]}) == 3
+    out = export(tmp_path / "again", Records(rows[1:], CLASSES))  # one file, twice in the data set
+    assert [row["file_name"] for row in content(out)["images"]] == ["x.png"] * 2
 
 
 def test_ids_begin_at_one_which_pycocotools_needs_to_evaluate(tmp_path):

@@ -44,7 +44,7 @@ def test_it_appears_whole_and_says_what_it_is(tmp_path):
     marker = json.loads((out / MARKER).read_text())
     assert marker["format"] == "test" and marker["seed"] == 3
     assert marker["images"] == {"images/x.png": "toy/x"}
-    assert marker["files"].keys() == {"a.txt", "deep/b.bin"}
+    assert marker["files"].keys() == {"a.txt", "deep/b.bin", "images/x.png"}
     assert os.listdir(tmp_path / "new") == ["out"]
 
 
@@ -145,6 +145,38 @@ def test_an_export_with_links_is_replaced_and_the_images_stay(tmp_path):
         with new_folder(tmp_path / "out", {}, [image]) as folder:
             folder.place("images/x.png", image, "toy/x", how)
     assert os.path.isfile(image) and os.path.islink(tmp_path / "out" / "images" / "x.png")
+
+
+def edited(out, image):
+    (out / "images" / "x.png").write_bytes(b"mine")
+
+
+def swapped(out, image):
+    """A link becomes a file."""
+    (out / "images" / "x.png").unlink()
+    (out / "images" / "x.png").write_bytes(b"mine")
+
+
+def turned(out, image):
+    """A copy or a link becomes a link to another image."""
+    (out / "images" / "x.png").unlink()
+    os.symlink(image + ".other", out / "images" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("how", "change"),
+    [("copy", edited), ("copy", turned), ("link", swapped), ("link", turned)],
+)
+def test_an_image_that_somebody_changed_is_not_lost(tmp_path, how, change):
+    image, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    with new_folder(out, {}) as folder:
+        folder.place("images/x.png", image, "toy/x", how)
+    change(out, image)
+    with pytest.raises(DataError, match=r"its 'images/x.png' was changed.*--overwrite"):
+        export(out)
+    assert os.path.lexists(out / "images" / "x.png")
+    export(out, overwrite=True)
+    assert os.path.lexists(tmp_path / "out-old-1" / "images" / "x.png")
 
 
 def added(out):

@@ -113,12 +113,13 @@ def test_boxes_are_cut_off_at_the_edges_as_in_training(tmp_path, caplog):
 
 def test_crowds_and_unusable_ones_are_left_out_with_a_word(tmp_path, caplog):
     row = record(
-        tmp_path, "toy/a", [(1, 1, 9, 9), (2, 2, 30, 30)], [0, 1], flags=[(1, 0), (0, 1)],
+        tmp_path, "toy/a", [(1, 1, 9, 9), (2, 2, 30, 30)], [0, 1], flags=[(1, 1), (0, 1)],
         unusable=4,
     )  # fmt: skip
     out = export(tmp_path / "out", Records([row], CLASSES))
     assert [row[0] for row in labels(out, "a.txt")] == [1]
     assert "1 box(es) around crowds" in caplog.text and "4 box(es) with which" in caplog.text
+    assert "1 box(es) lose the flag `difficult`" in caplog.text
 
 
 @pytest.mark.parametrize("names", [["yes", "1", "null", "a: b", "ä", "- x", "#"], ["x" * 200]])

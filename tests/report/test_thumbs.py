@@ -77,6 +77,7 @@ def test_more_or_larger_ones_lie_beside_it(monkeypatch):
     assert not place(some(2000), "t").files
     placed = place([None, *some(2001)], "t")
     assert placed.sources[:2] == ["", "t/0001.webp"] and len(placed.files) == 2001
+    assert place(some(2001), "run #1?").sources[0] == "run%20%231%3F/0000.webp"
     monkeypatch.setattr(thumbs, "MOST_BYTES", 1000)
     assert not place(some(7), "t").files  # 933 bytes as text
     assert set(place(some(8), "t").files) == {f"{i}.webp" for i in range(8)}

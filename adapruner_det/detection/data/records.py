@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .checks import UsablePart, class_names, collector_paused, read_dataset
 from .coco_file import coco_content, says_the_same
 from .identity import key_of
 from .kept_splits import register_parts
+from .voc_files import annotation_files, normal
 from .voc_folder import folder_behind
 
 logger = logging.getLogger(__name__)
@@ -40,9 +41,11 @@ def kept_records(selection: Selection) -> Records:
     """
     records: list[Record] = []
     only: list[dict[str, Any]] = []
+    files: list[str] = []
     for base, kept in register_parts(selection).items():
         source = _Source(base, read_dataset(kept))
         only.append(source.header)
+        files += [source.coco_file] if source.coco_file else []
         found = [_record(base, sample, source) for sample in source.samples]
         _warn_of_rotated(base, sum(rotated for _, rotated in found))
         records += [record for record, _ in found]
@@ -51,6 +54,7 @@ def kept_records(selection: Selection) -> Records:
         records=sorted(records, key=lambda record: record.key),
         class_names=class_names(next(iter(selection.datasets)), used),
         coco_header=only[0] if len(only) == 1 else {},
+        files=files,
     )
 
 
@@ -106,8 +110,14 @@ class _Source:
         return reader
 
     @cached_property
+    def coco_file(self) -> str:
+        """Where its COCO file is; empty where there is none."""
+        meta = MetadataCatalog.get(self.name)
+        return str(getattr(self._reader, "json_file", meta.get("json_file")) or "")
+
+    @cached_property
     def _coco(self) -> dict[str, Any]:
-        file = getattr(self._reader, "json_file", MetadataCatalog.get(self.name).get("json_file"))
+        file = self.coco_file
         content = coco_content(file) if file else {}
         if not content or says_the_same(content, self.samples, class_names(self.name)):
             return content
@@ -121,11 +131,11 @@ class _Source:
 
     def voc_file(self, image_id: str) -> str:
         """The XML of an image; empty where there is none under its name."""
-        if not self.voc_root:
-            return ""
-        forms = [image_id, *(unicodedata.normalize(form, image_id) for form in ("NFC", "NFD"))]
-        files = [os.path.join(self.voc_root, "Annotations", f"{form}.xml") for form in forms]
-        return next(filter(os.path.isfile, files), "")
+        return self._voc_files.get(normal(image_id), "") if self.voc_root else ""
+
+    @cached_property
+    def _voc_files(self) -> dict[str, str]:
+        return annotation_files(Path(self.voc_root, "Annotations"))
 
 
 def _record(base: str, sample: dict[str, Any], source: _Source) -> tuple[Record, int]:

@@ -89,6 +89,18 @@ def test_a_voc_folder(tmp_path):
     assert any(r.difficult.any() for r in records.records)
 
 
+def test_an_annotation_is_copied_whatever_the_case_of_its_suffix(tmp_path):
+    root = write_voc_folder(tmp_path / "voc", train=2)
+    xml = root / "Annotations" / "im0.xml"
+    text = xml.read_text().replace("<object>", "<owner>me</owner><object>", 1)
+    xml.with_suffix(".XML").write_text(text)
+    xml.unlink()
+    register_voc_folder("own", root, "train")
+    selection = select("own", keep_ratio=1.0)
+    out = export(selection, kept_records(selection), "voc", tmp_path / "out", images="copy")
+    assert (out / "Annotations" / "im0.xml").read_text() == text
+
+
 def test_ids_in_folders_and_letters_composed_in_two_ways(tmp_path):
     root = write_voc_folder(tmp_path / "voc", train=4)
     composed, apart = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
@@ -160,6 +172,40 @@ def coco_content():
     return given
 
 
+def registers(name, file, root, ours):
+    """Puts a COCO file into the catalogs, anew if it is there: an export has a process of its own,
+    in which no check has left anything out yet."""
+
+    def put():
+        if name in DatasetCatalog:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        if ours:
+            register_coco_set(name, file, root)
+        else:
+            register_coco_instances(name, {}, str(file), str(root))
+            DatasetCatalog.get(name)
+
+    return put
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("images", ["none", "link"])
+def test_an_export_never_takes_the_place_of_the_coco_file_that_it_is_of(tmp_path, ours, images):
+    file, root = write_coco(tmp_path / "data", coco_content())
+    register_coco_set("first", file, root)
+    selection = select("first", keep_ratio=1.0)
+    records = kept_records(selection)
+    out = export(selection, records, "coco", tmp_path / "out", images="link")
+    again = registers("own", out / "annotations.json", out / "images", ours)
+    again()
+    part = select("own", keep_ratio=0.5)
+    again()
+    with pytest.raises(DataError, match="annotations.json, which is exported, lies in"):
+        export(part, kept_records(part), "coco", out, images=images, overwrite=True)
+    assert len(json.loads((out / "annotations.json").read_text())["images"]) == len(records)
+
+
 @pytest.mark.parametrize("ours", [True, False])
 @pytest.mark.parametrize("images", ["none", "copy"])
 def test_a_coco_file_comes_out_as_it_went_in(tmp_path, ours, images):
@@ -167,18 +213,9 @@ def test_a_coco_file_comes_out_as_it_went_in(tmp_path, ours, images):
     given["images"] = given["images"][::-1]  # no order of files is the order of keys
     file, root = write_coco(tmp_path / "data", given)
 
-    def put():
-        if ours:
-            register_coco_set("own", file, root)
-        else:
-            register_coco_instances("own", {}, str(file), str(root))
-            DatasetCatalog.get("own")
-
+    put = registers("own", file, root, ours)
     put()
     selection = select("own")
-    # An export has a process of its own, in which no check has left anything out yet.
-    DatasetCatalog.remove("own")
-    MetadataCatalog.remove("own")
     put()
     records = kept_records(selection)
     assert len(records) == 3
@@ -216,7 +253,7 @@ def test_what_a_coco_file_says_of_its_objects(tmp_path):
     file, root = write_coco(tmp_path / "other", coco_content())
     register_coco_set("zoo", file, root)
     selection = select("own", "zoo", keep_ratio=1.0)
-    out = export(selection, kept_records(selection), "coco", tmp_path / "out")
+    out = export(selection, kept_records(selection), "coco", tmp_path / "out", images="link")
     found = json.loads((out / "annotations.json").read_text())
     assert len(found["images"]) == 12 and len({a["id"] for a in found["annotations"]}) == 22
     key_of = {i["id"]: i["key"] for i in found["images"]}

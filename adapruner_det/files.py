@@ -83,6 +83,14 @@ def sha256(file: IO[bytes]) -> str:
     return total.hexdigest()
 
 
+def file_digest(path: str | Path) -> tuple[str, ...]:
+    """What tells a file that a result hangs on from another one at its place; empty without one."""
+    if not str(path) or not Path(path).is_file():
+        return ()
+    with open(path, "rb") as file:
+        return (sha256(file),)
+
+
 def sweep(folder: str | Path) -> None:
     """Remove what :func:`write_whole` had begun in ``folder`` when a run was killed."""
     for path in Path(folder).glob(f".*{PART}"):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .core.neighbours import SCALE_RANK, Neighbours
+from .core.neighbours import COUNTED, SCALE_RANK, TWIN_REACH, Neighbours
 from .errors import DataError
 from .files import write_whole
 from .images import cache_file
@@ -31,6 +31,10 @@ THUMBNAIL = SIDE * SIDE * 3
 
 #: Up to so many samples the search is exact; beyond, it is faiss's where that is installed.
 EXACT_UP_TO = 50_000
+
+#: Of unit vectors that are near-copies whatever lies around them, which is so from a cosine of
+#: 0.9995: the least scale. In sets without large groups of copies scales are above it.
+LEAST_SCALE = 0.1
 
 #: Of faiss: the part of its cells that a search looks into, and how many more than k it returns.
 PROBED, SPARE = 1 / 16, 8
@@ -149,12 +153,32 @@ def can_compare(samples: Samples) -> bool:
 
 
 def look_alikes(thumbs: np.ndarray) -> Neighbours:
-    """The nearest of each image, as many as tell its near-copies.
+    """The nearest of each image, as many as tell its near-copies, however many those are.
 
     Args:
-        thumbs: (N, D) their :func:`thumbnails`; N is 2 or more.
+        thumbs: (N, D) their :func:`thumbnails`, of unit length; N is 2 or more.
     """
-    return Neighbours(*neighbours(thumbs, SCALE_RANK))
+    index, distance = neighbours(thumbs, SCALE_RANK)
+    near = Neighbours(index, distance, LEAST_SCALE)
+    return Neighbours(index, distance, LEAST_SCALE, _alike(thumbs, near))
+
+
+def _alike(thumbs: np.ndarray, near: Neighbours) -> np.ndarray:
+    """(N,) int64: which are twins of each other, all of them, see :class:`.core.Neighbours`.
+
+    Those are copies of one thumbnail, and a group of more twins than each counts neighbours if it
+    lies within a ball whose diameter is the distance of twins.
+    """
+    _, first, copy = np.unique(thumbs, axis=0, return_index=True, return_inverse=True)
+    alike = first[copy.reshape(-1)]  # NumPy 2.0 gives it the shape (N, 1)
+    group = near.twins().group
+    for number in np.flatnonzero(np.bincount(group, minlength=len(group)) > COUNTED + 1):
+        members = np.flatnonzero(group == number)
+        own = thumbs[members].astype(np.float64)
+        radius = np.linalg.norm(own - own.mean(axis=0), axis=1).max()
+        if 2.0 * radius <= TWIN_REACH * near.scale[members].min():
+            alike[members] = number
+    return alike
 
 
 def search_for(num_samples: int) -> str:

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from adapruner_det import neighbours as module
 from adapruner_det.errors import DataError
-from adapruner_det.neighbours import neighbours, search_for, thumbnails
+from adapruner_det.neighbours import look_alikes, neighbours, search_for, thumbnails
 from adapruner_det.samples import Samples
 from tests.methods.evidence import samples
 
@@ -311,3 +311,43 @@ def test_a_full_disk_of_the_memory_does_not_end_a_run(cache, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     assert thumbnails(Pictures().samples).shape == (5, 192)
+
+
+# --- near-copies ---------------------------------------------------------------------------------
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+@pytest.mark.parametrize("count", [2, 5, 11, 12, 16, 60])
+def test_of_however_many_copies_of_an_image_one_stays(count, noise):
+    rng = np.random.default_rng(count)
+    others = unit(rng.normal(size=(100, 192)))
+    copies = unit(others[:1] + noise * rng.normal(size=(count, 192)))
+    near = look_alikes(np.concatenate([copies, others[1:]]))
+    twins = near.twins()
+    assert twins.group.tolist() == [0] * count + list(range(count, count + 99))
+    for order in (np.arange(count + 99), rng.permutation(count + 99)):
+        stays = twins.representatives(order)
+        assert stays[:count].sum() == 1 and stays[count:].all()
+        assert order[:count][stays[:count]] == order[:count].min()
+
+
+def test_of_still_scenes_one_frame_each_stays_and_of_a_moving_one_some():
+    rng = np.random.default_rng(0)
+    scenes = np.repeat(rng.normal(size=(8, 192)), 30, axis=0)
+    still = unit(scenes + 1e-3 * rng.normal(size=(240, 192)))
+    start, end = unit(rng.normal(size=(2, 192)))
+    moving = unit(start + np.linspace(0.0, 0.5, 200)[:, None] * (end - start))
+    twins = look_alikes(np.concatenate([still, moving])).twins()
+    stays = twins.representatives(rng.permutation(440))
+    assert stays[:240].reshape(8, 30).sum(1).tolist() == [1] * 8
+    assert 5 < stays[240:].sum() < 100
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_copies_there_are_no_twins(seed):
+    rows = unit(np.random.default_rng(seed).normal(size=(200, 192)))
+    assert len(look_alikes(rows).twins().left) == 0

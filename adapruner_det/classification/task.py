@@ -15,6 +15,7 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from ..experiment.task import Budget, Run
+from ..files import file_digest
 from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
 from ..selection import Selection
 from ..settings import config_digest
@@ -50,7 +51,8 @@ class ClassificationTask:
         self.epochs: int = cfg.SOLVER.EPOCHS
         self.pretrained = bool(cfg.MODEL.WEIGHTS or cfg.MODEL.PRETRAINED)
         self.config_digest = config_digest(cfg)
-        parts = (self.config_digest, self.samples.fingerprint, data.test.samples.fingerprint)
+        parts = [self.config_digest, self.samples.fingerprint, data.test.samples.fingerprint]
+        parts += file_digest(cfg.MODEL.WEIGHTS)
         self.identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         self.title = f"{data.train.name} ({len(data.train)} images), {cfg.MODEL.NAME}"
 

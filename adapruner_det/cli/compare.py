@@ -40,6 +40,7 @@ from ..methods.base import dynamic_names
 from .arguments import TRANSFER_OPTIONS, add_trust_switch, log_to, plain_parser, split_overrides
 from .tasks import KINDS, guess_task, make, settings
 
+NUM_SEEDS = 3
 ACTIONS = ("list", "run", "table")
 
 
@@ -52,8 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with reported():
         if words and not words[0].startswith("-"):
             raise DataError(f"{words[0]!r} is no action; there are {', '.join(ACTIONS)}")
-        if min(args.processes, args.num_seeds, 1 if args.slurm is None else args.slurm) < 1:
+        counts = (args.processes, args.num_seeds, args.slurm)
+        if min(count for count in counts if count is not None) < 1:
             raise DataError("--processes, --num-seeds and --slurm must be 1 or more")
+        if args.seeds and args.num_seeds is not None:
+            raise DataError("give either --seeds or --num-seeds")
         plan = plan_of(args, (*args.opts, *overrides))
         parts = [Part(grid_of(plan, own, args), make_of(own, args)) for own in plan.tasks]
         tasks = [part.make_task() for part in parts]
@@ -98,11 +102,14 @@ def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         other = (train_on, more) if train_on else (task.train_on, task.train_overrides)
         tasks.append(TaskPlan(task.config_file, task.name, (*task.overrides, *overrides), *other))
         _require_effect(tasks[-1], bool(args.keep_ratios or plan.keep_ratios))
+        if "OUTPUT_DIR" in tasks[-1].overrides[::2] and (args.folder or plan.folder):
+            raise DataError("OUTPUT_DIR has no effect beside --grid or --folder: give --folder")
+    counted = () if args.num_seeds is None else range(args.num_seeds)
     return Plan(
         tasks=tuple(tasks),
         methods=tuple(args.methods or plan.methods or ("random", "adapruner")),
         keep_ratios=tuple(args.keep_ratios or plan.keep_ratios),
-        seeds=tuple(args.seeds or plan.seeds or range(args.num_seeds)),
+        seeds=tuple(args.seeds or counted or plan.seeds or range(NUM_SEEDS)),
         budgets=tuple(args.budgets or plan.budgets or ("epochs",)),
         dynamic=tuple(args.dynamic or plan.dynamic),
         folder=args.folder or plan.folder,
@@ -190,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--keep-ratios", type=float, nargs="+", metavar="RATIO", help="default: KEEP_RATIO")
     add("--seeds", type=int, nargs="+", metavar="SEED")
-    add("--num-seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1")
+    add("--num-seeds", type=int, metavar="N", help=f"seeds 0 to N - 1 ({NUM_SEEDS})")
     add("--budgets", nargs="+", metavar="BUDGET", help="epochs (the default), steps or both")
     add(
         "--dynamic",

@@ -22,12 +22,14 @@ Columns = Mapping[str, np.ndarray]
 
 #: Why a dropped sample went; ``""`` stands for a kept one.
 FAULT, TWIN, EASY, HARD, DRAWN = "fault", "twin", "easy", "hard", "drawn"
+UNSEEN = "unseen"
 REASONS = {
     FAULT: "the evidence of many visits is against its annotation",
     TWIN: "a near-copy of it stays",
     EASY: "the model is surer of it than of the samples that stay",
     HARD: "the model is less sure of it than of the samples that stay",
     DRAWN: "by lot, among samples that would do as well",
+    UNSEEN: "its loss was never finite, so that nothing is known of it",
 }
 
 
@@ -106,7 +108,7 @@ def end_reasons(end: str, columns: Columns, kept: np.ndarray) -> np.ndarray:
         why = np.where(columns["flagged"], FAULT, HARD)
     else:
         why = np.full(len(kept), {"faults": HARD}.get(end, end))
-    return np.where(kept, "", why)
+    return np.where(kept, "", _unseen(columns, why))
 
 
 def reasons(columns: Columns, kept: np.ndarray) -> np.ndarray:
@@ -136,4 +138,10 @@ def reasons(columns: Columns, kept: np.ndarray) -> np.ndarray:
         why[columns["spare"].astype(bool) & np.isin(group, group[kept])] = TWIN
     if "flagged" in columns:
         why[columns["flagged"].astype(bool)] = FAULT
-    return np.where(kept, "", why)
+    return np.where(kept, "", _unseen(columns, why))
+
+
+def _unseen(columns: Columns, why: np.ndarray) -> np.ndarray:
+    """``why``, with a reason of its own for samples whose loss was never finite."""
+    seen = np.asarray(columns.get("times_seen", 1)) > 0
+    return np.where(seen, why, UNSEEN)

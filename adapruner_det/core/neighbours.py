@@ -5,11 +5,13 @@ Shape letters: N samples, k neighbours of each.
 How near is near differs from one data set to the next and within one, so a distance is measured in
 the two samples' own scales: closeness is exp(−d² / (0.15·s_i·s_j)), s the distance to the 15th
 neighbour. It is close to 1 for copies and frames of one scene, and about 0.001 where a neighbour is
-no nearer than the others.
+no nearer than the others. Where a sample is there more than 15 times, the 15th neighbour is a copy
+too and tells nothing of how far others are: whoever knows the unit gives a least scale.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +23,7 @@ SCALE_RANK = (
 )
 SPREAD = 0.15
 TWIN = 0.5  # closeness from which two samples are twins
+TWIN_REACH = math.sqrt(-SPREAD * math.log(TWIN))  # and so up to which distance, in their scales
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,20 @@ class Neighbours:
     Attributes:
         index: (N, k) indices; the sample itself is not among its neighbours.
         distance: (N, k) distances in any unit, 0 or more, rising along a row.
+        least_scale: in that unit; a smaller s counts as this.
+        alike: (N,) a number that samples share which are twins of each other, all of them, and of
+            the same others; each counts 10 neighbours alone, which in a larger group are not all.
+            None where that is not known.
 
     Raises:
         ValueError: shapes that differ, an index outside [0, N) or the sample's own, distances that
-            are negative, not finite or fall along a row.
+            are negative, not finite or fall along a row, a least scale that is.
     """
 
     index: np.ndarray
     distance: np.ndarray
+    least_scale: float = 0.0
+    alike: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         index, distance = np.asarray(self.index), np.asarray(self.distance, dtype=np.float64)
@@ -58,14 +67,24 @@ class Neighbours:
             raise ValueError("distances of neighbours must be finite and 0 or more")
         if np.any(np.diff(distance, axis=1) < 0):
             raise ValueError("the neighbours of a sample must come nearest first")
+        if not 0.0 <= self.least_scale < math.inf:
+            raise ValueError(f"the least scale is {self.least_scale}; it must be finite, 0 or more")
+        if self.alike is not None and np.shape(self.alike) != (len(index),):
+            raise ValueError(f"alike has shape {np.shape(self.alike)}, not ({len(index)},)")
 
     def __len__(self) -> int:
         return len(self.index)
 
     @cached_property
+    def scale(self) -> np.ndarray:
+        """s, (N,) float64."""
+        last = min(SCALE_RANK, self.distance.shape[1]) - 1
+        return np.maximum(self.distance[:, last], self.least_scale).astype(np.float64)
+
+    @cached_property
     def closeness(self) -> np.ndarray:
         """Of each sample to its first 10 neighbours, (N, min(k, 10)) float32 in [0, 1]."""
-        scale = self.distance[:, min(SCALE_RANK, self.distance.shape[1]) - 1]
+        scale = self.scale
         near, distance = self.index[:, :COUNTED], self.distance[:, :COUNTED].astype(np.float64)
         unit = SPREAD * scale[:, None] * scale[near]
         # A scale of 0 is that of 15 exact copies: what lies at distance 0 is one of them.
@@ -83,7 +102,7 @@ class Neighbours:
         found = self.index[rows, place]
         both = np.concatenate([rows, found]), np.concatenate([found, rows])
         code = np.unique(both[0].astype(np.int64) * len(self) + both[1])
-        return Twins(len(self), code // len(self), code % len(self))
+        return Twins(len(self), code // len(self), code % len(self), self.alike)
 
 
 @dataclass(frozen=True)
@@ -93,11 +112,13 @@ class Twins:
     Attributes:
         num_samples: N.
         left, right: (P,) the two of each pair, which is there in both directions.
+        alike: as :class:`Neighbours` has it: pairs that are not among these.
     """
 
     num_samples: int
     left: np.ndarray
     right: np.ndarray
+    alike: np.ndarray | None = None
 
     @cached_property
     def group(self) -> np.ndarray:
@@ -123,8 +144,13 @@ class Twins:
         """
         rank = _rank(order)
         stays = np.ones(self.num_samples, dtype=bool)
+        if self.alike is not None:
+            by_rank = np.argsort(rank)
+            _, first = np.unique(self.alike[by_rank], return_index=True)
+            stays[:] = False
+            stays[by_rank[first]] = True
         waiting = np.zeros(self.num_samples, dtype=bool)
-        rising = rank[self.left] < rank[self.right]
+        rising = (rank[self.left] < rank[self.right]) & stays[self.left] & stays[self.right]
         first, second = self.left[rising], self.right[rising]
         waiting[second] = True
         while len(first):  # at least the first of those that are open is settled each time

@@ -175,7 +175,8 @@ class Uncertainty:
 
     @classmethod
     def of_run(cls, epochs: int) -> Uncertainty:
-        """Windows of 10 over the first half of a run, 15 to 30 visits; of 5 in a short run."""
+        """Windows of 10 over the first half of a run, at most 30 visits; of 5 below 30 epochs, over
+        15 visits where there are as many. Whole windows alone, so 10 visits at 30 to 39 epochs."""
         window = 10 if epochs >= 30 else 5
         visits = min(max(epochs // 2, 15), 30, epochs) // window * window
         return cls(max(visits, window), window)

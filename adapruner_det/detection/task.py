@@ -23,6 +23,7 @@ from torch import nn
 
 from ..errors import DataError, one_line
 from ..experiment.task import Budget, Run
+from ..files import file_digest
 from ..methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS, Guide
 from ..random_states import random_states_kept
 from ..report.changes import Objects
@@ -86,6 +87,7 @@ class DetectionTask:
         if tested:
             test = {name: own.dicts for name, own in check_datasets(cfg, train=False).items()}
             known.append(SampleIndex.from_dicts(test).samples.fingerprint)
+        known += file_digest(cfg.MODEL.WEIGHTS)
         self._cfg = cfg
         self.samples: Samples = self._index.samples
         self.options: Mapping[str, Any] = cfg.ADAPRUNER

@@ -201,8 +201,12 @@ def claim(folder: Path) -> Claim | None:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return None
-    with os.fdopen(handle, "w") as file:
-        json.dump({"pid": os.getpid(), **_machine()}, file)
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump({"pid": os.getpid(), **_machine()}, file)
+    except BaseException:
+        path.unlink(missing_ok=True)  # or nobody could tell that it holds nothing
+        raise
     return Claim(path)
 
 

@@ -110,8 +110,9 @@ def read_plan(file: str | Path) -> Plan:
 
 def _task(task: TaskPlan, plan: Plan, file: Path) -> TaskPlan:
     """``task`` with what the plan says of all, and with paths as seen from where one works."""
-    if not task.train_on and not task.train_overrides:
-        task = replace(task, train_on=plan.train_on, train_overrides=plan.train_overrides)
+    if not task.train_on:  # the plan's overrides are of the plan's model
+        more = task.train_overrides or plan.train_overrides
+        task = replace(task, train_on=plan.train_on, train_overrides=more)
     if task.train_overrides and not task.train_on:
         task = replace(task, train_on=task.config_file)
     return replace(

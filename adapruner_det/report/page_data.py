@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.cut import ranks
-from ..core.ends import DRAWN, EASY, FAULT, HARD, REASONS, TWIN
+from ..core.ends import DRAWN, EASY, FAULT, HARD, REASONS, TWIN, UNSEEN
 from ..errors import shown
 from ..methods.adapruner import SUSPECT
 from ..samples import image_id_of
@@ -30,6 +30,7 @@ WORDS = {
     EASY: f"Easy: learnt at once and never lost; {REASONS[EASY]}",
     HARD: f"Hard: {REASONS[HARD]}",
     DRAWN: f"Drawn: {REASONS[DRAWN]}",
+    UNSEEN: f"Unseen: {REASONS[UNSEEN]}",
     OVERRULED: "Overruled: a person sent it away",
     SUSPECT: "Suspect: a list of suspects names it",
     "": "By its score: samples with a lower one stay",
@@ -42,6 +43,7 @@ BRIEF = {
     EASY: "Easy: learnt at once, never lost",
     HARD: "Hard: the model is unsure of it",
     DRAWN: "Drawn by lot: others do as well",
+    UNSEEN: "Unseen: its loss was never finite",
     OVERRULED: "Overruled: a person sent it away",
     SUSPECT: "Suspect: a list names it",
     "": "By its score",

@@ -35,6 +35,15 @@ def tiny_test():
     return tiny_set(12, name="tiny_test", seed=5)
 
 
+def test_other_weights_at_the_same_place_are_another_task(tmp_path):
+    file = tmp_path / "model.pt"
+    known = []
+    for content in (b"1", b"2", b"1"):
+        file.write_bytes(content)
+        known.append(make_task("", [*FEW, "MODEL.WEIGHTS", str(file)]).identity)
+    assert known[0] == known[2] != known[1]
+
+
 def tiny_task(train=None, test=None, **settings):
     data = Data(train or tiny_set(), test or tiny_test(), torch.tensor([]))
     return ClassificationTask(tiny_config(**settings), data)

@@ -208,7 +208,7 @@ def test_options_come_before_what_a_grid_file_says(made, tmp_path, monkeypatch, 
           "--budgets", "steps", "--folder", str(tmp_path / "other")])  # fmt: skip
     first, second = (part.grid for part in parts)
     assert first == second and first.methods == ("toy_thumb",) and first.budgets == ("steps",)
-    assert first.keep_ratios == (0.5,) and first.seeds == (3,)
+    assert first.keep_ratios == (0.5,) and first.seeds == tuple(range(9))
     assert (tmp_path / "other").is_dir() and not (tmp_path / "grid").exists()
 
 
@@ -239,6 +239,8 @@ def test_jobs_are_submitted_in_place_of_running(made, tmp_path, capsys, monkeypa
         (["--seeds", 1, 1], "each once"),
         (["SEED", 5], "SEED has no effect in a comparison: give --seeds"),
         (["--keep-ratios", 0.5, "ADAPRUNER.KEEP_RATIO", 0.7], "KEEP_RATIO has no effect beside"),
+        (["--seeds", 1, "--num-seeds", 2], "give either --seeds or --num-seeds"),
+        (["--folder", "other", "OUTPUT_DIR", "x"], "OUTPUT_DIR has no effect beside --grid or"),
         (["--grid", YAML], "or --grid FILE"),
         (["--transfer-opts", "SEED=1"], "overrides of what --transfer names: give that too"),
         (["--transfer", YAML, "--transfer-opts", "SEED", 1], "has 'SEED'; its words are KEY=VALUE"),

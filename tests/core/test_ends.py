@@ -104,7 +104,7 @@ def test_the_reasons_of_the_objectives_own_cut():
         *[""] * 5,
         "fault",  # 6, whatever else
         "hard",  # 7
-        "hard",  # 8
+        "unseen",  # 8, of which no loss was finite
         "twin",  # 9, for 1 stays
     ]
     kept = np.isin(np.arange(10), [0, 7, 8, 4, 5])

@@ -135,3 +135,49 @@ def test_the_best_of_a_group_comes_and_the_order_of_the_others_stays():
 def test_refused(index, distance, message):
     with pytest.raises(ValueError, match=message):
         Neighbours(np.array(index), np.array(distance))
+
+
+# --- more copies than each counts neighbours -----------------------------------------------------
+
+
+def test_a_least_scale_counts_in_place_of_a_smaller_one():
+    points = np.concatenate([1e-3 * np.random.default_rng(0).normal(size=(20, 8)), cloud(4)])
+    plain = near(points)
+    floored = Neighbours(plain.index, plain.distance, 0.1)
+    np.testing.assert_array_equal(floored.scale, np.maximum(plain.scale, 0.1))
+    assert (plain.scale[:20] < 0.1).all() and (plain.scale[20:] > 0.1).all()
+    assert plain.copies[:20].max() < 5 and floored.copies[:20].min() > 10.5
+    np.testing.assert_array_equal(floored.copies[20:], plain.copies[20:])
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 99))
+def test_of_those_that_are_alike_the_first_alone_stands_for_all(alike, seed):
+    n = len(alike)
+    pairs = [(i, j) for i in range(n) for j in range(i) if alike[i] == alike[j]]
+    order = np.random.default_rng(seed).permutation(n)
+    whole = twins_of(pairs, n).representatives(order)
+    none = np.zeros(0, dtype=int)
+    np.testing.assert_array_equal(
+        Twins(n, none, none, np.array(alike)).representatives(order), whole
+    )
+
+
+def test_what_is_alike_and_what_is_a_pair_count_together():
+    """0, 1 and 2 are alike, 2 and 3 twins, 4 alone."""
+    twins = Twins(5, np.array([2, 3]), np.array([3, 2]), np.array([0, 0, 0, 3, 4]))
+    for order, stay in (([4, 3, 0, 1, 2], [2, 4]), ([0, 3, 2, 1, 4], [0, 3, 4])):
+        assert np.flatnonzero(twins.representatives(np.array(order))).tolist() == stay
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"least_scale": -1.0}, "least scale"),
+        ({"least_scale": np.nan}, "least scale"),
+        ({"alike": np.zeros(2, dtype=int)}, "alike"),
+    ],
+)
+def test_a_least_scale_or_a_grouping_that_cannot_be_is_refused(more, words):
+    plain = near(cloud(0))
+    with pytest.raises(ValueError, match=words):
+        Neighbours(plain.index, plain.distance, **more)

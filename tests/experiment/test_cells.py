@@ -158,6 +158,17 @@ def test_the_lock_of_a_process_that_ended_is_stale_at_once(tmp_path):
     assert claim(tmp_path) is not None
 
 
+def test_a_disk_that_is_full_leaves_no_lock(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.json, "dump", full)
+        with pytest.raises(OSError, match="No space"):
+            claim(tmp_path)
+    assert list(tmp_path.glob(".lock-*")) == [] and claim(tmp_path) is not None
+
+
 @pytest.mark.parametrize("pid", [None, "x"])
 def test_a_lock_without_a_number_is_held_until_it_is_stale(tmp_path, pid):
     path = lock(tmp_path, pid=pid)

@@ -65,6 +65,15 @@ def test_what_is_trained_on_stands_once_for_all_tasks(plan_of, tmp_path):
 
 
 def test_overrides_alone_train_the_same_configuration_with_them(plan_of, tmp_path):
+    plan = plan_of(
+        "tasks: [{config_file: own.yaml, train_overrides: [MODEL.NAME, x]}]\n"
+        "train_on: own.yaml\ntrain_overrides: [SEED, 3]"
+    )
+    (task,) = plan.tasks
+    assert (task.train_on, task.train_overrides) == (
+        str(tmp_path / "own.yaml"),
+        ("MODEL.NAME", "x"),
+    )
     plan = plan_of("tasks: [{config_file: own.yaml, train_overrides: [SEED, 3]}]")
     assert plan.tasks[0].train_on == str(tmp_path / "own.yaml")
 

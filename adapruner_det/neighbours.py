@@ -33,7 +33,7 @@ THUMBNAIL = SIDE * SIDE * 3
 EXACT_UP_TO = 50_000
 
 #: Of unit vectors that are near-copies whatever lies around them, which is so from a cosine of
-#: 0.9995: the least scale. In sets without large groups of copies scales are above it.
+#: 0.9995: the least scale. Where there are no large groups of copies, most scales are well above.
 LEAST_SCALE = 0.1
 
 #: Of faiss: the part of its cells that a search looks into, and how many more than k it returns.

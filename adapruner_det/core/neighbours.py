@@ -77,9 +77,9 @@ class Neighbours:
 
     @cached_property
     def scale(self) -> np.ndarray:
-        """s, (N,) float64."""
+        """s, (N,) of the type of the distances."""
         last = min(SCALE_RANK, self.distance.shape[1]) - 1
-        return np.maximum(self.distance[:, last], self.least_scale).astype(np.float64)
+        return np.maximum(self.distance[:, last], self.least_scale)
 
     @cached_property
     def closeness(self) -> np.ndarray:

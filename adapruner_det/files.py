@@ -83,12 +83,15 @@ def sha256(file: IO[bytes]) -> str:
     return total.hexdigest()
 
 
+def sha256_at(path: str | Path) -> str:
+    """SHA-256 of the file at ``path``, in hexadecimal."""
+    with open(path, "rb") as file:
+        return sha256(file)
+
+
 def file_digest(path: str | Path) -> tuple[str, ...]:
     """What tells a file that a result hangs on from another one at its place; empty without one."""
-    if not str(path) or not Path(path).is_file():
-        return ()
-    with open(path, "rb") as file:
-        return (sha256(file),)
+    return (sha256_at(path),) if str(path) and Path(path).is_file() else ()
 
 
 def sweep(folder: str | Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from .core.cut import ranking, ranks
 from .errors import DataError, one_line
-from .files import sha256, write_whole
+from .files import sha256, sha256_at, write_whole
 from .selection_checks import (
     brief,
     can_rank,
@@ -66,7 +66,7 @@ def write(
     _complete(path)
     write_whole(new, lambda file: np.savez_compressed(file, **columns))  # type: ignore[arg-type]
     try:
-        body = {**header, "npz_sha256": _sha256(new), "kept": list(kept)}
+        body = {**header, "npz_sha256": sha256_at(new), "kept": list(kept)}
         text = json.dumps(body, indent=1, allow_nan=False, default=np.generic.item) + "\n"
         write_whole(path, lambda file: file.write(text.encode()))
     except BaseException:
@@ -188,7 +188,7 @@ def _npz_files(path: Path) -> tuple[Path, Path]:
 def _complete(path: Path) -> None:
     """Do what a killed write had left to do, so that the next one may be killed as well."""
     npz, new = _npz_files(path)
-    if new.is_file() and path.is_file() and _sha256(new).encode() in path.read_bytes():
+    if new.is_file() and path.is_file() and sha256_at(new).encode() in path.read_bytes():
         new.replace(npz)
 
 
@@ -206,12 +206,6 @@ def _size(path: Path) -> int | None:
 def _size_or_0(path: Path) -> int:
     """In bytes; 0 for what is no file."""
     return path.stat().st_size if path.is_file() else 0
-
-
-def _sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return sha256(file)
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def edit(path, **values):
 
 def reseal(path):
     """Let the JSON name the .npz that is there, as a forger would."""
-    edit(path, npz_sha256=selection_file._sha256(npz_of(path)))
+    edit(path, npz_sha256=selection_file.sha256_at(npz_of(path)))
 
 
 def rewrite(path, entries, compression=zipfile.ZIP_DEFLATED):

@@ -104,8 +104,9 @@ class HeldOutTask(DetectionTask):
             if isinstance(model, YOLOv3Tiny):
                 model.train_sizes = []  # at one size, or losses could not be compared
             losses = held_out_losses(model, keys, single_images(dicts, _loss_mapper(self._cfg), 0))
-        labels, names = labels_of(self.everything), self.everything.samples.class_names
-        digests = np.array([labels[row].digest(names) for row in rows], dtype=np.uint64)
+        names = self.everything.samples.class_names
+        labels = [_labels(sample.get("annotations", ())) for sample in dicts]
+        digests = np.array([own.digest(names) for own in labels], dtype=np.uint64)
         return Predictions(keys, found, losses, np.zeros(len(rows), np.int64), digests=digests)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ..errors import DataError
-from ..files import PART, sha256
+from ..files import PART, sha256, sha256_at
 
 logger = logging.getLogger(__name__)
 
@@ -282,5 +282,4 @@ def _content(path: str) -> tuple[str | None, str | None]:
         return None, os.readlink(path)
     if not os.path.isfile(path):
         return None, None
-    with open(path, "rb") as file:
-        return sha256(file), None
+    return sha256_at(path), None

@@ -146,12 +146,17 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
+class FolderInUse(DataError):
+    """A run's folder that another run holds."""
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """Hold ``folder`` for one run; the lock goes with the process, however that ends.
 
     Raises:
-        DataError: another run holds it, or its lock file cannot be opened.
+        FolderInUse: another run holds it.
+        DataError: its lock file cannot be opened.
     """
     path = Path(folder) / LOCK_FILE
     try:
@@ -173,7 +178,7 @@ def _lock(file: IO[str], path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise DataError(
+        raise FolderInUse(
             f"another run is writing to {str(path.parent)!r}; wait for it or set another OUTPUT_DIR"
         ) from None
     except OSError as error:  # a file system without locks

@@ -113,6 +113,13 @@ PRUNER_CHOICES = {
 }
 
 
+#: What :func:`build_pruner` reads of the node ADAPRUNER, besides KEEP_RATIO.
+PRUNER_OPTIONS = (
+    *("OBJECTIVE", "DROP", "CLASS_BAND", "WARMUP_EPOCHS", "ALPHA_START", "ALPHA_END"),
+    *("CONTROLLER", "PAPER_SCALE", "NORMALIZE", "NORMALIZE_BY_OBJECTS"),
+    *("CLASSIFICATION_LOSS", "SELECTION_LOSS", "COMPRESSION_LOSS"),
+)
+
 #: What seeds PyTorch and NumPy take.
 SEEDS = Range(0, 2**63 - 1)
 

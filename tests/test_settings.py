@@ -15,6 +15,7 @@ from adapruner_det.classification.config import get_config
 from adapruner_det.errors import DataError
 from adapruner_det.settings import (
     AUTO_NEEDS,
+    PRUNER_OPTIONS,
     WITHOUT_EFFECT,
     Range,
     build_pruner,
@@ -270,6 +271,28 @@ def test_objects_are_counted_only_where_the_node_says_so():
     for counted in (True, False):
         pruner = build_pruner({**OPTIONS, "NORMALIZE_BY_OBJECTS": counted}, many, 9)
         assert pruner._typical.by_size == counted
+
+
+class Watched(dict):
+    """A node that remembers what was read of it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.read = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.read.add(name)
+        return super().get(name, default)
+
+
+def test_the_options_that_a_mask_is_made_of_are_those_that_are_listed():
+    node = Watched({**OPTIONS, "OBJECTIVE": "inclusion", "CLASS_BAND": 0.1})
+    build_pruner(node, samples(12), 9, look=False)
+    assert node.read == {*PRUNER_OPTIONS, "KEEP_RATIO"}
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 3])

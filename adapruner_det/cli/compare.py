@@ -27,7 +27,7 @@ from typing import Any
 
 from ..command import config_path
 from ..errors import DataError, reported
-from ..experiment.board import Part, board_of
+from ..experiment.board import CellsLeft, Part, board_of
 from ..experiment.grid import Grid
 from ..experiment.plan import Plan, TaskPlan, read_plan
 from ..experiment.results import write_results
@@ -43,6 +43,15 @@ from .tasks import KINDS, guess_task, make, settings
 NUM_SEEDS = 3
 ACTIONS = ("list", "run", "table")
 
+#: Of a job, unless it is said.
+MINUTES = 240
+#: An option of jobs → what submitit calls it.
+_JOBS = {
+    "slurm_partition": "slurm_partition",
+    "slurm_minutes": "timeout_min",
+    "slurm_gpus": "gpus_per_node",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, and list, run or tabulate the grids that they describe."""
@@ -56,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         counts = (args.processes, args.num_seeds, args.slurm)
         if min(count for count in counts if count is not None) < 1:
             raise DataError("--processes, --num-seeds and --slurm must be 1 or more")
+        _require_jobs(args, action)
         if args.seeds and args.num_seeds is not None:
             raise DataError("give either --seeds or --num-seeds")
         plan = plan_of(args, (*args.opts, *overrides))
@@ -70,15 +80,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "run" in action and args.slurm:
             print(_submit(args, parts, root))
             return
-        if "run" in action:
-            log_to(root / "log.txt")
-            run_parts(parts, root, processes=args.processes, tasks=tasks)
-        if "table" in action:
-            boards = [
-                board_of([part], [task], root)[0] for part, task in zip(parts, tasks, strict=True)
-            ]
-            names = [own.name for own in plan.tasks]
-            print(write_results(root, list(zip(names, boards, tasks, strict=True))))
+        try:
+            if "run" in action:
+                log_to(root / "log.txt")
+                run_parts(parts, root, processes=args.processes, tasks=tasks)
+        except CellsLeft:  # what there is makes a table all the same
+            _tabulate(plan, parts, tasks, root, action)
+            raise
+        _tabulate(plan, parts, tasks, root, action)
+
+
+def _tabulate(
+    plan: Plan, parts: Sequence[Part], tasks: Sequence[Task], root: Path, action: str
+) -> None:
+    """Write and print what there is of the grids, where the action asks for that."""
+    if "table" in action:
+        pairs = zip(parts, tasks, strict=True)
+        boards = [board_of([part], [task], root)[0] for part, task in pairs]
+        names = [own.name for own in plan.tasks]
+        print(write_results(root, list(zip(names, boards, tasks, strict=True))))
 
 
 def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
@@ -114,6 +134,17 @@ def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         dynamic=tuple(args.dynamic or plan.dynamic),
         folder=args.folder or plan.folder,
     )
+
+
+def _require_jobs(args: argparse.Namespace, action: str) -> None:
+    """Raise a DataError for an option of jobs where none are submitted."""
+    given = [f"--{name.replace('_', '-')}" for name in _JOBS if getattr(args, name) is not None]
+    if given and args.slurm is None:
+        raise DataError(f"{given[0]} is of the jobs that --slurm JOBS submits: give that too")
+    if args.slurm is not None and args.processes > 1:
+        raise DataError("--processes are of this machine, and --slurm submits jobs: give one")
+    if args.slurm is not None and "run" not in action:
+        raise DataError(f"--slurm submits what is to be run: leave it out of {action}")
 
 
 def _require_effect(task: TaskPlan, has_ratios: bool) -> None:
@@ -169,9 +200,9 @@ def make_transfer(chooser: functools.partial[Task], learner: functools.partial[T
 
 
 def _submit(args: argparse.Namespace, parts: Sequence[Part], root: Path) -> str:
-    chosen = {"slurm_partition": args.slurm_partition, "gpus_per_node": args.slurm_gpus}
-    parameters = {name: value for name, value in chosen.items() if value}
-    jobs = submit(parts, root, args.slurm, timeout_min=args.slurm_minutes, **parameters)
+    chosen = {own: getattr(args, name) for name, own in _JOBS.items()}
+    parameters = {"timeout_min": MINUTES} | {n: own for n, own in chosen.items() if own is not None}
+    jobs = submit(parts, root, args.slurm, **parameters)
     return f"submitted {', '.join(jobs)}; list, in place of run, says how far they are"
 
 
@@ -208,15 +239,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--folder", help="of the grid; default: OUTPUT_DIR")
     add("--processes", type=int, default=1, help="side by side, of one thread each")
     add("--slurm", type=int, metavar="JOBS", help="submit so many jobs instead, with submitit")
-    add("--slurm-partition", default="", metavar="NAME")
-    add(
-        "--slurm-minutes",
-        type=int,
-        default=240,
-        metavar="M",
-        help="of a job; it goes on in another",
-    )
-    add("--slurm-gpus", type=int, default=0, metavar="N", help="of a job")
+    add("--slurm-partition", metavar="NAME")
+    minutes = f"of a job ({MINUTES}); it goes on in another"
+    add("--slurm-minutes", type=int, metavar="M", help=minutes)
+    add("--slurm-gpus", type=int, metavar="N", help="of a job")
     add_trust_switch(parser)
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     return parser

@@ -37,8 +37,15 @@ class Part:
     make_task: MakeTask
 
 
+class CellsLeft(DataError):
+    """A grid of which not all is done, though nothing more can be run."""
+
+
 class Board:
     """What is known of the cells of one grid or several; what was seen done stays done.
+
+    Of what methods read, nothing is made that all who would read it can do without, for they are
+    done: as where a grid has lost or gained a method since.
 
     Args:
         cells: each after those it needs; one that is there twice counts once.
@@ -46,8 +53,17 @@ class Board:
     """
 
     def __init__(self, cells: list[Cell], root: Path) -> None:
-        self.cells, self.root = list({cell.name: cell for cell in cells}.values()), root
+        self.root = root
         self.results: dict[str, dict[str, Any]] = {}
+        own = {cell.name: cell for cell in cells}.values()
+        read = {need.name for cell in own if self.result(cell) is None for need in cell.needs}
+        self.cells = [
+            cell
+            for cell in own
+            if cell.kind in ("select", "train")
+            or cell.name in read
+            or self.result(cell) is not None
+        ]
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """What came of a cell; None where it is not done."""
@@ -90,13 +106,13 @@ class Board:
         return [cell for cell in self.cells if self.result(cell) is None]
 
     def require_done(self) -> None:
-        """Warn of each cell that failed, and raise a DataError unless all are done."""
+        """Warn of each cell that failed, and raise CellsLeft unless all are done."""
         left = self.left()
         errors = {cell.name: error for cell in left if (error := self.error(cell)) is not None}
         for name, error in errors.items():
             logger.warning("%s failed: %s", name, error)
         if left:
-            raise DataError(
+            raise CellsLeft(
                 f"{len(errors)} of {len(self.cells)} cells failed and {len(left) - len(errors)} "
                 "more were not run; the same command goes on with them"
             )

@@ -203,7 +203,8 @@ def claim(folder: Path) -> Claim | None:
         return None
     try:
         with os.fdopen(handle, "w") as file:
-            json.dump({"pid": os.getpid(), **_machine()}, file)
+            own = {"pid": os.getpid(), "started": _started(os.getpid())}
+            json.dump({**own, **_machine()}, file)
     except BaseException:
         path.unlink(missing_ok=True)  # or nobody could tell that it holds nothing
         raise
@@ -211,7 +212,10 @@ def claim(folder: Path) -> Claim | None:
 
 
 def holder(folder: Path) -> str | None:
-    """Who holds the cell in ``folder``, in words; None where it is free or its lock is stale."""
+    """Who holds the cell in ``folder``, in words; None where it is free or its lock is stale.
+
+    That of a process of this machine is stale once that has ended, however long it was halted.
+    """
     newest = _newest_lock(folder)
     if newest is None:
         return None
@@ -221,9 +225,12 @@ def holder(folder: Path) -> str | None:
     if found.get("free"):
         return None
     here = bool(_machine()["boot"]) and all(found.get(k) == v for k, v in _machine().items())
+    started = found.get("started") if here else None
     if here and not _is_alive(found.get("pid")):
         return None
-    if _now(folder) - newest.stat().st_mtime > STALE:
+    if started and started != _started(found["pid"]):  # its number is another process's by now
+        return None
+    if not started and _now(folder) - newest.stat().st_mtime > STALE:
         return None
     return f"process {found.get('pid', '?')} on {found.get('host', '?')}"
 
@@ -256,6 +263,14 @@ def _machine() -> dict[str, str]:
     except OSError:
         boot = numbers = ""
     return {"host": socket.gethostname(), "boot": boot, "numbers": numbers}
+
+
+def _started(pid: Any) -> str:
+    """When a process of this machine began; empty where that is not known."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def _is_alive(pid: Any) -> bool:

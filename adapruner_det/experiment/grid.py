@@ -73,12 +73,13 @@ def parse_method(text: str, options: Mapping[str, Any]) -> tuple[Method, dict[st
     """The method that ``text`` names, and its overrides of ``options``, sorted.
 
     Raises:
-        DataError: a method or an option that is not there, or a value of another type.
+        DataError: a method or an option that is not there, an option that the method does not
+            read, or a value of another type.
     """
     found = re.fullmatch(r"([^\[\]]+?)(?:\[([^\[\]]*)\])?", text.strip())
     if not found:
         raise DataError(f"the method {text!r} is not of the form name or name[OPTION=value,...]")
-    values: dict[str, Any] = {}
+    method, values = get_method(found[1]), {}
     known = options.keys() - {"KEEP_RATIO"}  # which the grid has
     for part in filter(None, (found[2] or "").split(",")):
         name, equals, value = (word.strip() for word in part.partition("="))
@@ -87,8 +88,14 @@ def parse_method(text: str, options: Mapping[str, Any]) -> tuple[Method, dict[st
                 f"{text!r}: {part.strip()!r} is not OPTION=value with an option of ADAPRUNER, "
                 f"which has {', '.join(sorted(known))}"
             )
+        if name not in method.options:
+            read = ", ".join(sorted(method.options & known)) or "none"
+            raise DataError(
+                f"{text!r}: {name} has no effect on the method {method.name!r}; of the options of "
+                f"ADAPRUNER it reads {read}"
+            )
         values[name] = _as_type(value, options[name], f"{text!r}: {name}")
-    return get_method(found[1]), dict(sorted(values.items()))
+    return method, dict(sorted(values.items()))
 
 
 def _as_type(text: str, default: Any, what: str) -> Any:

@@ -20,10 +20,11 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import DataError, one_line
+from ..files import FolderInUse
 from ..methods.base import THUMBNAILS, get_dynamic, get_method, select
 from ..stopping import Stopped, StopRequest
 from .board import SELECTION, Board, MakeTask, Part, board_of, is_dynamic, selection_of
-from .cells import DONE, FAILED, Cell, claim, read_done, write_done, write_json
+from .cells import DONE, FAILED, HEARTBEAT, Cell, claim, read_done, write_done, write_json
 from .evidence import RUN_FOLDER, TaskEvidence, offers, record, save_thumbnails
 from .grid import Grid
 from .memory import peak_memory
@@ -154,6 +155,11 @@ def _run_next(board: Board, tasks: Mapping[str, Task], stop: StopRequest) -> tup
             try:
                 with stop.naming_lost_workers("their number", "the same command goes on"):
                     result = run_cell(cell, tasks[cell.name], board.root)
+            except FolderInUse:  # its process was taken for gone by another machine, and is not
+                held = True
+                _wait(HEARTBEAT, stop)
+                if not stop.signum:
+                    continue
             except Exception as error:  # of a method or a task, which may be another package's
                 _note_failure(cell, board.root, error)
             else:
@@ -162,6 +168,13 @@ def _run_next(board: Board, tasks: Mapping[str, Task], stop: StopRequest) -> tup
                     _tidy(cell, tasks[cell.name], board.root)
         return True, held
     return False, held
+
+
+def _wait(seconds: float, stop: StopRequest) -> None:
+    """Sleep, until a signal asks for the end."""
+    end = time.monotonic() + seconds
+    while not stop.signum and time.monotonic() < end:
+        time.sleep(min(POLL, seconds))
 
 
 def _tidy(cell: Cell, task: Task, root: Path) -> None:
@@ -211,7 +224,7 @@ def run_parts(
         retry: try again what failed before.
 
     Raises:
-        DataError: cells that failed, once all others are done.
+        CellsLeft: cells that failed, once all others are done.
         Stopped: a signal asked for the end; what was in hand is saved.
     """
     tasks = tasks or [part.make_task() for part in parts]

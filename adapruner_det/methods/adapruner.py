@@ -19,7 +19,7 @@ from ..core.ends import DRAWN
 from ..errors import DataError
 from ..samples import Samples
 from ..selection import Selection
-from ..settings import AUTO, build_pruner
+from ..settings import AUTO, PRUNER_OPTIONS, build_pruner
 from .auto import DRAW, OWN, Verdict, candidates, decide
 from .base import THUMBNAILS, Choice, Evidence, register
 from .stratified import stratified_score
@@ -42,7 +42,7 @@ def _check(options: Mapping[str, Any], samples: Samples, epochs: int, keep_ratio
     build_pruner(options, samples, epochs, keep_ratio, look=False)
 
 
-@register("adapruner", per_ratio=True, wants=_wants, check=_check)
+@register("adapruner", per_ratio=True, options=PRUNER_OPTIONS, wants=_wants, check=_check)
 def adapruner(evidence: Evidence, keep_ratio: float) -> Choice:
     """Train with a mask over the samples; keep those that it keeps."""
     looks = THUMBNAILS in evidence.offers and THUMBNAILS in _wants(evidence.options)

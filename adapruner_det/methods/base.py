@@ -147,6 +147,7 @@ class Method:
         needs: what of the evidence it cannot do without.
         one_class: whether every sample must have exactly one class.
         epochs: how many the training has at least; one, where it needs anything of a training.
+        options: what it reads of the node ADAPRUNER; a grid refuses to set another for it.
         wants: the node ADAPRUNER → what it reads besides where the task gives that.
         check: (the node, samples, epochs of a training, keep ratio) → a DataError for what it could
             not do, which a grid asks before the first training.
@@ -160,6 +161,7 @@ class Method:
     per_ratio: bool = False
     one_class: bool = False
     epochs: int = 0
+    options: frozenset[str] = frozenset()
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing
     check: Callable[[Mapping[str, Any], Samples, int, float], None] = _anything
 
@@ -181,6 +183,7 @@ def register(
     per_ratio: bool = False,
     one_class: bool = False,
     epochs: int = 0,
+    options: Iterable[str] = (),
     wants: Callable[[Mapping[str, Any]], Iterable[str]] = _nothing,
     check: Callable[[Mapping[str, Any], Samples, int, float], None] = _anything,
 ) -> Callable[[Callable[[Evidence, float], Choice]], Callable[[Evidence, float], Choice]]:
@@ -197,7 +200,15 @@ def register(
         if known is not None and known.choose.__qualname__ != choose.__qualname__:
             raise ValueError(f"there is a method {name!r} already: {known.choose.__qualname__}")
         _METHODS[name] = Method(
-            name, choose, frozenset(needs), per_ratio, one_class, epochs, wants, check
+            name=name,
+            choose=choose,
+            needs=frozenset(needs),
+            per_ratio=per_ratio,
+            one_class=one_class,
+            epochs=epochs,
+            options=frozenset(options),
+            wants=wants,
+            check=check,
         )
         return choose
 

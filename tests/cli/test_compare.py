@@ -226,12 +226,44 @@ def test_jobs_are_submitted_in_place_of_running(made, tmp_path, capsys, monkeypa
     assert not toy.calls(tmp_path)
 
 
+def test_jobs_are_of_so_many_minutes_unless_it_is_said(made, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "submit", lambda *a, **rest: asked.append(rest) or [])
+    main(words("--slurm", 1, root=tmp_path / "grid"))
+    assert asked == [{"timeout_min": module.MINUTES}]
+
+
+@pytest.mark.parametrize("action", ["list", "table"])
+def test_jobs_are_not_submitted_by_what_runs_nothing(made, tmp_path, capsys, action):
+    with pytest.raises(SystemExit):
+        main([action, *words("--slurm", 2, root=tmp_path / "grid")])
+    assert_one_error_line(capsys.readouterr().err, f"leave it out of {action}")
+
+
+def test_what_failed_keeps_nothing_else_out_of_the_table(made, tmp_path, capsys):
+    methods = ["--methods", "random", "toy_fails", "--keep-ratios", 0.5, "--seeds", 4]
+    with pytest.raises(SystemExit) as caught:
+        main(words(*methods, root=tmp_path / "grid"))
+    found = capsys.readouterr()
+    assert caught.value.code == 2 and "1 of 5 cells failed and 1 more were not run" in found.err
+    assert "Not complete: 3 of 5 cells" in found.out and "| random" in found.out
+    assert (tmp_path / "grid" / "table.md").read_text() in found.out
+    with pytest.raises(SystemExit):
+        main(["run", *words(*methods, root=tmp_path / "grid")])
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("options", "part"),
     [
         (["--num-seeds", 0], "must be 1 or more"),
         (["--processes", 0], "must be 1 or more"),
         (["--slurm", 0], "must be 1 or more"),
+        (["--slurm", 2, "--processes", 3], "--processes are of this machine"),
+        (["--slurm-minutes", 5], "--slurm-minutes is of the jobs that --slurm JOBS submits"),
+        (["--slurm-partition", "gpu"], "--slurm-partition is of the jobs"),
+        (["--slurm-gpus", 0], "--slurm-gpus is of the jobs"),
+        (["--methods", "random[ALPHA_END=1]"], "ALPHA_END has no effect on the method 'random'"),
         (["--methods", "nobody"], "no method 'nobody'"),
         (["--keep-ratios", 1.5], "(0, 1]"),
         (["--budgets", "hours"], "no budget 'hours'"),

@@ -190,6 +190,19 @@ def test_a_number_means_nothing_on_another_machine(tmp_path, name):
     assert claim(tmp_path) is None
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it asks /proc")
+def test_a_process_that_was_halted_keeps_its_cell_on_its_own_machine(tmp_path):
+    with claim(tmp_path) as halted:
+        os.utime(halted.path, (1, 1))
+        assert holder(tmp_path) and claim(tmp_path) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it asks /proc")
+def test_a_number_that_is_another_processs_by_now_holds_nothing(tmp_path):
+    lock(tmp_path, started="1")
+    assert holder(tmp_path) is None and claim(tmp_path) is not None
+
+
 def test_another_users_process_is_alive(tmp_path, monkeypatch):
     def kill(pid, signum):
         raise PermissionError

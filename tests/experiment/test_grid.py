@@ -129,7 +129,7 @@ def test_a_method_that_cannot_do_what_its_options_say_is_refused_with_them(task,
         if keep_ratio < 0.5 and options["ALPHA_END"] > 6:
             raise DataError(f"{keep_ratio} is too low")
 
-    careful = Method("careful", lambda *_: None, check=check)
+    careful = Method("careful", lambda *_: None, options=frozenset(OPTIONS), check=check)
     monkeypatch.setitem(base._METHODS, "careful", careful)
     assert cells(Grid(("careful[ALPHA_END=7]",), (0.7,)), task)
     with pytest.raises(DataError) as error:
@@ -155,8 +155,8 @@ def test_a_method_given_twice_is_refused_however_it_is_written(task):
         (" adapruner[] ", "adapruner", {}),
         ("adapruner[WARMUP_EPOCHS=0]", "adapruner", {"WARMUP_EPOCHS": 0}),
         (
-            "random[CONTROLLER=paper, ALPHA_END=2]",
-            "random",
+            "adapruner[CONTROLLER=paper, ALPHA_END=2]",
+            "adapruner",
             {"ALPHA_END": 2.0, "CONTROLLER": "paper"},
         ),
     ],
@@ -182,11 +182,15 @@ def test_how_methods_are_written(text, name, options):
         ("adapruner[ALPHA_END=x]", "must be of the type float"),
         ("adapruner[CONTROLLER=3]", "must be of the type str"),
         ("adapruner[CONTROLLER={]", "cannot be read"),
+        ("random[ALPHA_END=2]", "no effect on the method 'random'; of the options of ADAPRUNER it"),
+        ("random[ALPHA_END=2]", "it reads none"),
+        ("adapruner[ON_BAD_SAMPLE=skip]", "ON_BAD_SAMPLE has no effect on the method 'adapruner'"),
+        ("adapruner[ON_BAD_SAMPLE=skip]", "it reads ALPHA_END, ALPHA_START, "),
     ],
 )
 def test_methods_that_are_refused(text, part):
     with pytest.raises(DataError) as caught:
-        parse_method(text, OPTIONS)
+        parse_method(text, {**OPTIONS, "ON_BAD_SAMPLE": "stop"})
     assert part in str(caught.value)
 
 

@@ -20,6 +20,7 @@ from adapruner_det.experiment.evidence import TaskEvidence, record
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.running import run, submit
 from adapruner_det.experiment.tables import report
+from adapruner_det.files import FolderInUse
 from adapruner_det.methods import base
 from adapruner_det.methods.base import Choice, Method, get_dynamic, select
 from adapruner_det.stopping import Stopped
@@ -283,6 +284,48 @@ def test_a_cell_that_was_taken_over_is_left_to_who_has_it(make, root, monkeypatc
     with pytest.raises(DataError, match="0 of 4 cells failed and 4 more"):
         run(SMALL, make, root)
     assert (cell.folder(root) / "run").exists() and not (cell.folder(root) / DONE).exists()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_folder_that_another_run_is_writing_to_is_waited_for(make, root, monkeypatch, times):
+    cell, run_cell = cell_of(SMALL, make, "train", "full", 1.0), module.run_cell
+    refused = []
+
+    def busy(own, *arguments):
+        if own.name == cell.name and len(refused) < times:
+            refused.append(own.name)
+            raise FolderInUse("another run is writing")
+        return run_cell(own, *arguments)
+
+    monkeypatch.setattr(module, "run_cell", busy)
+    monkeypatch.setattr(module, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(module, "POLL", 0.01)
+    run(SMALL, make, root)
+    assert len(refused) == times and len(values_of(SMALL, make, root)) == 3
+    assert board_of(SMALL, make, root).error(cell) is None
+
+
+def test_a_signal_ends_the_wait_for_a_folder(make, root, monkeypatch):
+    def busy(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise FolderInUse("another run is writing")
+
+    monkeypatch.setattr(module, "run_cell", busy)
+    monkeypatch.setattr(module, "HEARTBEAT", 1e9)
+    with pytest.raises(Stopped):
+        run(SMALL, make, root)
+
+
+def test_what_nobody_waits_for_is_not_recorded_anew(make, root, tmp_path):
+    run(Grid(("toy_loss", "toy_margin"), (0.7,)), make, root)
+    before = len(calls(tmp_path))
+    fewer = Grid(("toy_loss",), (0.7,))
+    run(fewer, make, root)
+    assert len(calls(tmp_path)) == before and not board_of(fewer, make, root).left()
+    (cell_of(fewer, make, "select", "toy_loss").folder(root) / DONE).unlink()
+    run(fewer, make, root)
+    (again,) = calls(tmp_path)[before:]
+    assert again["cell"].startswith("record-")
 
 
 def limited(function, count):

@@ -213,7 +213,8 @@ class Half:
 
 def register_methods():
     """Make the methods known here; ``forget_methods`` before other tests look at the registry."""
-    base.register("toy_guided", per_ratio=True)(toy_guided)
+    options = ["ALPHA_END", "WARMUP_EPOCHS"]
+    base.register("toy_guided", per_ratio=True, options=options)(toy_guided)
     base.register("toy_loss", needs=["loss"])(toy_loss)
     base.register("toy_margin", needs=["margin", "features", "predictions"])(toy_margin)
     base.register("toy_thumb", needs=["thumbnails"], per_ratio=True)(toy_thumb)

@@ -14,6 +14,7 @@ import torch
 
 from .. import files
 from ..errors import DataError
+from ..whole_zip import is_whole_zip
 from .models import load_tensors
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def require_elsewhere(folder: str | Path, inputs: Iterable[str | None], resume: 
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not files.is_whole_zip(path):
+    if not is_whole_zip(path):
         raise DataError("it is damaged")
     state = load_tensors(path)
     if not isinstance(state, dict) or "step" not in state:

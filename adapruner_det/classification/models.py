@@ -14,7 +14,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from ..errors import DataError, one_line
-from ..files import is_whole_zip
+from ..whole_zip import is_whole_zip
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,14 @@ Robust Learning*. Shape letters: N samples, V held out, D features, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import DataError
+from ..samples import Samples
 from .base import FEATURES, PREDICTIONS, Choice, Evidence, register
 from .shared import class_of_each, finite_features, places
 
@@ -20,8 +24,16 @@ PICKS = 32
 #: Probabilities below count as this much.
 TINY = 1e-12
 
+NEEDED = "the method 'glister' needs the probability of each class: classification"
 
-@register("glister", needs=(FEATURES, PREDICTIONS), one_class=True)
+
+def _check(options: Mapping[str, Any], samples: Samples, epochs: int, keep_ratio: float) -> None:
+    """The samples have no boxes, of which predictions would be."""
+    if samples.boxes is not None:
+        raise DataError(NEEDED)
+
+
+@register("glister", needs=(FEATURES, PREDICTIONS), one_class=True, check=_check)
 def glister(evidence: Evidence, keep_ratio: float) -> Choice:
     """Greedy: next is what raises the held-out log-likelihood most, by its gradient's first order.
 
@@ -37,9 +49,9 @@ def glister(evidence: Evidence, keep_ratio: float) -> Choice:
     labels = class_of_each(evidence.samples, "glister")
     layer_input = finite_features(evidence, "glister")
     layer_input = np.hstack([layer_input, np.ones((len(labels), 1), layer_input.dtype)])
-    predictions = evidence.predictions()  # of a detector, boxes
+    predictions = evidence.predictions()
     if np.ndim(predictions) != 2 or np.shape(predictions)[1] <= labels.max():
-        raise DataError("the method 'glister' needs the probability of each class: classification")
+        raise DataError(NEEDED)
     count = max(1, round(HELD_OUT * len(labels)))
     drawn = np.random.default_rng(evidence.seed).choice(len(labels), count, replace=False)
     return Choice(places(glister_order(predictions, layer_input, labels, np.sort(drawn))))

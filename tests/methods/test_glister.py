@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from adapruner_det.errors import DataError
 from adapruner_det.methods import glister as module
+from adapruner_det.methods.base import get_method
 from adapruner_det.methods.glister import glister, glister_order
 
-from .evidence import Given, ToyEvidence, order_of
+from .evidence import Given, ToyEvidence, order_of, samples
 
 SMALL = 1e-6
 
@@ -95,3 +98,11 @@ def test_boxes_are_no_probabilities():
 
     with pytest.raises(DataError, match="'glister' needs the probability of each class"):
         glister(Boxes([0, 1, 2] * 2, features=np.ones((6, 2))), 0.5)
+
+
+def test_a_detector_is_refused_before_it_is_trained():
+    check = get_method("glister").check
+    plain = samples(4)
+    check({}, plain, 5, 0.5)
+    with pytest.raises(DataError, match="'glister' needs the probability of each class"):
+        check({}, replace(plain, boxes=[np.zeros((1, 4))] * 4), 5, 0.5)

@@ -17,7 +17,8 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ...errors import DataError, one_line
-from ...files import is_whole_zip, write_whole
+from ...files import write_whole
+from ...whole_zip import is_whole_zip
 from .weighting import LossWeighting
 
 logger = logging.getLogger(__name__)

@@ -240,7 +240,9 @@ def build_pruner(
             objective=_objective(options, samples, ratio, epochs, seed, offered, near),
             controller=options["CONTROLLER"],
             normalize=options["NORMALIZE"],
-            sizes=samples.sizes if options.get("NORMALIZE_BY_OBJECTS") else None,
+            # Only a detector has the option, and objects.
+            sizes=samples.sizes if "NORMALIZE_BY_OBJECTS" in options else None,
+            by_size=options.get("NORMALIZE_BY_OBJECTS", False),
             balance=balance,
             terms=Terms(*terms),
             paper_scale=options["PAPER_SCALE"],

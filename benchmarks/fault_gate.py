@@ -13,46 +13,37 @@ goes on; what is done is in OUT/trainings.jsonl.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from scipy import stats
 from tabulate import tabulate
 
 from adapruner_det.core.inclusion import Inclusion
 from adapruner_det.core.terms import as_share, stored_share
-from adapruner_det.detection.task import DetectionTask, make_task
-from adapruner_det.errors import reported
+from adapruner_det.detection.task import DetectionTask
 from adapruner_det.experiment.evidence import TaskEvidence
 from adapruner_det.methods.base import select
 from adapruner_det.methods.random import random_selection
-from adapruner_det.selection import Selection, part_of
+from adapruner_det.selection import Selection
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from trials import add, complete, difference, held_out, ids_of, main, read, task_of, value_of  # noqa: E402
 
 CONFIG = Path(__file__).parent / "configs/neu_det_128px.yaml"
 KEEP, HELD_OUT = 0.8, 300
 CUTS = ("random", "own", "no gate", "clear only")
 
 
-def held_out(data: Path, truth: dict[str, dict[str, Any]], out: Path, seed: int) -> Path:
-    """The folder with another split: ``test`` has the held-out images, ``trainval`` the others."""
-    folder = out / f"data{seed}"
-    ids = (data / "ImageSets/Main/trainval.txt").read_text().split()
+def sound(data: Path, truth: dict[str, dict[str, Any]], seed: int) -> set[str]:
+    """The images that a seed holds out."""
     copied = {own.get("of") for own in truth.values()}
-    sound = [name for name in ids if truth[name]["kind"] == "clean" and name not in copied]
-    test = set(np.random.default_rng(100 + seed).permutation(sound)[:HELD_OUT].tolist())
-    (folder / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
-    for name in ("JPEGImages", "Annotations"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to((data / name).resolve())
-    for split, wanted in (("trainval", False), ("test", True)):
-        own = "".join(f"{name}\n" for name in ids if (name in test) == wanted)
-        (folder / f"ImageSets/Main/{split}.txt").write_text(own)
-    return folder
+    found = [n for n in ids_of(data) if truth[n]["kind"] == "clean" and n not in copied]
+    return set(np.random.default_rng(100 + seed).permutation(found)[:HELD_OUT].tolist())
 
 
 def cuts(selection: Selection, task: DetectionTask, seed: int) -> dict[str, np.ndarray]:
@@ -79,22 +70,13 @@ def cuts(selection: Selection, task: DetectionTask, seed: int) -> dict[str, np.n
     }
 
 
-def task_of(folder: Path, seed: int) -> DetectionTask:
-    name = f"dev{seed}"
-    splits = [f"{name}_train={folder}:trainval", f"{name}_test={folder}:test"]
-    places = ["ADAPRUNER.VOC_FOLDERS", splits, "DATASETS.TRAIN", (f"{name}_train",)]
-    places += ["DATASETS.TEST", (f"{name}_test",), "ADAPRUNER.OBJECTIVE", "inclusion"]
-    return make_task(str(CONFIG), list(map(str, places)))
-
-
 def run(data: Path, out: Path, seeds: list[int]) -> None:
     """Prune and train what is not in the file yet."""
-    file = out / "trainings.jsonl"
-    out.mkdir(parents=True, exist_ok=True)
-    done = {(row["seed"], row["cut"]) for row in read(file)}
+    done = {(row["seed"], row["cut"]) for row in read(out)}
     truth = json.loads((data / "truth.json").read_text())["images"]
     for seed in seeds:
-        task = task_of(held_out(data, truth, out, seed), seed)
+        folder = held_out(data, sound(data, truth, seed), out / f"data{seed}")
+        task = task_of(CONFIG, folder, f"dev{seed}")
         kinds = np.array([truth[key.rpartition("/")[2]]["kind"] for key in task.samples.keys])
         path, work = out / f"selection{seed}.json", out / f"work{seed}"
         if not path.exists():
@@ -104,25 +86,16 @@ def run(data: Path, out: Path, seeds: list[int]) -> None:
             select("adapruner", evidence, KEEP).save(path)
             shutil.rmtree(work)
         for cut, keep in cuts(Selection.load(path), task, seed).items():
-            if (seed, cut) in done:
-                continue
-            found = task.train(seed, work, kept=part_of(task.samples, keep, "fault_gate"))
-            shutil.rmtree(work)
-            gone = {kind: int((kinds[~keep] == kind).sum()) for kind in sorted(set(kinds))}
-            row = {"seed": seed, "cut": cut, "AP50": found.value, "dropped": gone}
-            with file.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+            if (seed, cut) not in done:
+                value = value_of(task, keep, seed, work)
+                gone = {kind: int((kinds[~keep] == kind).sum()) for kind in sorted(set(kinds))}
+                add(out, {"seed": seed, "cut": cut, "AP50": value, "dropped": gone})
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Of each cut: AP50, what went, and the difference to the other cuts, paired by seed."""
     value = {(row["seed"], row["cut"]): row["AP50"] for row in rows}
-    seeds = [s for s in sorted({row["seed"] for row in rows}) if all((s, c) in value for c in CUTS)]
+    seeds = list(complete(rows, CUTS))
     lines = []
     for cut in CUTS:
         gone = [row["dropped"] for row in rows if row["cut"] == cut and row["seed"] in seeds]
@@ -139,31 +112,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return f"{seen}\n\n{tabulate(lines, head, tablefmt='github', disable_numparse=True)}"
 
 
-def difference(values: list[float]) -> str:
-    """Mean and Student's 95% interval."""
-    if len(values) < 2:
-        return f"{values[0]:+.2f}"
-    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    mean = np.mean(values)
-    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--data", type=Path, default=Path("output/planted/neu_det_few"))
-    parser.add_argument("--out", type=Path, default=Path("output/fault_gate"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    with reported():
-        if args.action == "run":
-            run(args.data, args.out, args.seeds)
-        else:
-            print(table(read(args.out / "trainings.jsonl")))
-
-
 if __name__ == "__main__":
-    main()
+    data, out = "output/planted/neu_det_few", "output/fault_gate"
+    main(__doc__, run, table, range(8), data=data, out=out)

@@ -16,7 +16,6 @@ here. What is done is in OUT/trainings.jsonl; a benchmark that was stopped goes 
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -24,20 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tabulate import tabulate
 
 from adapruner_det.detection.held_out import HeldOutTask, all_images, labels_of, predict_held_out
 from adapruner_det.detection.setup import load_config
 from adapruner_det.detection.task import make_task
-from adapruner_det.errors import reported
 from adapruner_det.methods.adapruner import suspects_first
 from adapruner_det.report.suspects import Annotated, find_suspects, read_list
 from adapruner_det.selection import Selection
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fault_gate import difference, read  # noqa: E402
+from trials import add, complete, difference, main, read  # noqa: E402
 
 CONFIG = Path(__file__).parent / "configs/neu_det_few_planted.yaml"
 TRUTH = Path("output/planted/neu_det_few/truth.json")
@@ -62,11 +59,9 @@ def listed(seed: int, folder: Path) -> Path:
 
 def run(grid: Path, out: Path, seeds: list[int]) -> None:
     """List, cut and train what is not in the file yet."""
-    file = out / "trainings.jsonl"
-    out.mkdir(parents=True, exist_ok=True)
     truth = json.loads(TRUTH.read_text())["images"]
     for seed in seeds:
-        done = {row["cut"]: row for row in read(file) if row["seed"] == seed}
+        done = {row["cut"]: row for row in read(out) if row["seed"] == seed}
         own = of_grid(grid, seed)
         place = read_list(listed(seed, out / str(seed)), own[OWN][1].columns["key"].tolist())
         for cut, share in LISTED.items():
@@ -79,10 +74,7 @@ def run(grid: Path, out: Path, seeds: list[int]) -> None:
                 work = out / str(seed) / "work"
                 value = make_task(str(CONFIG), []).train(seed, work, kept=selection).value
                 shutil.rmtree(work)
-            row = {"seed": seed, "cut": cut, "AP50": value, "dropped": gone(selection, truth)}
-            with file.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            add(out, {"seed": seed, "cut": cut, "AP50": value, "dropped": gone(selection, truth)})
 
 
 def of_grid(grid: Path, seed: int) -> dict[str, tuple[float | None, Selection]]:
@@ -109,7 +101,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Of each cut AP50, the differences paired by seed, and what went in times chance."""
     value = {(row["seed"], row["cut"]): row["AP50"] for row in rows}
     cuts = (RANDOM, OWN, *LISTED)
-    seeds = [s for s in sorted({row["seed"] for row in rows}) if all((s, c) in value for c in cuts)]
+    seeds = list(complete(rows, cuts))
     lines = []
     for cut in cuts:
         went = [row["dropped"] for row in rows if row["cut"] == cut and row["seed"] in seeds]
@@ -130,22 +122,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return f"{seen}\n\n{tabulate(lines, head, tablefmt='github', disable_numparse=True)}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--grid", type=Path, default=Path("output/grids/neu_det_few_planted"))
-    parser.add_argument("--out", type=Path, default=Path("output/suspects_first"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    with reported():
-        if args.action == "run":
-            run(args.grid, args.out, args.seeds)
-        else:
-            print(table(read(args.out / "trainings.jsonl")))
-
-
 if __name__ == "__main__":
-    main()
+    grid, out = "output/grids/neu_det_few_planted", "output/suspects_first"
+    main(__doc__, run, table, range(5, 10), grid=grid, out=out)

@@ -2,12 +2,17 @@
 
 Shape letters: N samples, B samples of a batch.
 
-    v_i = (1 − φ_i) · [ a + (1 − a) · w_i·B(p_i) / (M_i·Z) ],   π_i = min(1, λ·v_i),  Σ π_i = k
+    v_i = (1 − φ_i) · [ a + (1 − a) · n_i·w_i·B(p_i) / (M_i·Z) ],   π_i = min(1, λ·v_i),  Σ π_i = k
 
 with φ the fault gate, a the share of the floor (an unflagged sample's chance is never below that
 part of an even draw's), w how much the confidence p in the given annotation still moves, B a Beta
 density of p that matters at deep cuts and prefers what is easy the more, the deeper, M how often
-the sample is there, and Z the mean of w·B/M over the unflagged samples. The pressure is
+the sample is there, and Z the mean of n·w·B/M over the unflagged samples.
+
+n is the sample's size, the number of parts that its loss sums over: 1 in classification, in
+detection its boxes, or 1 without any. The confidence is the mean over them, and what moves in it is
+less, the more there are, as the errors of independent parts cancel; n·w is that of their sum.
+Without n the images with one box would stay and the crowded ones go. The pressure is
 −log v_i − g_i with a Gumbel number g_i that belongs to the sample and the run's seed: the k samples
 of least pressure are a draw without replacement in proportion to v, for every k, and so nested.
 The parts of it are in :mod:`.terms`, with their sources.
@@ -64,7 +69,7 @@ class Inclusion:
     #: Added to the pressure, whose other part spans some 26: clear faults go first, those with most
     #: evidence at their head, then spare twins, then doubtful faults.
     FAULT, SPARE, DOUBT = 100.0, 80.0, 30.0
-    TOP = 10  # samples of largest w, whose mean confidence is μ
+    TOP = 10  # samples of largest n·w, whose mean confidence is μ
 
     def __init__(
         self,
@@ -105,12 +110,14 @@ class Inclusion:
         }
         self.signals: frozenset[str] = frozenset().union(*(t.signals for t in self._terms))
         self._moved = False
+        self._levels = np.ones(1)
 
     def start(self, mask: SampleMask) -> None:
         if len(self._draw.stored) != mask.num_samples:
             raise ValueError(
                 f"there are {len(self._draw.stored)} digests for {mask.num_samples} samples"
             )
+        self._levels = mask.levels
         own = slice(mask.rank, None, mask.world)
         mask.column("draw")[:] = self._draw.stored[own]
         if self._redundancy is not None:
@@ -151,10 +158,15 @@ class Inclusion:
         return self._flagged(state) * weight * (1.0 + share)
 
     def _informed(self, state: State) -> np.ndarray:
-        """w·B(p)/M."""
+        """n·w·B(p)/M."""
         powers = beta_powers(self.known.middle, self.keep_ratio)
-        weight = as_share(state["uncertainty"]) * beta_weight(as_share(state["confidence"]), powers)
+        weight = as_share(state["uncertainty"]) * self._size(state)
+        weight = weight * beta_weight(as_share(state["confidence"]), powers)
         return weight if self._redundancy is None else weight / Redundancy.copies(state["copies"])
+
+    def _size(self, state: State) -> np.ndarray:
+        """n, 1 or more."""
+        return np.maximum(self._levels[state["size_level"].astype(np.int64)], 1.0)
 
     def end_epoch(self, mask: SampleMask) -> None:
         """The gate, μ and Z anew, unless no visit has counted since; the same on any processes."""
@@ -173,10 +185,11 @@ class Inclusion:
         self.known = Known(self.known.middle, float(total / max(count, 1.0) / 2.0**24))
 
     def _middle(self, mask: SampleMask) -> float:
-        """The mean confidence of the unflagged samples of largest w; ½ where none has any."""
+        """The mean confidence of the unflagged samples of largest n·w; ½ where none has any."""
         best = np.empty((3, 0))
         for state in self._parts(mask):
-            rows = np.stack([-state["uncertainty"], state["index"], state["confidence"]])
+            moved = state["uncertainty"] * self._size(state)
+            rows = np.stack([-moved, state["index"], state["confidence"]])
             best = _first(np.concatenate([best, rows.astype(np.float64)], axis=1), self.TOP)
         best = _first(mask.exchange.gather(best)[0], self.TOP)
         moving = best[2, best[0] < 0]
@@ -187,7 +200,7 @@ class Inclusion:
         rows = len(mask.column("draw"))
         for start in range(0, rows, 1 << 18):
             part = slice(start, min(start + (1 << 18), rows))
-            state = {name: mask.column(name)[part] for name in (*self.learnt, *self.given)}
+            state = {name: mask.column(name)[part] for name in self._names()}
             state["uncertainty"] = state["uncertainty"].astype(np.int64)
             state["index"] = np.arange(part.start, part.stop) * mask.world + mask.rank
             use = (mask.column("times_seen")[part] > 0) & ~self._flagged(state)
@@ -234,7 +247,11 @@ class Inclusion:
         return found
 
     def _all(self, read: Read) -> dict[str, np.ndarray]:
-        return {name: read(name) for name in (*self.learnt, *self.given)}
+        return {name: read(name) for name in self._names()}
+
+    def _names(self) -> tuple[str, ...]:
+        """The columns that a sample's chance hangs on."""
+        return (*self.learnt, *self.given, "size_level")
 
     def state_dict(self) -> dict[str, Any]:
         return {

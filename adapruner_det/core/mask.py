@@ -51,7 +51,7 @@ class Rows:
     mean_loss: np.ndarray
     times_seen: np.ndarray  # int64
     size_level: np.ndarray  # int64
-    state: dict[str, np.ndarray]  # the objective's columns, as stored
+    state: dict[str, np.ndarray]  # the objective's columns, as stored, and the size level
 
 
 @dataclass
@@ -77,6 +77,7 @@ class SampleMask:
     Args:
         num_samples: N over all processes.
         size_level: (N,) uint8 level of every sample's size; None leaves all at 0.
+        levels: (L,) the size that each level stands for; None is a size of 1.
         learnt: name and type of further columns that visits change.
         given: name and type of further columns that are given with the samples.
         initial_logit: what every logit starts as.
@@ -90,6 +91,7 @@ class SampleMask:
         num_samples: int,
         *,
         size_level: np.ndarray | None = None,
+        levels: np.ndarray | None = None,
         learnt: Mapping[str, Any] | None = None,
         given: Mapping[str, Any] | None = None,
         initial_logit: float = 0.0,
@@ -102,6 +104,7 @@ class SampleMask:
         self.num_samples = num_samples
         self.exchange = exchange or Exchange()
         self.rank, self.world = self.exchange.rank, self.exchange.world
+        self.levels = np.ones(1) if levels is None else levels
         self._rows = len(range(self.rank, num_samples, self.world))
         self._own = (*(learnt or ()), *(given or ()))
         #: Columns that a checkpoint holds: those that are given too, for a run whose seed is drawn
@@ -138,7 +141,7 @@ class SampleMask:
         """The rows of ``ids``, (B,) indices, repeated or not, the same on every rank."""
         names = ("logit", "mean_loss", "times_seen", "size_level", *self._own)
         logit, mean_loss, times_seen, size_level, *own = self._values(ids, names)
-        state = dict(zip(self._own, own, strict=True))
+        state = dict(zip((*self._own, "size_level"), (*own, size_level), strict=True))
         level = size_level.astype(np.int64)
         return Rows(logit, mean_loss, times_seen.astype(np.int64), level, state)
 

@@ -51,8 +51,9 @@ class AdaPruner:
         controller: ``dual`` holds c_r; ``paper`` is λ = s·|r − c_r| as published.
         normalize: ``median`` divides losses by their running median before Eq. 5, so that the
             minimum of L − log L lies at a typical loss; ``none`` leaves them as they are.
-        sizes: (N,) a number per sample that its loss grows with, such as its objects: the median
-            is then that of samples of like size. None compares all samples alike.
+        sizes: (N,) how many parts a sample has that its loss sums over, such as its objects; None
+            is one each.
+        by_size: whether the median is that of samples of like size.
         terms: the ablations of Table 5; another objective than the paper's has only its own.
         paper_scale: s of Eq. 7, for the paper's controller only.
         balance: keeps the kept share of every class near c_r; None leaves it to the losses.
@@ -80,6 +81,7 @@ class AdaPruner:
         controller: Literal["dual", "paper"] = "dual",
         normalize: Literal["median", "none"] = "median",
         sizes: np.ndarray | None = None,
+        by_size: bool = True,
         terms: Terms | None = None,
         paper_scale: float = 100.0,
         balance: Balance | None = None,
@@ -119,6 +121,7 @@ class AdaPruner:
         self.mask = SampleMask(
             num_samples,
             size_level=level,
+            levels=levels,
             learnt=self.objective.learnt,
             given=self.objective.given,
             initial_logit=self._controller.initial_logit,
@@ -127,7 +130,9 @@ class AdaPruner:
             exchange=exchange,
         )
         self.objective.start(self.mask)
-        self._typical = TypicalLoss(num_samples, levels) if normalize == "median" else None
+        self._typical = (
+            TypicalLoss(num_samples, levels, by_size=by_size) if normalize == "median" else None
+        )
         self.balance = balance
         self._duals: ClassDuals | None = None
         if balance is not None:

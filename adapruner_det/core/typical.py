@@ -30,15 +30,18 @@ class TypicalLoss:
     Args:
         num_samples: N.
         levels: (L,) the sizes that samples have, rising, as :func:`size_levels` gives them; None
-            compares all samples alike.
+            are samples of one size.
+        by_size: whether a loss is compared with those of samples of like size, or with all.
     """
 
     WINDOW = 4096
     GROUP = 32  # fewest observations whose median stands for a size
 
-    def __init__(self, num_samples: int, levels: np.ndarray | None = None) -> None:
+    def __init__(
+        self, num_samples: int, levels: np.ndarray | None = None, *, by_size: bool = True
+    ) -> None:
         self._levels = np.zeros(1) if levels is None else levels
-        self.by_size = len(self._levels) > 1
+        self.by_size = by_size and len(self._levels) > 1
         window = min(num_samples, self.WINDOW)
         self._losses = RecentWindow(window)
         self._sizes = RecentWindow(window if self.by_size else 0)
@@ -60,7 +63,7 @@ class TypicalLoss:
         """The typical loss of each level; the window's mean where more than half of it is 0."""
         overall = self._losses.median() or self._losses.mean() or 1.0
         if not self.by_size:
-            return np.array([overall])
+            return np.full(len(self._levels), overall)
         knots = _medians(self._sizes.recent(), self._losses.recent(), self.GROUP)
         beyond = np.maximum(self._levels - knots[0, -1], 0.0)
         typical = np.interp(self._levels, *knots) + _last_slope(*knots) * beyond

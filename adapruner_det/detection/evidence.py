@@ -19,7 +19,8 @@ get: where all images have some, they tell of the data or of the detector, not o
 Of an image with crowds nothing is said to be overlooked: a mapper hands none of these boxes on, so
 that what is rightly seen in a crowd touches no annotation either.
 
-From boxes to the image leads a soft minimum or a maximum, never a sum: sums rank crowded images.
+From boxes to the image leads for a fault the maximum, never a sum, which ranks crowded images: a
+fault is of one box. The confidence is of all of them, a mean.
 
 The kinds of faults are those of Tkachenko et al., "ObjectLab: Automated Diagnosis of Mislabeled
 Images in Object Detection Data" (2023). Shape letters: B images, M predictions of one image, C
@@ -42,8 +43,6 @@ from torch.nn import functional as F
 MATCH, BESIDE, TOUCH = 0.3, 0.2, 0.1
 #: Evidence that is well below it leaves a ratio at a half.
 LITTLE = 0.02
-#: Temperature of the soft minimum over the boxes of an image.
-TEMPERATURE = 0.1
 
 #: What :meth:`Evidence.signals` gives.
 SIGNALS = ("confidence", "fault")
@@ -77,8 +76,8 @@ class Evidence:
     def signals(self) -> dict[str, Tensor]:
         """(B,) ``confidence`` and ``fault`` of each image, two of :data:`.core.SIGNALS`.
 
-        The confidence is the soft minimum of the boxes' quality; without a box it is one minus
-        what is overlooked, or one where that is not said. The fault is the largest of all ratios.
+        The confidence is the mean of the boxes' quality; without a box it is one minus what is
+        overlooked, or one where that is not said. The fault is the largest of all ratios.
         """
         usual = self.confirmed.mean() / 4 if len(self.confirmed) else self.overlooked.new_ones(())
         usual = torch.maximum(usual, self.overlooked.nanmean().nan_to_num())
@@ -88,7 +87,7 @@ class Evidence:
         overlooked = self.overlooked.nan_to_num()
         lacking = overlooked / (overlooked + usual + LITTLE)
         return {
-            "confidence": self._softmin(self.iou * self.confidence).clamp(0.0, 1.0),
+            "confidence": self._mean(self.iou * self.confidence).clamp(0.0, 1.0),
             "fault": self._largest(against, lacking),
         }
 
@@ -112,13 +111,11 @@ class Evidence:
             found[name] = rows
         return found
 
-    def _softmin(self, quality: Tensor) -> Tensor:
-        """(B,) of (G,): Σ q·e^(−q/T) / Σ e^(−q/T) over an image's boxes."""
-        weight = torch.exp(-quality / TEMPERATURE)
-        nothing = torch.zeros_like(self.overlooked)
-        total = nothing.index_add(0, self.image, weight)
-        mean = nothing.index_add(0, self.image, weight * quality) / total.clamp(min=1e-12)
-        return torch.where(total > 0, mean, 1.0 - self.overlooked.nan_to_num())
+    def _mean(self, quality: Tensor) -> Tensor:
+        """(B,) of (G,): over an image's boxes."""
+        count = torch.bincount(self.image, minlength=len(self.overlooked))
+        total = torch.zeros_like(self.overlooked).index_add(0, self.image, quality)
+        return torch.where(count > 0, total / count, 1.0 - self.overlooked.nan_to_num())
 
     def _largest(self, of_box: Tensor, of_image: Tensor) -> Tensor:
         """(B,) the largest of an image's boxes (G,), and of its own (B,)."""

@@ -19,15 +19,17 @@ from adapruner_det.core.terms import (
 from tests.core.stream import Stream, digests, inclusion, new, train, twin_pairs
 
 
-def test_the_chances_are_what_the_formula_says():
+@pytest.mark.parametrize("sizes", [None, np.arange(200) % 5])
+def test_the_chances_are_what_the_formula_says(sizes):
     """v·N from the columns of a run, against the plain formula on all that the stream showed."""
     n, epochs = 200, 60
     stream = Stream(n, epochs, wrong=30)
     neighbours = twin_pairs(n, 0)
-    pruner = train(new(n, 0.3, epochs, neighbours=neighbours), stream)
+    pruner = train(new(n, 0.3, epochs, {"sizes": sizes}, neighbours=neighbours), stream)
     q = stream.confidence[:30]
     windows = q.reshape(3, 10, n)
     w, p = (windows.std(1) * (1 - windows.mean(1))).mean(0), q.mean(0)
+    w = w * (1 if sizes is None else np.maximum(sizes, 1))
     flagged = stream.fault[:30].mean(0) > 0.5
     top = np.flatnonzero(~flagged)[np.argsort(-w[~flagged])[:10]]
     b = 15 * (1 - p[top].mean()) * (1 - 0.7**4)
@@ -60,6 +62,18 @@ def test_cuts_are_exact_and_nested_and_no_chance_is_below_the_floor(seed, keep_r
         kept = cut(logit, score, count)
         assert kept.sum() == count and np.all(kept[before])
         before = kept
+
+
+def test_images_of_many_boxes_stay_as_often_as_others_of_as_many_parts():
+    """The mean over n parts that err on their own moves 1/√n as much; their sum √n times."""
+    n, epochs = 4000, 20
+    sizes, rng = np.repeat([1, 9], n // 2), np.random.default_rng(0)
+    stream = Stream(n, epochs)
+    noise = 0.2 * rng.normal(size=(epochs, n)) / np.sqrt(sizes)
+    stream.confidence = np.clip(0.5 + noise, 0.0, 1.0)
+    chance = train(new(n, 0.9, epochs, {"sizes": sizes}), stream).columns()["chance"] - 0.25
+    ratio = chance[n // 2 :].mean() / chance[: n // 2].mean()
+    assert ratio == pytest.approx(3.0, rel=0.05)
 
 
 def test_a_floor_of_one_is_an_even_draw():

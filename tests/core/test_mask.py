@@ -42,6 +42,7 @@ def test_reads_what_was_written_and_touches_nothing_else():
     np.testing.assert_array_equal(found.mean_loss, [0.5, 2.5, 0.0])
     np.testing.assert_array_equal(found.times_seen, [3, 3, 0])
     np.testing.assert_array_equal(found.size_level, [1, 4, 0])
+    np.testing.assert_array_equal(found.state["size_level"], [1, 4, 0])
     np.testing.assert_array_equal(mask.column("logit"), [0, -1.5, 0, 0, 0.5, 0])
 
 

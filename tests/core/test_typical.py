@@ -49,6 +49,15 @@ def test_samples_are_compared_with_those_of_their_size():
         assert typical[sizes == size] == pytest.approx(np.median(part))
 
 
+def test_where_sizes_are_not_looked_at_all_are_compared_alike():
+    levels, level = size_levels(np.repeat([1, 2, 4], 100))
+    losses = np.random.default_rng(0).lognormal(0, 1, 300) * levels[level]
+    typical = TypicalLoss(300, levels, by_size=False)
+    typical.add(losses, level)
+    assert not typical.by_size
+    assert typical.of(level) == pytest.approx(np.full(300, np.sort(losses)[150]))
+
+
 def test_sizes_without_a_group_of_their_own_lie_between_their_neighbours():
     sizes = np.concatenate([np.repeat([1, 5], 100), [3]])
     typical = typical_of(sizes, np.concatenate([np.repeat([2.0, 6.0], 100), [100.0]]))

@@ -1,0 +1,83 @@
+"""The draws that the trial compares, and its table."""
+
+import numpy as np
+import pytest
+
+from adapruner_det.core.cut import kept_count
+from adapruner_det.samples import Samples
+from benchmarks.image_confidence import CUTS, KEEP, chance, counts, cuts, shares, table
+
+N, EPOCHS, MOST = 600, 20, 8
+
+
+@pytest.fixture
+def samples():
+    sizes = 1 + np.arange(N) % MOST
+    boxes = [np.zeros((size, 4), np.float32) for size in sizes]
+    keys = [f"set/{place:03d}" for place in range(N)]
+    digests = np.arange(N, dtype=np.uint64)
+    return Samples(keys, digests, {"set": "x"}, [[0] * s for s in sizes], boxes=boxes)
+
+
+@pytest.fixture
+def shown(samples):
+    """(fault, confidence, quality) of boxes that err independently of each other."""
+    rng = np.random.default_rng(0)
+    quality = np.clip(0.3 + 0.15 * rng.normal(size=(EPOCHS, N, MOST)), 0.01, 0.99)
+    quality[:, np.arange(MOST) >= counts(samples)[:, None]] = np.nan
+    fault = np.full((EPOCHS, N), 0.5)
+    fault[:, :5] = 0.9
+    return fault, np.full((EPOCHS, N), 0.5), quality
+
+
+def test_all_keep_as_many_and_three_drop_what_is_faulty(samples, shown):
+    found = cuts(*shown, samples, 0)
+    assert tuple(found) == CUTS
+    assert {own.sum() for own in found.values()} == {kept_count(N, KEEP)}
+    assert not any(found[cut][:5].any() for cut in CUTS[1:])
+    other = cuts(*shown, samples, 1)
+    assert all((found[cut] != other[cut]).any() for cut in CUTS)
+
+
+def test_the_lots_are_the_same_ones(samples, shown):
+    """Where all chances are alike the draws are."""
+    fault, confidence, quality = shown
+    quality = np.where(np.isnan(quality), np.nan, quality[:, :1, :1])
+    found = cuts(fault * 0, confidence, quality, samples, 0)
+    for cut in ("softmin", "mean"):
+        np.testing.assert_array_equal(found[cut], found["random"])
+
+
+def test_the_mean_and_the_worst_box_keep_images_of_one_box_and_the_sum_does_not(samples, shown):
+    kept = {cut: shares(own, samples) for cut, own in cuts(*shown, samples, 0).items()}
+    for cut in ("softmin", "mean"):
+        assert kept[cut]["one"] > kept["random"]["one"] + 0.03
+        assert kept[cut]["crowded"] < kept["random"]["crowded"] - 0.02
+    assert kept["sum"]["crowded"] > kept["random"]["crowded"] + 0.02
+    assert kept["sum"]["one"] < kept["random"]["one"]
+
+
+def test_a_crop_without_a_box_is_no_obstacle(samples, shown):
+    fault, confidence, quality = shown
+    quality[3, 7:9] = np.nan
+    assert all(own.sum() == kept_count(N, KEEP) for own in cuts(*shown, samples, 0).values())
+
+
+def test_chances_have_the_mean_of_an_even_draw_and_the_floor():
+    rng = np.random.default_rng(1)
+    flagged = rng.random(N) < 0.1
+    found = chance(rng.random((EPOCHS, N)), rng.integers(1, 9, N), flagged)
+    assert found[~flagged].mean() == pytest.approx(1.0) and found.min() >= 0.25
+
+
+def test_the_table_counts_only_seeds_of_which_all_is_done():
+    rows = [
+        {"seed": s, "cut": c, "AP50": 50.0 + s + i, "boxes": 0.6, "one": 0.5, "crowded": 0.1 * i}
+        for s in range(3)
+        for i, c in enumerate(CUTS)
+    ][:-1]
+    text = table(rows)
+    assert text.startswith("2 seeds: 0, 1\n")
+    line = next(line for line in text.splitlines() if line.startswith("| sum"))
+    ahead = ["+3.00 (+3.00 to +3.00)", "+2.00 (+2.00 to +2.00)"]
+    assert [p.strip() for p in line.split("|")[1:-1]] == ["sum", "53.50", *ahead, "60", "50", "30"]

@@ -271,6 +271,8 @@ def test_objects_are_counted_only_where_the_node_says_so():
     for counted in (True, False):
         pruner = build_pruner({**OPTIONS, "NORMALIZE_BY_OBJECTS": counted}, many, 9)
         assert pruner._typical.by_size == counted
+        assert pruner.mask.levels.tolist() == [1, 2, 3]
+    assert build_pruner(OPTIONS, many, 9).mask.levels.tolist() == [1]
 
 
 class Watched(dict):

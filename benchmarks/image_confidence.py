@@ -53,7 +53,7 @@ def run(data: Path, out: Path, seeds: Sequence[int]) -> None:
         test = set(np.random.default_rng(200 + seed).permutation(ids_of(data))[:HELD_OUT].tolist())
         task = task_of(CONFIG, held_out(data, test, out / f"data{seed}"), f"bt{seed}")
         recorded, work = out / f"recorded{seed}", out / f"work{seed}"
-        if not (recorded / f"{SIGNALS[-1]}.npy").exists():
+        if not all((recorded / f"{name}.npy").exists() for name in SIGNALS):
             record(task, seed, recorded, SIGNALS)
             shutil.rmtree(recorded / "run")
         fault, confidence, iou, p = (np.load(recorded / f"{name}.npy") for name in SIGNALS)
@@ -70,8 +70,9 @@ def cuts(
 
     Args:
         fault: (E, N) of each visit.
-        confidence: (E, N) of each visit; taken where a crop has no box, which is 0 in a mean.
-        quality: (E, N, G) of each box; NaN where an image has none.
+        confidence: (E, N) of each visit; taken by softmin where a crop has lost a box.
+        quality: (E, N, G) of each box; NaN where an image has no more, and of a crop that has lost
+            one. The means take such a visit for 0.
         samples: the N samples.
         seed: of the lots.
     """
@@ -148,4 +149,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     data, out = "../shared/data/neu_det", "output/image_confidence"
-    main(__doc__, run, table, range(14), data=data, out=out)
+    main(__doc__, run, table, range(8), data=data, out=out)

@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 
 from adapruner_det.detection.task import DetectionTask, make_task
-from adapruner_det.errors import reported
+from adapruner_det.errors import DataError, reported
 from adapruner_det.selection import part_of
 
 ROWS = "trainings.jsonl"
@@ -75,7 +75,13 @@ def complete(rows: Sequence[dict[str, Any]], cuts: Sequence[str]) -> Iterator[in
 
 
 def difference(values: Sequence[float]) -> str:
-    """Mean and Student's 95% interval."""
+    """Mean and Student's 95% interval.
+
+    Raises:
+        DataError: no values, for no seed is complete.
+    """
+    if not len(values):
+        raise DataError("no seed has all of its trainings yet: run first")
     if len(values) < 2:
         return f"{values[0]:+.2f}"
     half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)

@@ -62,9 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     with reported():
         if words and not words[0].startswith("-"):
             raise DataError(f"{words[0]!r} is no action; there are {', '.join(ACTIONS)}")
-        counts = (args.processes, args.num_seeds, args.slurm)
+        counts = (args.processes, args.num_seeds, args.slurm, args.slurm_minutes, args.slurm_gpus)
         if min(count for count in counts if count is not None) < 1:
-            raise DataError("--processes, --num-seeds and --slurm must be 1 or more")
+            raise DataError(
+                "--processes, --num-seeds, --slurm, --slurm-minutes and --slurm-gpus must be 1 or "
+                "more"
+            )
         _require_jobs(args, action)
         if args.seeds and args.num_seeds is not None:
             raise DataError("give either --seeds or --num-seeds")
@@ -84,9 +87,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             if "run" in action:
                 log_to(root / "log.txt")
                 run_parts(parts, root, processes=args.processes, tasks=tasks)
-        except CellsLeft:  # what there is makes a table all the same
-            _tabulate(plan, parts, tasks, root, action)
-            raise
+        except CellsLeft as left:  # what there is makes a table all the same
+            try:
+                _tabulate(plan, parts, tasks, root, action)
+            finally:
+                raise left
         _tabulate(plan, parts, tasks, root, action)
 
 

@@ -5,7 +5,7 @@ Shape letters: N samples, B samples of a batch, L levels of size, G groups of li
 L − log L has its minimum at L = 1, so the scale of L decides who is pushed out. A loss that sums
 over the objects of an image measures how many there are before it measures how hard they are: by
 it alone the images with most objects go first, and an image whose boxes are missing looks easy.
-With ``sizes`` a loss is therefore compared with the median loss of samples that have about as many.
+With ``by_size`` a loss is therefore compared with the median loss of samples of about its size.
 Between the groups that give a median it is interpolated. Beyond the last one it goes on rising: a
 group is at least 32 samples, so where few images are crowded the last group's size lies far below
 the largest, and with one value from there on the most crowded images would look hard for their

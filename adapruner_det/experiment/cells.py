@@ -152,8 +152,8 @@ class Claim:
     """A cell that this process holds, inside ``with``; its heartbeat is a thread.
 
     Attributes:
-        lost: whether another process has taken the cell over, which happens to one that was
-            halted, or could not reach the disk, until its lock was stale.
+        lost: whether a process of another machine has taken the cell over, which happens to one
+            that was halted, or could not reach the disk, until its lock was stale.
     """
 
     def __init__(self, path: Path) -> None:
@@ -169,8 +169,11 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        with suppress(DataError):  # on a disk that is full it goes stale in time
+        try:
             write_json(self.path, {"free": True})  # of a lock that is not the newest, no one's care
+        except DataError:  # of a disk that is full: one that says nothing goes stale in time
+            with suppress(OSError):
+                os.truncate(self.path, 0)
 
     def still_held(self) -> bool:
         """Whether no other process has taken the cell over."""
@@ -225,12 +228,12 @@ def holder(folder: Path) -> str | None:
     if found.get("free"):
         return None
     here = bool(_machine()["boot"]) and all(found.get(k) == v for k, v in _machine().items())
-    started = found.get("started") if here else None
     if here and not _is_alive(found.get("pid")):
         return None
-    if started and started != _started(found["pid"]):  # its number is another process's by now
+    began = _started(found.get("pid")) if here and found.get("started") else ""
+    if began and began != found["started"]:  # its number is another process's by now
         return None
-    if not started and _now(folder) - newest.stat().st_mtime > STALE:
+    if not began and _now(folder) - newest.stat().st_mtime > STALE:
         return None
     return f"process {found.get('pid', '?')} on {found.get('host', '?')}"
 
@@ -267,10 +270,15 @@ def _machine() -> dict[str, str]:
 
 def _started(pid: Any) -> str:
     """When a process of this machine began; empty where that is not known."""
+    return "".join(_stat(pid)[19:20])
+
+
+def _stat(pid: Any) -> list[str]:
+    """What Linux says of a process, from its state on; empty where it says nothing."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _is_alive(pid: Any) -> bool:
@@ -283,4 +291,4 @@ def _is_alive(pid: Any) -> bool:
         return False
     except PermissionError:
         pass
-    return True
+    return _stat(pid)[:1] not in (["Z"], ["X"])  # ended, though who started it has not asked yet

@@ -125,8 +125,9 @@ def work(
     Raises:
         Stopped: a signal asked for the end.
     """
+    busy: set[str] = set()
     while True:
-        ran, held = _run_next(board, tasks, stop)
+        ran, held = _run_next(board, tasks, stop, busy)
         seen()
         if stop.signum:
             raise Stopped(stop.signum)
@@ -136,8 +137,13 @@ def work(
             time.sleep(POLL)
 
 
-def _run_next(board: Board, tasks: Mapping[str, Task], stop: StopRequest) -> tuple[bool, bool]:
-    """Run the first cell that can be. Whether there was one, and whether others hold any."""
+def _run_next(
+    board: Board, tasks: Mapping[str, Task], stop: StopRequest, busy: set[str]
+) -> tuple[bool, bool]:
+    """Run the first cell that can be. Whether there was one, and whether others hold any.
+
+    ``busy`` are the cells of which it was said that their folder is in use.
+    """
     held = False
     for cell in board.cells:
         if not board.is_ready(cell):
@@ -155,7 +161,10 @@ def _run_next(board: Board, tasks: Mapping[str, Task], stop: StopRequest) -> tup
             try:
                 with stop.naming_lost_workers("their number", "the same command goes on"):
                     result = run_cell(cell, tasks[cell.name], board.root)
-            except FolderInUse:  # its process was taken for gone by another machine, and is not
+            except FolderInUse as error:  # as by a process that another machine took for gone
+                if cell.name not in busy:
+                    logger.warning("%s has to wait: %s", cell.name, one_line(error))
+                busy.add(cell.name)
                 held = True
                 _wait(HEARTBEAT, stop)
                 if not stop.signum:
@@ -261,7 +270,8 @@ def _run_side_by_side(
     for worker in workers.values():
         worker.start()
     told = False
-    while any(worker.is_alive() for worker in workers.values()):
+    # All are asked each time: one that has ended stays a zombie until it is.
+    while sum(worker.is_alive() for worker in workers.values()):
         time.sleep(POLL)
         seen()
         if stop.signum and not told:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from adapruner_det.errors import DataError
 from adapruner_det.experiment import cells as module
 from adapruner_det.experiment.cells import (
     DONE,
@@ -195,6 +196,38 @@ def test_a_process_that_was_halted_keeps_its_cell_on_its_own_machine(tmp_path):
     with claim(tmp_path) as halted:
         os.utime(halted.path, (1, 1))
         assert holder(tmp_path) and claim(tmp_path) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it asks /proc")
+def test_a_process_that_ended_holds_nothing_though_nobody_has_asked_for_its_end(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        lock(tmp_path, pid=process.pid, started=module._started(process.pid))
+        until(lambda: module._stat(process.pid)[0] == "Z")
+        assert holder(tmp_path) is None and claim(tmp_path) is not None
+    finally:
+        process.wait()
+
+
+def test_a_process_of_which_nothing_can_be_read_is_known_by_its_signs_of_life(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "_stat", lambda pid: [])
+    path = lock(tmp_path, started="12345")
+    assert holder(tmp_path) and claim(tmp_path) is None
+    os.utime(path, (1, 1))
+    assert holder(tmp_path) is None
+
+
+def test_a_cell_that_cannot_be_let_go_of_is_free_in_time(tmp_path, monkeypatch):
+    def full(*_):
+        raise DataError("cannot be written")
+
+    with monkeypatch.context() as patched, claim(tmp_path) as held:
+        patched.setattr(module, "write_json", full)
+    assert holder(tmp_path)
+    os.utime(held.path, (1, 1))
+    assert holder(tmp_path) is None and claim(tmp_path) is not None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it asks /proc")

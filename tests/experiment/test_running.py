@@ -287,7 +287,9 @@ def test_a_cell_that_was_taken_over_is_left_to_who_has_it(make, root, monkeypatc
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_folder_that_another_run_is_writing_to_is_waited_for(make, root, monkeypatch, times):
+def test_a_folder_that_another_run_is_writing_to_is_waited_for(
+    make, root, monkeypatch, times, caplog
+):
     cell, run_cell = cell_of(SMALL, make, "train", "full", 1.0), module.run_cell
     refused = []
 
@@ -302,16 +304,19 @@ def test_a_folder_that_another_run_is_writing_to_is_waited_for(make, root, monke
     monkeypatch.setattr(module, "POLL", 0.01)
     run(SMALL, make, root)
     assert len(refused) == times and len(values_of(SMALL, make, root)) == 3
+    said = [line for line in caplog.messages if "has to wait" in line]
+    assert said == [f"{cell.name} has to wait: another run is writing"]
     assert board_of(SMALL, make, root).error(cell) is None
 
 
 def test_a_signal_ends_the_wait_for_a_folder(make, root, monkeypatch):
     def busy(*_):
-        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
         raise FolderInUse("another run is writing")
 
     monkeypatch.setattr(module, "run_cell", busy)
     monkeypatch.setattr(module, "HEARTBEAT", 1e9)
+    monkeypatch.setattr(module, "POLL", 0.01)
     with pytest.raises(Stopped):
         run(SMALL, make, root)
 

@@ -5,9 +5,9 @@ import pytest
 
 from adapruner_det.core.cut import kept_count
 from adapruner_det.samples import Samples
-from benchmarks.image_confidence import CUTS, KEEP, chance, counts, cuts, shares, table
+from benchmarks.image_confidence import CUTS, chance, counts, cuts, shares, table
 
-N, EPOCHS, MOST = 600, 20, 8
+N, EPOCHS, MOST, KEEP = 600, 20, 8, 0.6
 
 
 @pytest.fixture
@@ -31,25 +31,25 @@ def shown(samples):
 
 
 def test_all_keep_as_many_and_three_drop_what_is_faulty(samples, shown):
-    found = cuts(*shown, samples, 0)
-    assert tuple(found) == CUTS
+    found = cuts(*shown, samples, 0, KEEP)
+    assert tuple(found) == CUTS[KEEP]
     assert {own.sum() for own in found.values()} == {kept_count(N, KEEP)}
-    assert not any(found[cut][:5].any() for cut in CUTS[1:])
-    other = cuts(*shown, samples, 1)
-    assert all((found[cut] != other[cut]).any() for cut in CUTS)
+    assert not any(found[cut][:5].any() for cut in CUTS[KEEP][1:])
+    other = cuts(*shown, samples, 1, KEEP)
+    assert all((found[cut] != other[cut]).any() for cut in found)
 
 
 def test_the_lots_are_the_same_ones(samples, shown):
     """Where all chances are alike the draws are."""
     fault, confidence, quality = shown
     quality = np.where(np.isnan(quality), np.nan, quality[:, :1, :1])
-    found = cuts(fault * 0, confidence, quality, samples, 0)
+    found = cuts(fault * 0, confidence, quality, samples, 0, KEEP)
     for cut in ("softmin", "mean"):
         np.testing.assert_array_equal(found[cut], found["random"])
 
 
 def test_the_mean_and_the_worst_box_keep_images_of_one_box_and_the_sum_does_not(samples, shown):
-    kept = {cut: shares(own, samples) for cut, own in cuts(*shown, samples, 0).items()}
+    kept = {cut: shares(own, samples) for cut, own in cuts(*shown, samples, 0, KEEP).items()}
     for cut in ("softmin", "mean"):
         assert kept[cut]["one"] > kept["random"]["one"] + 0.03
         assert kept[cut]["crowded"] < kept["random"]["crowded"] - 0.02
@@ -57,27 +57,33 @@ def test_the_mean_and_the_worst_box_keep_images_of_one_box_and_the_sum_does_not(
     assert kept["sum"]["one"] < kept["random"]["one"]
 
 
-def test_a_crop_without_a_box_is_no_obstacle(samples, shown):
+def test_a_crop_that_has_lost_a_box_is_taken_for_the_one_before(samples, shown):
     fault, confidence, quality = shown
+    before = quality.copy()
+    before[3, 7:9] = before[2, 7:9]
     quality[3, 7:9] = np.nan
-    assert all(own.sum() == kept_count(N, KEEP) for own in cuts(*shown, samples, 0).values())
+    found, expected = (cuts(fault, confidence, own, samples, 0, KEEP) for own in (quality, before))
+    for cut in ("mean", "sum"):
+        np.testing.assert_array_equal(found[cut], expected[cut])
 
 
 def test_chances_have_the_mean_of_an_even_draw_and_the_floor():
     rng = np.random.default_rng(1)
     flagged = rng.random(N) < 0.1
-    found = chance(rng.random((EPOCHS, N)), rng.integers(1, 9, N), flagged)
+    found = chance(rng.random((EPOCHS, N)), rng.integers(1, 9, N), flagged, KEEP)
     assert found[~flagged].mean() == pytest.approx(1.0) and found.min() >= 0.25
 
 
 def test_the_table_counts_only_seeds_of_which_all_is_done():
+    shares_kept = {"boxes": 0.6, "one": 0.5, "crowded": 0.1}
     rows = [
-        {"seed": s, "cut": c, "AP50": 50.0 + s + i, "boxes": 0.6, "one": 0.5, "crowded": 0.1 * i}
+        {"keep": keep, "seed": s, "cut": c, "AP50": 50.0 + s + i, **shares_kept}
+        for keep, names in CUTS.items()
         for s in range(3)
-        for i, c in enumerate(CUTS)
+        for i, c in enumerate(names)
     ][:-1]
-    text = table(rows)
-    assert text.startswith("2 seeds: 0, 1\n")
-    line = next(line for line in text.splitlines() if line.startswith("| sum"))
+    deep, light = table(rows).split("80% kept, ")
+    assert deep.startswith("60% kept, 3 seeds: 0, 1, 2\n") and light.startswith("2 seeds: 0, 1\n")
+    line = next(line for line in deep.splitlines() if line.startswith("| sum"))
     ahead = ["+3.00 (+3.00 to +3.00)", "+2.00 (+2.00 to +2.00)"]
-    assert [p.strip() for p in line.split("|")[1:-1]] == ["sum", "53.50", *ahead, "60", "50", "30"]
+    assert [p.strip() for p in line.split("|")[1:-1]] == ["sum", "54.00", *ahead, "60", "50", "10"]

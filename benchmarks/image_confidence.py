@@ -18,7 +18,6 @@ goes on; what is done is in OUT/trainings.jsonl.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 import warnings
@@ -33,7 +32,7 @@ from adapruner_det.core.cut import kept_count
 from adapruner_det.core.inclusion import Inclusion
 from adapruner_det.core.terms import Draw, Uncertainty, beta_powers, beta_weight
 from adapruner_det.experiment.evidence import record
-from adapruner_det.samples import Samples
+from adapruner_det.samples import Samples, digest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -133,9 +132,8 @@ def counts(samples: Samples) -> np.ndarray:
 
 
 def digests(keys: Sequence[str]) -> np.ndarray:
-    """(N,) uint64."""
-    known = (hashlib.sha256(key.encode()).digest()[:8] for key in keys)
-    return np.array([int.from_bytes(own, "little") for own in known], dtype=np.uint64)
+    """(N,) uint64, the bytes in the other order than a run's, so that the lots are others."""
+    return np.array([digest(key) for key in keys], dtype=np.uint64).byteswap()
 
 
 def shares(keep: np.ndarray, samples: Samples) -> dict[str, float]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from adapruner_det.detection.task import DetectionTask, make_task
 from adapruner_det.errors import DataError, reported
+from adapruner_det.experiment.tables import gap, interval_text
 from adapruner_det.selection import part_of
 
 ROWS = "trainings.jsonl"
@@ -82,11 +82,7 @@ def difference(values: Sequence[float]) -> str:
     """
     if not len(values):
         raise DataError("no seed has all of its trainings yet: run first")
-    if len(values) < 2:
-        return f"{values[0]:+.2f}"
-    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    mean = np.mean(values)
-    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+    return interval_text(gap(values))
 
 
 def main(

@@ -166,7 +166,7 @@ class Inclusion:
 
     def _size(self, state: State) -> np.ndarray:
         """n, 1 or more."""
-        return np.maximum(self._levels[state["size_level"].astype(np.int64)], 1.0)
+        return np.maximum(self._levels[state["size_level"]], 1.0)
 
     def end_epoch(self, mask: SampleMask) -> None:
         """The gate, μ and Z anew, unless no visit has counted since; the same on any processes."""

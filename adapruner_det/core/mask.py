@@ -141,8 +141,8 @@ class SampleMask:
         """The rows of ``ids``, (B,) indices, repeated or not, the same on every rank."""
         names = ("logit", "mean_loss", "times_seen", "size_level", *self._own)
         logit, mean_loss, times_seen, size_level, *own = self._values(ids, names)
-        state = dict(zip((*self._own, "size_level"), (*own, size_level), strict=True))
         level = size_level.astype(np.int64)
+        state = {**dict(zip(self._own, own, strict=True)), "size_level": level}
         return Rows(logit, mean_loss, times_seen.astype(np.int64), level, state)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:

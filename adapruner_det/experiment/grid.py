@@ -124,13 +124,20 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
     chooser = chooser_of(task)
     given = offers(chooser)
     methods = [parse_method(text, task.options) for text in grid.methods]
+    texts: dict[tuple[str, str], str] = {}  # a method and all it reads → as it was written
     for number, (method, options) in enumerate(methods):
         require_offered(method, given)
         require_epochs(method, chooser.epochs)
         if method.one_class:
             require_one_class(method.name, task.samples)
-        if methods[number] in methods[:number]:
-            raise DataError(f"the method {grid.methods[number]!r} is given twice")
+        in_full = {name: task.options[name] for name in method.options & task.options.keys()}
+        in_full |= options
+        same = texts.setdefault((method.name, repr(sorted(in_full.items()))), grid.methods[number])
+        if same != grid.methods[number]:
+            raise DataError(
+                f"the method {grid.methods[number]!r} is {same!r} again: what it reads of "
+                "ADAPRUNER is the same in both, on this task"
+            )
         for ratio in grid.keep_ratios:
             try:
                 method.check({**task.options, **options}, task.samples, chooser.epochs, ratio)

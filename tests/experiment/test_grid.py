@@ -139,13 +139,17 @@ def test_a_method_that_cannot_do_what_its_options_say_is_refused_with_them(task,
     assert asked == [seen, given, given, seen, seen]
 
 
-def test_a_method_given_twice_is_refused_however_it_is_written(task):
-    methods = (
-        "toy_guided[ALPHA_END=1,WARMUP_EPOCHS=0]",
-        "toy_guided[WARMUP_EPOCHS=0, ALPHA_END=1.0]",
-    )
-    with pytest.raises(DataError, match="given twice"):
-        cells(Grid(methods, (0.7,)), task)
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ("toy_guided[ALPHA_END=1,WARMUP_EPOCHS=0]", "toy_guided[WARMUP_EPOCHS=0, ALPHA_END=1.0]"),
+        ("toy_guided", "toy_guided[ALPHA_END=5]"),  # which the task has itself
+    ],
+)
+def test_a_method_given_twice_is_refused_however_it_is_written(task, first, again):
+    with pytest.raises(DataError) as error:
+        cells(Grid(("toy_guided[ALPHA_END=2]", first, again), (0.7,)), task)
+    assert str(error.value).startswith(f"the method {again!r} is {first!r} again: ")
 
 
 @pytest.mark.parametrize(

@@ -385,6 +385,10 @@ def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> S
 def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
     """Shorten ``cfg.SOLVER`` so that the kept images are seen for as many epochs as all were.
 
+    Its warm-up is shortened alike, so that the learning rate goes through the same curve. One of
+    the full length would last to where the schedule is nearly at its end, and Detectron2 ramps up
+    to what the schedule says there: of a deep cut little would be learnt at all.
+
     Returns:
         One line that says what the budget is.
     """
@@ -392,6 +396,7 @@ def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
     before = solver.MAX_ITER
     solver.MAX_ITER = max(1, round(before * share))
     solver.STEPS = tuple(round(step * share) for step in solver.STEPS)
+    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS * share)
     return (
         f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "
         f"of epochs: {solver.MAX_ITER} of {before} iterations"

@@ -298,6 +298,29 @@ def test_the_kept_part_is_seen_for_as_many_epochs_as_everything_would_have_been(
     )
 
 
+@pytest.mark.parametrize("name", ["WarmupCosineLR", "WarmupMultiStepLR"])
+@pytest.mark.parametrize("keep_ratio", [0.6, 0.3])
+def test_the_kept_part_is_trained_along_the_same_curve_of_the_learning_rate(name, keep_ratio):
+    def rates(keep_ratio):
+        solver = ["SOLVER.MAX_ITER", 1000, "SOLVER.WARMUP_ITERS", 400, "SOLVER.STEPS", (600, 900)]
+        cfg = toy_cfg("yolo_darknet", "x", *solver, "SOLVER.LR_SCHEDULER_NAME", name)
+        if keep_ratio < 1:
+            scale_schedule(cfg, random_selection(index_of([[0]] * 40).samples, keep_ratio, 0))
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule = EvaluatingTrainer.build_lr_scheduler(cfg, optimizer)
+        found = []
+        for _ in range(cfg.SOLVER.MAX_ITER):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    part = rates(keep_ratio)
+    assert len(part) == 1000 * keep_ratio
+    whole = np.interp(np.linspace(0, 1, len(part)), np.linspace(0, 1, 1000), rates(1.0))
+    assert np.mean(np.abs(part - whole)) < 0.004  # but at its steps
+
+
 def test_evaluation_uses_the_evaluator_that_fits_the_data_set(toy):
     register("coco_toy", toy, evaluator_type="coco")
     assert isinstance(EvaluatingTrainer.build_evaluator(get_cfg(), "coco_toy"), COCOEvaluator)

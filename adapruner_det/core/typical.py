@@ -87,17 +87,26 @@ class TypicalLoss:
 def size_levels(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most 256 sizes that stand for all, so that a sample's size takes one byte.
 
+    Where there are more distinct sizes, those are taken that lie evenly in the logarithm of 1 +
+    size, so that a level is off by a few percent at most, however few samples are that large. By
+    quantiles of the samples a long tail of crowded images would share a few levels.
+
     Args:
-        sizes: (N,) numbers, all finite.
+        sizes: (N,) counts, all finite, 0 or more.
 
     Returns:
-        The levels (L,), rising, and each sample's nearest one, (N,) uint8. The levels are the
-        distinct sizes, or 256 quantiles where there are more.
+        The levels (L,), rising, and each sample's nearest one, (N,) uint8.
     """
     levels = np.unique(np.asarray(sizes, dtype=np.float64))
     if len(levels) > LEVELS:
-        levels = np.unique(np.quantile(sizes, np.linspace(0, 1, LEVELS)))
-    return levels, np.searchsorted((levels[1:] + levels[:-1]) / 2, sizes).astype(np.uint8)
+        even = np.expm1(np.linspace(*np.log1p(levels[[0, -1]]), LEVELS))
+        levels = np.unique(levels[_nearest(levels, even)])
+    return levels, _nearest(levels, sizes).astype(np.uint8)
+
+
+def _nearest(levels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The place of the level (L,), rising, that is nearest to each size; shape as ``sizes``."""
+    return np.searchsorted((levels[1:] + levels[:-1]) / 2, sizes)
 
 
 def _medians(sizes: np.ndarray, losses: np.ndarray, fewest: int) -> np.ndarray:

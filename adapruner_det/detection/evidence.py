@@ -14,7 +14,8 @@ What speaks against a box is held against what speaks for it, against / (against
 course of a training confidence rises from nothing, and a detector that is sure of little is as
 telling as one that is sure of much. A half says that nothing speaks either way. An overlooked
 object is held against those of the other images of the batch, or a quarter of what annotated ones
-get: where all images have some, they tell of the data or of the detector, not of an image.
+get: where all images have some, they tell of the data or of the detector, not of an image. An
+image's own counts among them as in a batch of eight, so that a small batch tells no less.
 
 Of an image with crowds nothing is said to be overlooked: a mapper hands none of these boxes on, so
 that what is rightly seen in a crowd touches no annotation either.
@@ -43,6 +44,9 @@ from torch.nn import functional as F
 MATCH, BESIDE, TOUCH = 0.3, 0.2, 0.1
 #: Evidence that is well below it leaves a ratio at a half.
 LITTLE = 0.02
+
+#: The part of an image's own in what it is held against.
+OWN = 1 / 8
 
 #: What :meth:`Evidence.signals` gives.
 SIGNALS = ("confidence", "fault")
@@ -80,7 +84,7 @@ class Evidence:
         overlooked, or one where that is not said. The fault is the largest of all ratios.
         """
         usual = self.confirmed.mean() / 4 if len(self.confirmed) else self.overlooked.new_ones(())
-        usual = torch.maximum(usual, self.overlooked.nanmean().nan_to_num())
+        usual = torch.maximum(usual, self._usually_overlooked())
         against = torch.maximum(
             _ratio(self.swapped, self.confirmed), _ratio(self.moved, self.confirmed)
         )
@@ -110,6 +114,12 @@ class Evidence:
             rows[self.image[inside], place[inside]] = values[inside]
             found[name] = rows
         return found
+
+    def _usually_overlooked(self) -> Tensor:
+        """(B,) the mean of the other images, and a part of an image's own."""
+        own, known = self.overlooked.nan_to_num(), ~self.overlooked.isnan()
+        others = (own.sum() - own) / (known.sum() - known.long()).clamp(min=1)
+        return (1 - OWN) * others + OWN * own
 
     def _mean(self, quality: Tensor) -> Tensor:
         """(B,) of (G,): over an image's boxes."""

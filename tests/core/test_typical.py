@@ -27,18 +27,42 @@ def test_without_sizes_it_is_the_upper_median(losses):
 
 
 @given(st.lists(st.integers(0, 60_000), min_size=1, max_size=1000))
-def test_levels_are_the_sizes_or_256_of_their_quantiles(sizes):
+def test_levels_are_the_sizes_or_some_of_them(sizes):
     levels, level = size_levels(np.array(sizes))
     assert level.dtype == np.uint8 and len(levels) <= LEVELS and np.all(np.diff(levels) > 0)
+    assert set(levels) <= set(sizes)
     distance = np.abs(levels[level] - sizes)
     np.testing.assert_array_equal(distance, np.abs(levels[:, None] - sizes).min(axis=0))
     if len(set(sizes)) <= LEVELS:
         assert not distance.any()
 
 
-def test_a_level_of_many_sizes_stands_for_as_many_samples_as_another():
-    _, level = size_levels(np.random.default_rng(0).lognormal(0, 2, 100_000))
-    assert np.bincount(level, minlength=LEVELS).max() < 3 * 100_000 / LEVELS
+@given(st.integers(0, 2**32 - 1), st.integers(800, 60_000), st.floats(0.0, 0.99))
+def test_a_level_is_about_the_size_however_few_samples_are_that_large(seed, largest, small):
+    rng = np.random.default_rng(seed)
+    sizes = np.where(rng.random(20_000) < small, rng.integers(0, 8, 20_000), 8)
+    sizes[: 20_000 // 100] = rng.integers(8, largest, 20_000 // 100)
+    sizes[:400] = np.arange(400)
+    levels, level = size_levels(sizes)
+    off = np.abs(levels[level] - sizes)
+    assert np.all(off <= 0.025 * (1 + sizes))
+    assert not off[sizes < 16].any()
+
+
+def test_few_crowded_images_among_many_that_are_not_stay_as_they_do():
+    """The losses are in line with the objects throughout, so nothing is harder than another."""
+    rng = np.random.default_rng(0)
+    few = rng.random(6000) < 0.06
+    sizes = np.where(few, rng.integers(8, 800, 6000), rng.integers(1, 8, 6000))
+    pruner = AdaPruner(6000, 0.9, Schedule(2, 8), sizes=sizes)
+    for _ in range(10):
+        for batch in np.split(rng.permutation(6000), 60):
+            pruner.weights(batch)
+            pruner.observe(batch, sizes[batch] * rng.gamma(20, 1 / 20, size=100))
+        pruner.end_epoch()
+    kept, some = pruner.select(), (sizes >= 8) & (sizes < 60)
+    assert kept[some].mean() > 0.8 and kept[few].mean() > 0.8
+    assert kept[~few].mean() == pytest.approx(0.9, abs=0.02)
 
 
 def test_samples_are_compared_with_those_of_their_size():

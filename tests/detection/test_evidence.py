@@ -110,11 +110,12 @@ def test_it_is_what_loops_find(seed, images, num_pred, num_classes):
         for p, s, b, c in zip(pred, scores, boxes, classes, strict=True)
     ]
     confirmed = [row[3] for _, rows in by_hand for row in rows]
-    usual = np.mean(confirmed) / 4 if confirmed else 1.0
-    said = [own for (own, _), crowd in zip(by_hand, crowds, strict=True) if not crowd]
-    usual = max(usual, np.mean(said or [0.0]))
+    said = {i: by_hand[i][0] for i, crowd in enumerate(crowds) if not crowd}
     for i, (overlooked, rows) in enumerate(by_hand):
         overlooked = 0.0 if crowds[i] else overlooked
+        others = np.mean([own for j, own in said.items() if j != i] or [0.0])
+        usual = np.mean(confirmed) / 4 if confirmed else 1.0
+        usual = max(usual, 7 / 8 * others + overlooked / 8)
         confidence = np.mean([row[0] for row in rows]) if rows else 1 - overlooked
         fault = max([overlooked / (overlooked + usual + LITTLE), *(row[4] for row in rows)])
         assert float(signals["confidence"][i]) == pytest.approx(confidence, abs=1e-5)
@@ -166,6 +167,19 @@ def test_each_kind_of_fault_shows(pred, scores, low, high):
         [np.array([0])],
     )
     assert low <= float(found.signals()["fault"][0]) <= high
+
+
+@pytest.mark.parametrize("mates", [0, 1, 3, 7, 15])
+def test_a_missing_box_shows_as_well_in_a_small_batch(mates):
+    scores = np.zeros((1 + mates, 2, 2), np.float32)
+    scores[:, 0, 0], scores[0, 1, 1] = 0.9, 0.8
+    found = evidence(
+        np.tile(np.float32([BOX, AWAY]), (1 + mates, 1, 1)),
+        scores,
+        [np.array([BOX], np.float32)] * (1 + mates),
+        [np.array([0])] * (1 + mates),
+    )
+    assert float(found.signals()["fault"][0]) == pytest.approx(0.8 / (0.8 + 0.9 / 4 + LITTLE))
 
 
 def test_an_object_that_one_image_lacks_shows_and_one_that_all_lack_does_not():

@@ -123,8 +123,8 @@ class Redundancy:
     """M, how often a sample is there, and which of twins may go first; 1 byte.
 
     Of twins one stays ahead of the others: while the mask learns it is the one with the largest
-    Gumbel number, at the cut the one of least pressure. The others go before any sample that has
-    no twin.
+    Gumbel number among those that are not flagged, at the cut the one of least pressure. The others
+    go before any sample that has no twin.
 
     Args:
         neighbours: of all N samples.
@@ -135,10 +135,35 @@ class Redundancy:
     STEPS = 127.0  # of M from 1 to 11; the highest bit says that a twin stays in its place
 
     def __init__(self, neighbours: Neighbours, draw: Draw) -> None:
-        self.twins = neighbours.twins()
+        self.twins, self._draw = neighbours.twins(), draw
+        _, number, count = np.unique(self.twins.group, return_inverse=True, return_counts=True)
+        self._members = np.flatnonzero(count[number] > 1)
+        self._flagged = np.zeros(len(self._members), dtype=bool)
         steps = np.rint((neighbours.copies - 1.0) / COUNTED * self.STEPS).astype(np.uint8)
-        spare = ~self.twins.representatives(-Draw.uniform(draw.stored))
-        self.stored = steps | (spare.astype(np.uint8) << 7)
+        self.stored = steps | self._spare()
+
+    def _spare(self) -> np.ndarray:
+        """(N,) uint8: the highest bit, set where a twin stays in a sample's place."""
+        late = np.zeros(self.twins.num_samples)
+        late[self._members] = self._flagged
+        stays = self.twins.representatives(late - Draw.uniform(self._draw.stored))
+        return (~stays).astype(np.uint8) << 7
+
+    def end_epoch(self, mask: SampleMask, flagged: np.ndarray) -> None:
+        """Let no twin that is flagged stay in the place of one that is not.
+
+        Args:
+            mask: whose column ``copies`` is set anew.
+            flagged: (rows,) bool, of this process's samples.
+        """
+        mine = self._members % mask.world == mask.rank
+        found = np.zeros(len(self._members))
+        found[mine] = flagged[self._members[mine] // mask.world]
+        now = mask.exchange.sum(found) > 0
+        if not np.array_equal(now, self._flagged):
+            self._flagged = now
+            copies = mask.column("copies")
+            copies[:] = (copies & 127) | self._spare()[mask.rank :: mask.world]
 
     @classmethod
     def copies(cls, stored: np.ndarray) -> np.ndarray:

@@ -156,10 +156,32 @@ def test_a_faulty_twin_makes_way_for_its_sound_one():
     pruner = train(new(100, 0.6, neighbours=twin_pairs(100, 20)), stream)
     kept = pruner.select()
     assert kept[sound].all() and not kept[sound - 1].any()
+    # In the training too, but for those that their own lot and half the chance of a pair send away.
+    weight = pruner.weights(np.arange(40)).numpy()
+    assert weight[sound].mean() > 0.5 and weight[sound - 1].max() < 0.1
+
+
+def test_a_twin_that_is_flagged_no_more_stays_in_its_place_again():
+    neighbours = twin_pairs(60, 10)
+    redundancy = Redundancy(neighbours, Draw(digests(60), 0))
+    mask = SampleMask(60, given=Redundancy.given)
+    mask.column("copies")[:] = redundancy.stored
+    first = np.flatnonzero(~Redundancy.spare(redundancy.stored))[:1]  # of the 20 twins
+    assert first < 20
+    flagged = np.zeros(60, dtype=bool)
+    flagged[first] = True
+    changed = []
+    for flags in (flagged, flagged, np.zeros(60, dtype=bool), np.ones(60, dtype=bool)):
+        redundancy.end_epoch(mask, flags)
+        changed.append(np.flatnonzero(mask.column("copies") != redundancy.stored))
+    pair = [first[0] // 2 * 2, first[0] // 2 * 2 + 1]
+    assert [c.tolist() for c in changed] == [pair, pair, [], []]
+    copies = Redundancy.copies(mask.column("copies"))
+    np.testing.assert_array_equal(copies, Redundancy.copies(redundancy.stored))
 
 
 def test_twins_of_a_faulty_one_that_are_no_twins_of_each_other_both_stay():
-    """0 lies between 40 and 41. While the mask learns 0 stays in their place; it is faulty."""
+    """0 lies between 40 and 41, and its lot is the best of the three; it is faulty."""
     rng = np.random.default_rng(0)
     points = rng.normal(size=(40, 8))
     points[0] = 0.0
@@ -176,7 +198,7 @@ def test_twins_of_a_faulty_one_that_are_no_twins_of_each_other_both_stay():
     objective = Inclusion(digests(42), seed, 0.8, 20, neighbours=near)
     pruner = AdaPruner(42, 0.8, Schedule(5, 15), objective=objective, normalize="none")
     train(pruner, Stream(42, 20, wrong=5))
-    assert Redundancy.spare(pruner.mask.column("copies")[[0, 40, 41]]).tolist() == [0, 1, 1]
+    assert Redundancy.spare(pruner.mask.column("copies")[[0, 40, 41]]).tolist() == [1, 0, 0]
     logit, score = pruner.ranking()
     before_faults = cut(logit, score, 37)
     assert before_faults[[40, 41]].all() and not before_faults[:5].any()

@@ -6,8 +6,8 @@ A run ranks its samples by its own objective. Whoever knows the data may want an
 gone, and needs no other run for it: every function here reads columns of shape (N,) and gives a
 score, lower is kept first. The columns are those of :meth:`.pruner.AdaPruner.columns`:
 ``mean_loss``, ``times_seen`` and ``typical_loss`` (which may be one number for all); from the
-objective ``inclusion`` also ``confidence``, ``draw``, ``flagged`` and ``fault`` (fault gate),
-``twin_group`` and ``spare`` (neighbours).
+objective ``inclusion`` also ``confidence``, ``uncertainty``, ``draw``, ``flagged`` and ``fault``
+(fault gate), ``twin_group`` and ``spare`` (neighbours), and ``parts`` where samples differ in size.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from .equations import pressure
 Columns = Mapping[str, np.ndarray]
 
 #: Why a dropped sample went; ``""`` stands for a kept one.
-FAULT, TWIN, EASY, HARD, DRAWN = "fault", "twin", "easy", "hard", "drawn"
+FAULT, TWIN, FEW, EASY, HARD, DRAWN = "fault", "twin", "few", "easy", "hard", "drawn"
 UNSEEN = "unseen"
 REASONS = {
     FAULT: "the evidence of many visits is against its annotation",
     TWIN: "a near-copy of it stays",
+    FEW: "it has fewer objects than most that stay",
     EASY: "the model is surer of it than of the samples that stay",
     HARD: "the model is less sure of it than of the samples that stay",
     DRAWN: "by lot, among samples that would do as well",
@@ -116,8 +117,9 @@ def reasons(columns: Columns, kept: np.ndarray) -> np.ndarray:
 
     With the columns of ``inclusion``, in this order: a flagged sample is a *fault*; one of which a
     twin stays is a *twin*; one that an even draw with the same lots would have kept went because
-    its chance was small, and is *easy* or *hard* beside the mean confidence of those that stay; the
-    rest were *drawn*. Without them, by the paper's objective, a loss below the typical is *easy*
+    its chance was small: it has *few* parts, where their number lies further below that of those
+    that stay than its uncertainty does, else it is *easy* or *hard* beside their mean confidence;
+    the rest were *drawn*. Without them, by the paper's objective, a loss below the typical is *easy*
     and one above it *hard*.
 
     Args:
@@ -132,13 +134,22 @@ def reasons(columns: Columns, kept: np.ndarray) -> np.ndarray:
     even = np.zeros(len(kept), dtype=bool)
     even[np.argsort(-columns["draw"], kind="stable")[: np.count_nonzero(kept)]] = True
     side = np.where(confidence > confidence[kept].mean(), EASY, HARD)
-    why[even] = side[even]
+    why[even] = np.where(_few(columns, kept), FEW, side)[even]
     if "twin_group" in columns:
         group = columns["twin_group"]
         why[columns["spare"].astype(bool) & np.isin(group, group[kept])] = TWIN
     if "flagged" in columns:
         why[columns["flagged"].astype(bool)] = FAULT
     return np.where(kept, "", _unseen(columns, why))
+
+
+def _few(columns: Columns, kept: np.ndarray) -> np.ndarray:
+    """(N,) bool: whose number of parts makes its chance smaller than its uncertainty does."""
+    if "parts" not in columns:
+        return np.zeros(len(kept), dtype=bool)
+    parts, moves = (columns[name].astype(np.float64) for name in ("parts", "uncertainty"))
+    parts, moves = parts / parts[kept].mean(), moves / max(moves[kept].mean(), 1e-12)
+    return (parts < 1.0) & (parts < moves)
 
 
 def _unseen(columns: Columns, why: np.ndarray) -> np.ndarray:

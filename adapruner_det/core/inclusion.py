@@ -240,6 +240,8 @@ class Inclusion:
             "chance": self.chance(state).astype(np.float32),
             "draw": Draw.uniform(state["draw"]).astype(np.float32),
         }
+        if len(self._levels) > 1:
+            found["parts"] = self._size(state).astype(np.float32)
         if self._gate is not None:
             found["fault"] = as_share(state["fault"]).astype(np.float32)
             found["flagged"] = self._flagged(state)

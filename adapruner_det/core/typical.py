@@ -99,7 +99,7 @@ def size_levels(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     levels = np.unique(np.asarray(sizes, dtype=np.float64))
     if len(levels) > LEVELS:
-        even = np.expm1(np.linspace(*np.log1p(levels[[0, -1]]), LEVELS))
+        even = np.expm1(np.linspace(np.log1p(levels[0]), np.log1p(levels[-1]), LEVELS))
         levels = np.unique(levels[_nearest(levels, even)])
     return levels, _nearest(levels, sizes).astype(np.uint8)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.cut import ranks
-from ..core.ends import DRAWN, EASY, FAULT, HARD, REASONS, TWIN, UNSEEN
+from ..core.ends import DRAWN, EASY, FAULT, FEW, HARD, REASONS, TWIN, UNSEEN
 from ..errors import shown
 from ..methods.adapruner import SUSPECT
 from ..samples import image_id_of
@@ -27,6 +27,7 @@ from .thumbs import Thumb, nearest_kept
 WORDS = {
     FAULT: f"Fault: {REASONS[FAULT]}",
     TWIN: f"Twin: {REASONS[TWIN]}",
+    FEW: f"Few: {REASONS[FEW]}",
     EASY: f"Easy: learnt at once and never lost; {REASONS[EASY]}",
     HARD: f"Hard: {REASONS[HARD]}",
     DRAWN: f"Drawn: {REASONS[DRAWN]}",
@@ -40,6 +41,7 @@ WORDS = {
 BRIEF = {
     FAULT: "Fault: many visits speak against its annotation",
     TWIN: "Twin: a near-copy of it stays",
+    FEW: "Few: others have more objects",
     EASY: "Easy: learnt at once, never lost",
     HARD: "Hard: the model is unsure of it",
     DRAWN: "Drawn by lot: others do as well",
@@ -58,6 +60,7 @@ _HIDDEN = (
     "classes",
     "why",
     "twin_group",
+    "parts",
     "spare",
     "draw",
     SUSPECT,

@@ -111,6 +111,19 @@ def test_the_reasons_of_the_objectives_own_cut():
     assert reasons(found, kept)[[2, 3, 9]].tolist() == ["drawn", "drawn", "easy"]  # no twin stays
 
 
+def test_what_has_few_parts_is_not_called_easy_or_hard_for_it():
+    """1, 6 and 7 have one part where most have four; 7 is settled besides."""
+    found = columns() | {
+        "parts": np.array([4, 1, 4, 4, 4, 4, 1, 1, 4, 4], dtype=np.float32),
+        "uncertainty": np.where(np.arange(10) == 7, 0.01, 0.2).astype(np.float32),
+    }
+    kept = np.isin(np.arange(10), [2, 3, 4, 5, 9])
+    why = reasons(found, kept)
+    assert why[[0, 1, 6, 7]].tolist() == ["easy", "few", "fault", "hard"]
+    assert reasons({**found, "uncertainty": np.zeros(10)}, kept)[1] == "easy"
+    assert reasons(found | {"parts": np.ones(10)}, kept)[1] == "easy"
+
+
 def test_all_ends_serve_one_run():
     n = 120
     rng = np.random.default_rng(0)

@@ -261,13 +261,12 @@ class Inclusion:
         return {
             "middle": self.known.middle,
             "mean_informed": self.known.mean_informed,
-            "moved": self._moved,
             "gate_open": self._gate is not None and self._gate.open,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.known = Known(float(state["middle"]), float(state["mean_informed"]))
-        self._moved = bool(state["moved"])
+        self._moved = True  # at the epoch's end all is found anew: the same, if nothing has moved
         if self._gate is not None:
             self._gate.open = bool(state["gate_open"])
 

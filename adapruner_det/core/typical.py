@@ -81,7 +81,8 @@ class TypicalLoss:
         """Take over what :meth:`state_dict` gave."""
         self._losses.load_state_dict(state["losses"])
         self._sizes.load_state_dict(state["sizes"])
-        self._typical = state["typical"].numpy().copy()
+        # One for all where sizes were not told when it was saved, since nothing compared by them.
+        self._typical = np.broadcast_to(state["typical"].numpy(), self._typical.shape).copy()
 
 
 def size_levels(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -82,6 +82,15 @@ def test_where_sizes_are_not_looked_at_all_are_compared_alike():
     assert typical.of(level) == pytest.approx(np.full(300, np.sort(losses)[150]))
 
 
+def test_a_state_that_knows_no_sizes_serves_where_they_are_not_looked_at():
+    before = TypicalLoss(300)
+    before.add(np.arange(1.0, 301.0), np.zeros(300, dtype=int))
+    levels, level = size_levels(np.repeat([1, 2, 4], 100))
+    after = TypicalLoss(300, levels, by_size=False)
+    after.load_state_dict(before.state_dict())
+    assert after.of(level).tolist() == before.of(np.zeros(300, dtype=int)).tolist()
+
+
 def test_sizes_without_a_group_of_their_own_lie_between_their_neighbours():
     sizes = np.concatenate([np.repeat([1, 5], 100), [3]])
     typical = typical_of(sizes, np.concatenate([np.repeat([2.0, 6.0], 100), [100.0]]))

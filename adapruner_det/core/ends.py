@@ -119,8 +119,8 @@ def reasons(columns: Columns, kept: np.ndarray) -> np.ndarray:
     twin stays is a *twin*; one that an even draw with the same lots would have kept went because
     its chance was small: it has *few* parts, where their number lies further below that of those
     that stay than its uncertainty does, else it is *easy* or *hard* beside their mean confidence;
-    the rest were *drawn*. Without them, by the paper's objective, a loss below the typical is *easy*
-    and one above it *hard*.
+    the rest were *drawn*. Without them, by the paper's objective, a loss below the typical is
+    *easy* and one above it *hard*.
 
     Args:
         columns: those of one run.

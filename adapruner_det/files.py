@@ -183,12 +183,15 @@ def _lock(file: IO[str], path: Path) -> None:
         logger.warning("%s cannot be locked: %s", path, error.strerror)
 
 
-def set_aside(folder: str | Path, patterns: Iterable[str]) -> Path | None:
+def set_aside(
+    folder: str | Path, patterns: Iterable[str], along: Iterable[str] = ()
+) -> Path | None:
     """Move an earlier run's files out of the way of a new one, into ``folder/old-<number>``.
 
     Args:
         folder: of both runs.
         patterns: of the names of the files that move, as for ``Path.glob``.
+        along: of those that move where any of these do.
 
     Returns:
         Where they went, or None where there were none.
@@ -197,6 +200,7 @@ def set_aside(folder: str | Path, patterns: Iterable[str]) -> Path | None:
     found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not found:
         return None
+    found += sorted({path for pattern in along for path in folder.glob(pattern)} - {*found})
     number = 1
     while os.path.lexists(folder / f"old-{number}"):
         number += 1

@@ -10,6 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from ..errors import DataError
+from ..overrides import checked_overrides
 from ..settings import (
     INVALID,
     PRUNER_CHOICES,
@@ -152,7 +153,7 @@ def get_config() -> CfgNode:
     # chance and draws by it, knows near-copies and wrong labels (docs/core.md).
     pruner.OBJECTIVE = "paper"
     # The end to drop in place of the objective's own order: "easy", "hard", "both", "faults" or
-    # "twins"; "auto" finds out on held-out training images which is best, if any, by some 20
+    # "twins"; "auto" finds out on held-out training images which is best, if any, by some 25
     # trainings more. tools/cut.py --drop does it afterwards.
     pruner.DROP = ""
     pruner.CLASSIFICATION_LOSS = True
@@ -175,12 +176,13 @@ def load_config(config_file: str = "", overrides: Sequence[str] = ()) -> CfgNode
         DataError: a file or a key that is not there, or a value of the wrong type or range.
     """
     cfg = get_config()
+    pairs = checked_overrides(cfg, overrides)
     if config_file:
         check_yaml(config_file)
     try:
         if config_file:
             cfg.merge_from_file(config_file, allow_unsafe=False)
-        cfg.merge_from_list(list(overrides))
+        cfg.merge_from_list(pairs)
     except INVALID as error:
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "

@@ -139,6 +139,12 @@ def leave_report(
         print(f"{'report':<17} {page}", flush=True)
 
 
+def config_beside(selection: Path) -> str:
+    """The configuration that a run of Detectron2 left beside its selection; empty without one."""
+    own = selection.with_name("config.yaml")
+    return str(own) if own.is_file() else ""
+
+
 def config_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
     """A parser with ``--config-file`` and, last, overrides."""
     parser = plain_parser(tool, doc)

@@ -6,7 +6,7 @@ Writes one selection a ratio, selection-keep95.json and so on, beside the run's 
 --output-dir. The sets are nested, and each file says which keep ratio it was cut from. With --drop
 another end of the samples goes: easy or hard ones, both, those with faults, or twins; the file is
 then selection-easy-keep95.json. --drop auto finds out which on held-out training images, by some
-20 trainings of the run's model for each ratio; it takes the run's configuration:
+25 trainings of the run's model for each ratio; it takes the run's configuration:
 
     adapruner cut --selection output/selection.json --keep-ratio 0.8 --drop auto \\
         --config-file configs/classification/digits.yaml

@@ -4,8 +4,9 @@
         --config-file configs/own_yolov3tiny.yaml \\
         ADAPRUNER.VOC_FOLDERS "['my_train=/data/my:trainval']"
 
-The configuration says where the data lie, as in the run that made the selection; a CSV, of all
-samples with all that is known of them, needs none. The folder --output appears whole or not at all.
+The configuration says where the data lie, as in the run that made the selection; without it that
+which a detector's run left beside the selection is taken. A CSV, of all samples with all that is
+known of them, needs none. The folder --output appears whole or not at all.
 It may replace another export; anything else that stands there is refused, or moved aside under
 --overwrite. Overrides, KEY VALUE, come last.
 """
@@ -22,7 +23,7 @@ from ..errors import reported
 from ..export.formats import FORMATS, IMAGES, export, needs_records
 from ..export.records import Records
 from ..selection import Selection, lost_classes_line
-from .arguments import plain_parser, warn_on_terminal
+from .arguments import config_beside, plain_parser, warn_on_terminal
 from .tasks import detectron2_needed, kind_of_data
 
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     warn_on_terminal()
     with reported():
         selection = Selection.load(args.selection)
+        args.config_file = args.config_file or config_beside(args.selection)
         records = kept_records(selection, args) if needs_records(args.format) else None
         place = export(
             selection,

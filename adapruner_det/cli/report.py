@@ -35,7 +35,7 @@ from ..report.page import write_report
 from ..report.pictures import Picture
 from ..report.predictions import Predicted, read_predictions
 from ..selection import Selection, lost_classes_line
-from .arguments import plain_parser, warn_on_terminal
+from .arguments import config_beside, plain_parser, warn_on_terminal
 from .tasks import detectron2_needed, kind_of_data, make
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def make_page(args: argparse.Namespace, command: str) -> None:
         raise DataError(f"--output is {output}; a page is called something.html")
     require_writable(output.parent, "--output")
     given = bool(args.config_file or args.opts)
-    args.config_file = args.config_file or _config_of_run(args.selection)
+    args.config_file = args.config_file or config_beside(args.selection)
     pictures = all_pictures(selection, args, required=given)
     path = write_report(
         selection,
@@ -146,12 +146,6 @@ def _read_pictures(selection: Selection, args: argparse.Namespace) -> dict[str, 
         from ..detection.setup import load_config
     load_config(args.config_file, args.opts)  # which registers the data sets that it names
     return of_detection(selection)
-
-
-def _config_of_run(selection: Path) -> str:
-    """The configuration that a run of Detectron2 left beside its selection; empty without one."""
-    own = selection.with_name("config.yaml")
-    return str(own) if own.is_file() else ""
 
 
 def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Predicted] | None:

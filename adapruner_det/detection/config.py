@@ -45,7 +45,7 @@ def add_adapruner_config(cfg: CN) -> None:
     # chance and draws by it, and knows near-copies and faults of single boxes (docs/method.md).
     node.OBJECTIVE = "paper"
     # The end to drop in place of the objective's own order: "easy", "hard", "both", "faults" or
-    # "twins"; "auto" finds out on held-out training images which is best, if any, by some 20
+    # "twins"; "auto" finds out on held-out training images which is best, if any, by some 25
     # trainings more. tools/cut.py --drop does it afterwards.
     node.DROP = ""
     # Keep the kept share of every class within this band of KEEP_RATIO, 0.05 being 5 points; 0

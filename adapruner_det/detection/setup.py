@@ -22,6 +22,7 @@ from ..command import beside
 from ..enough import too_few_steps
 from ..errors import DataError, one_line
 from ..files import SELECTION_FILES, lies_in, locked, require_writable, set_aside, sweep
+from ..overrides import checked_overrides
 from ..settings import check_yaml
 from .config import add_adapruner_config, resolve_device
 from .data.checks import CheckedSet, checked_set, require_room_for_classes
@@ -72,7 +73,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
             if config_file:
                 check_yaml(config_file)
                 cfg.merge_from_file(config_file, allow_unsafe=False)
-            cfg.merge_from_list(list(overrides))
+            cfg.merge_from_list(checked_overrides(cfg, overrides))
     except (Exception, SystemExit) as error:  # what a .py raises is its own
         if isinstance(error, DataError):
             raise
@@ -251,7 +252,7 @@ def run_folder(
     with locked(folder):
         sweep(folder)
         if identity and not newest:
-            set_aside(folder, RUN_FILES)
+            set_aside(folder, RUN_FILES, along=["config.yaml"])
         yield
 
 

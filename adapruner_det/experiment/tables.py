@@ -242,18 +242,19 @@ def worst_table(rows: Sequence[Row]) -> str:
 def verdict(rows: Sequence[Row], method: str, setting: Setting, metric: str) -> str:
     """One sentence on a method against random.
 
-    A lead that not every seed shares, or whose interval has 0 in it, is called none.
+    A difference whose interval has 0 in it is called none, and so is a lead that not every seed
+    shares.
     """
     found = gap_to_random(rows, method, setting)
     if found is None:
         return f"{method} at {setting}: there is no seed to compare with random yet."
     count = len(found.values)
-    if found.mean <= 0:
-        outcome = "does NOT beat random"
-    elif found.ahead < count or not found.is_sure:
-        outcome = "cannot be told from random"
-    else:
+    if found.is_sure and found.mean < 0:
+        outcome = "is BEHIND random"
+    elif found.is_sure and found.ahead == count:
         outcome = "beats random"
+    else:
+        outcome = "cannot be told from random"
     return (
         f"{method} {outcome} at {setting}: {interval_text(found)} {metric}, "
         f"ahead in {found.ahead} of {count} seed{'s' * (count > 1)}."

@@ -40,8 +40,8 @@ _PARTS = (
 _MOST_EXCLUDED = 200
 _MOST_SAMPLES = 100_000  # of a report that nobody has asked for
 _NO_HISTORY = (
-    "Nothing of it is beside the selection: a pruning run leaves a metrics.json there with its "
-    "ratio and α; other methods have neither."
+    "Nothing of it is beside the selection: a pruning run of some length leaves a metrics.json "
+    "there with its ratio and α; other methods have neither."
 )
 
 

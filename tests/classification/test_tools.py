@@ -170,7 +170,7 @@ def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
         ("prune_cls.py", ["DATA.NAME", "packed", "DATA.ROOT", "gone"], "there is no folder"),
         ("prune_cls.py", ["OUTPUT_DIR", "/proc/no"], "OUTPUT_DIR '/proc/no' cannot be written to"),
         ("prune_cls.py", ["MODEL.WIDTH", "many"], "is not valid"),
-        ("prune_cls.py", ["SEED", "1", "--resume"], "odd length"),
+        ("prune_cls.py", ["SEED", "1", "--resume"], "give options before them"),
         ("prune_cls.py", ["MODEL.WEIGHTS", "gone.pt"], "there are no weights at gone.pt"),
         ("prune_cls.py", ["--config-file", "gone.yaml"], "there is no configuration file"),
         ("train_cls.py", ["--selection", "gone.json"], "there is no selection at gone.json"),

@@ -55,6 +55,16 @@ def test_a_detection_run_in_every_format(run, tmp_path, name, capsys):
     assert f"{tmp_path / 'out'}: {name}, 7 of 10 samples kept" in capsys.readouterr().out
 
 
+def test_the_run_s_own_configuration_lies_beside_the_selection(run, tmp_path, capsys):
+    selection, pairs = run
+    words = ("--selection", selection, "--format", "yolo", "--output", str(tmp_path / "out"))
+    assert_one_error_line(refused(capsys, *words), "own")
+    with process_restored():
+        (tmp_path / "config.yaml").write_text(load_config("", pairs).dump())
+    main(list(words))
+    assert set(keys_of(tmp_path / "out").values()) == Selection.load(selection).kept_keys
+
+
 def test_a_list_for_the_folder_that_it_came_from(run, tmp_path):
     selection, pairs = run
     call(selection, tmp_path / "out", "voc", *pairs)

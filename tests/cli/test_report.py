@@ -128,7 +128,7 @@ def test_the_data_of_the_run_s_configuration_may_be_elsewhere_too(run, tmp_path,
     call("--selection", selection)
     assert "no images" in caplog.text and not any(data_of(tmp_path / "report.html")["src"])
     own = ("--selection", selection, "--config-file", tmp_path / "config.yaml")
-    assert_one_error_line(refused(capsys, *own), "data is not a folder in the VOC layout")
+    assert_one_error_line(refused(capsys, *own), f"there is no folder {tmp_path / 'data'}")
 
 
 def test_data_that_are_named_and_others_are_refused(run, tmp_path, capsys):

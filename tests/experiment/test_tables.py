@@ -176,8 +176,11 @@ def test_settings_come_by_budget_and_the_largest_ratio_first():
         ([3.0] * 9 + [-0.1], "cannot be told from random"),  # though the interval leaves 0 out
         ([5.0], "x cannot be told from random at 50% kept, equal epochs: +5.00 AP50, "
          "ahead in 1 of 1 seed."),
-        ([0.0, 0.0, 0.0], "does NOT beat random"),
-        ([-1.0, -1.1, 0.5], "does NOT beat random"),
+        ([0.0, 0.0, 0.0], "cannot be told from random"),
+        ([-1.0, -1.1, 0.5], "cannot be told from random"),
+        ([-1.0], "cannot be told from random"),
+        ([-1.0, -1.1, -0.9], "x is BEHIND random at 50% kept, equal epochs: -1.00 (-1.25"),
+        ([-3.0] * 9 + [0.1], "x is BEHIND random"),
     ],
 )  # fmt: skip
 def test_what_is_said_of_a_lead(values, said):
@@ -200,7 +203,7 @@ def test_a_grid_that_is_not_complete_is_tabulated_and_says_so():
 def test_the_report_has_all_parts():
     text = report(SMALL, "t", "AP50", 9, 9)
     assert main_table(SMALL, "AP50") in text and worst_table(SMALL) in text
-    assert text.count("\n- ") == 3 and "- worse does NOT beat random at 50% kept" in text
+    assert text.count("\n- ") == 3 and "- worse is BEHIND random at 50% kept" in text
 
 
 values = st.floats(0, 100, allow_nan=False)

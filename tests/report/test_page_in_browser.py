@@ -253,6 +253,13 @@ def test_boxes_and_predictions_can_be_switched(opened):
     assert outlines.count() == 6
 
 
+def test_a_prediction_is_told_from_boxes_by_its_dots(opened):
+    opened.page.check("#s-predicted")
+    dashes = opened.card(KEYS["b"]).locator("svg rect[stroke-dasharray]")
+    found = [dashes.nth(i).get_attribute("stroke-dasharray") for i in range(dashes.count())]
+    assert found.count("1.5 2.5") == 2 and set(found) == {"", "1.5 2.5"}
+
+
 def test_a_box_lies_where_it_is_in_the_image(opened):
     frame = opened.card(KEYS["d"]).locator("svg").bounding_box()
     first = opened.card(KEYS["d"]).locator("svg rect[fill=none]").first.bounding_box()
@@ -417,6 +424,7 @@ def test_classes_of_images_a_method_without_losses_and_no_images_at_all(browser,
     assert page.locator("#no-history").is_visible() and not page.locator("#history").is_visible()
     assert page.inner_text("#losses-title") == "Scores"
     assert "By its score." in page.locator(".card").first.inner_text()
+    assert "labelled " in page.locator(".card").first.inner_text()
     found.close()
     found = Opened(browser, written(tmp_path, own, pictures={}))
     assert "image not at hand" in found.page.locator(".card").first.inner_text()

@@ -306,6 +306,8 @@ class _Folder:
 
 
 def _require_layout(root: Path, split: str) -> None:
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root.absolute()}")
     missing = [
         d for d in ("Annotations", "ImageSets/Main", "JPEGImages") if not (root / d).is_dir()
     ]

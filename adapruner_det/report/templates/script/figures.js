@@ -78,11 +78,11 @@ function binning(values, most = 28, log = 0) {
   return {low, high, most, log, to, of: (v) => Math.min(most - 1, Math.max(0, Math.floor((to(v) - low) / step))), at: (b) => from(low + b * step),
     marks: log ? powers(log, low, high) : ticks(low, high, 6)};
 }
-/** Powers of a base between two exponents, thinned; with 2 and 5 times them where they are few. */
+/** Powers of a base between two exponents; with what lies between them where they are few. */
 function powers(base, low, high) {
-  const found = [];
+  const found = [], between = base === 10 ? [1, 2, 5] : [1, 1.25, 1.5, 1.75];
   for (let e = Math.floor(low); e <= high; e++) {
-    for (const m of base === 10 && high - low < 2.5 ? [1, 2, 5] : [1]) {
+    for (const m of high - low < 2.5 ? between : [1]) {
       const v = m * base ** e, at = Math.log(v) / Math.log(base);
       if (at >= low - 1e-9 && at <= high + 1e-9) found.push(+v.toPrecision(6));
     }

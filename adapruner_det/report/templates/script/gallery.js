@@ -72,6 +72,7 @@ function card(place) {
   const state = now[i] ? "Kept" : "Dropped", facts = [`score ${short(D.score[i])}`];
   if (lossName) facts.push(`loss ${short(losses[i])}`);
   if (withPredicted() && guessed(i)) facts.unshift(guessed(i));
+  if (!hasBoxes && D.classes[i].length) facts.unshift(`labelled ${D.classes[i].map((c) => D.classNames[c]).join(", ")}`);
   const high = cardHigh - WORDS_HIGH, wide = twin >= 0 ? cardWide / 2 : cardWide;
   const pics = el("div", {class: "pics", on: {click: () => { focus(place); view(i); }}}, picture(i, wide, high, "few", twin >= 0 ? "goes" : ""), twin >= 0 ? picture(twin, wide, high, "few", `${now[twin] ? "stays" : "goes too"}${cardWide < 190 ? "" : ": " + D.names[twin]}`) : null, badgeOf(i));
   const made = el("div", {class: `card ${now[i] ? "kept" : "gone"}`, role: "listitem", tabindex: place === active ? 0 : -1, "data-key": D.keys[i], "aria-posinset": place + 1, "aria-setsize": list.length,

@@ -1,7 +1,7 @@
 // Pictures.
 
 const HUES = ["#56b4e9", "#f0e442", "#e69f00", "#00d29a", "#ff8fd0", "#ff7043", "#ffffff", "#b39dff"];
-const DASHES = ["", "7 3", "2 3", "10 3 2 3"];
+const DASHES = ["", "8 3", "14 4", "10 3 4 3"], DOTS = "1.5 2.5";   // of annotations, of predictions
 const withBoxes = () => $("s-boxes").checked, withPredicted = () => $("s-predicted").checked && D.predicted;
 /** What is predicted of sample i; nothing where it is not known. */
 const predictedOf = (i) => (D.predicted && D.predicted[i]) || [];
@@ -37,7 +37,7 @@ function picture(i, wide, high, labels, tag) {
       const [c, score] = said.slice(j + 4, j + 6), is = meant.missing.includes(j / 6) && withBoxes();
       if (!is && !(withPredicted() && score >= 0.25)) continue;
       const words = `${all || is && few ? nameOf(c) : ""}${is ? "?" : ""}${all ? ` ${score.toFixed(2)}` : ""}`;
-      outline(root, said.slice(j, j + 4), HUES[c % HUES.length], "3 3", words, unit, !is, w, true);
+      outline(root, said.slice(j, j + 4), HUES[c % HUES.length], DOTS, words, unit, !is, w, true);
     }
     place.append(root);
   }

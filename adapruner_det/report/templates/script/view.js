@@ -1,7 +1,7 @@
 // One image.
 
 let viewed = -1;
-const SIGNS = "The numbers are those of the boxes in the image; a dashed box with a question mark is a prediction without one.";
+const SIGNS = "The numbers are those of the boxes in the image; a dotted box with a question mark is a prediction without one.";
 function view(i) {
   viewed = i;
   showView();

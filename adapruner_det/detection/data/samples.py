@@ -8,6 +8,7 @@ filtered the data sets.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -148,10 +149,11 @@ def require_registered(name: str) -> None:
     known = sorted(DatasetCatalog.list())
     if name in known:
         return
-    near = [k for k in known if k.split("_")[0] == name.split("_")[0]]
+    alike = difflib.get_close_matches(name, known, 3, 0.75)
+    near = dict.fromkeys(alike + [k for k in known if k.split("_")[0] == name.split("_")[0]])
     raise DataError(
         f"there is no data set named {name!r}"
-        + (f"; near it are {', '.join(near[:6])}" if near else "")
+        + (f"; near it are {', '.join([*near][:6])}" if near else "")
         + "; register a folder in the VOC layout with "
         f"ADAPRUNER.VOC_FOLDERS \"['{name}=/path/to/folder:trainval']\""
     )

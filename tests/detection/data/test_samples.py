@@ -102,6 +102,8 @@ def test_near_names_are_suggested():
         require_registered("voc_2007_trainvall")
     with pytest.raises(DataError) as caught:
         require_registered("nothing_like_it")
+    with pytest.raises(DataError, match="near it are voc_2007_trainval, "):
+        require_registered("voc2007_trainval")
     assert "near it" not in str(caught.value)
     require_registered("voc_2007_trainval")
 

@@ -122,6 +122,9 @@ def test_what_has_few_parts_is_not_called_easy_or_hard_for_it():
     assert why[[0, 1, 6, 7]].tolist() == ["easy", "few", "fault", "hard"]
     assert reasons({**found, "uncertainty": np.zeros(10)}, kept)[1] == "easy"
     assert reasons(found | {"parts": np.ones(10)}, kept)[1] == "easy"
+    # Two parts are many beside those of the kept, though few beside those of all.
+    found["parts"] = np.where(kept, 2, np.where(np.arange(10) == 1, 2, 50))
+    assert reasons(found, kept)[1] == "easy"
 
 
 def test_all_ends_serve_one_run():

@@ -47,6 +47,9 @@ def test_a_level_is_about_the_size_however_few_samples_are_that_large(seed, larg
     off = np.abs(levels[level] - sizes)
     assert np.all(off <= 0.025 * (1 + sizes))
     assert not off[sizes < 16].any()
+    all_large = rng.integers(1000, 2000, 20_000)
+    levels, level = size_levels(all_large)
+    assert np.abs(levels[level] - all_large).max() <= 4
 
 
 def test_few_crowded_images_among_many_that_are_not_stay_as_they_do():

@@ -63,9 +63,7 @@ def predictions_of_flagged(
             keys.append(key)
             yield [image]
 
-    logger.info(
-        "Looking at what has a fault, to name its boxes in the report: %d images", len(rows)
-    )
+    logger.info("Looking at what has a fault, to name its boxes: %d images", len(rows))
     found = upright_detections(model, batches())
     return dict(zip(keys, map(best, found), strict=True))
 

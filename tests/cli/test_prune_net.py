@@ -206,7 +206,7 @@ BAD_INPUT = {
     "a test split that names a missing image": ([], ["test.txt", "'im12'", "image is missing"]),
     "no such split": ([], ["ImageSets/Main/train.txt is missing"]),
     "a run that is too short": (["SOLVER.MAX_ITER", 5], ["2 epochs of 10", "SOLVER.MAX_ITER"]),
-    "an unknown key": (["SOLVER.MAX_ITERS", 5], ["SOLVER.MAX_ITERS", "KEY VALUE"]),
+    "an unknown key": (["SOLVER.MAX_ITERS", 5], ["'SOLVER.MAX_ITERS'", "mean SOLVER.MAX_ITER?"]),
     "a value without a key": (["5"], ["KEY VALUE"]),
     "a sampler that repeats": (
         ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"],

@@ -73,7 +73,7 @@ def test_the_objective_that_draws_is_the_same_to_the_bit(folder):
     results = of_ranks(folder, "inclusion-")
     alone = results[1, 0]
     assert np.count_nonzero(alone["cut"]) == 81 and alone["flagged"].sum() == 12
-    middle, mean_informed, _, gate_open = alone["known"]
+    middle, mean_informed, gate_open = alone["known"]
     assert alone["spare"].sum() == 10 and middle > 0 and mean_informed > 0 and gate_open
     for found in results.values():
         assert found.keys() == alone.keys()

@@ -83,7 +83,7 @@ def test_it_ends_after_so_many_images_and_so_many_seconds(cfg, samples, monkeypa
     monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
     with caplog.at_level("INFO", logger="adapruner_det"):
         assert list(predictions_of_flagged(cfg, own, seconds=2)) == ["more/im5", "toy/im2"]
-    assert "Looking at 3 images with a fault" in caplog.text and "enough after 2" in caplog.text
+    assert "name its boxes: 3 images" in caplog.text and "enough after 2" in caplog.text
 
 
 def test_without_a_fault_no_model_is_needed(cfg, samples, tmp_path):

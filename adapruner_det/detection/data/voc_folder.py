@@ -307,7 +307,10 @@ class _Folder:
 
 def _require_layout(root: Path, split: str) -> None:
     if not root.is_dir():
-        raise DataError(f"there is no folder {root.absolute()}")
+        raise DataError(
+            f"there is no folder {root.absolute()}; needed is one with Annotations, "
+            "ImageSets/Main and JPEGImages"
+        )
     missing = [
         d for d in ("Annotations", "ImageSets/Main", "JPEGImages") if not (root / d).is_dir()
     ]

@@ -209,7 +209,7 @@ def test_bad_files_are_refused_by_name(folder, case):
 
 
 def test_a_missing_root_or_part_of_it_is_named(folder):
-    with pytest.raises(DataError, match="there is no folder /.*/nowhere"):
+    with pytest.raises(DataError, match="there is no folder /.*/nowhere; needed is"):
         register_voc_folder("lost", folder / "nowhere", "trainval")
     (folder / "JPEGImages").rename(folder / "images")
     with pytest.raises(DataError, match="has no JPEGImages; needed are"):

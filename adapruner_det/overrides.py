@@ -21,7 +21,6 @@ def checked_overrides(cfg: CfgNode, overrides: Sequence[str]) -> list[str]:
         DataError: an option among them, a key without a value, or one that ``cfg`` does not have.
     """
     found, keys = list(overrides), dict(leaves(cfg))
-    known = {key[: end.start()] for key in keys for end in re.finditer(r"\.|$", key)}
     if option := next((text for text in map(str, found) if re.match("--[a-z]", text)), ""):
         raise DataError(f"{option} stands behind KEY VALUE; give options before them")
     if len(found) % 2:
@@ -33,7 +32,8 @@ def checked_overrides(cfg: CfgNode, overrides: Sequence[str]) -> list[str]:
         key, value = str(found[place]), str(found[place + 1])
         if isinstance(keys.get(key), float) and re.fullmatch(r"[+-]?\d{1,300}", value):
             found[place + 1] = f"{value}.0"
-        if not (key in known or cfg.key_is_renamed(key) or cfg.key_is_deprecated(key)):
+        known = key in keys or any(name.startswith(f"{key}.") for name in keys)
+        if not (known or cfg.key_is_renamed(key) or cfg.key_is_deprecated(key)):
             near = difflib.get_close_matches(key, keys, 1, 0.75)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise DataError(f"there is no key {key!r} in the configuration{meant}")

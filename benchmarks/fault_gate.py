@@ -25,14 +25,24 @@ from tabulate import tabulate
 from adapruner_det.core.inclusion import Inclusion
 from adapruner_det.core.terms import as_share, stored_share
 from adapruner_det.detection.task import DetectionTask
-from adapruner_det.experiment.evidence import TaskEvidence
 from adapruner_det.methods.base import select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.selection import Selection
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from trials import add, complete, difference, held_out, ids_of, main, read, task_of, value_of  # noqa: E402
+from trials import (
+    add,
+    complete,
+    difference,
+    evidence_of,
+    held_out,
+    ids_of,
+    main,
+    read,
+    task_of,
+    value_of,
+)  # noqa: E402
 
 CONFIG = Path(__file__).parent / "configs/neu_det_128px.yaml"
 KEEP, HELD_OUT = 0.8, 300
@@ -80,10 +90,7 @@ def run(data: Path, out: Path, seeds: list[int]) -> None:
         kinds = np.array([truth[key.rpartition("/")[2]]["kind"] for key in task.samples.keys])
         path, work = out / f"selection{seed}.json", out / f"work{seed}"
         if not path.exists():
-            evidence = TaskEvidence(task, seed, work)
-            # The method takes thumbnails itself where no cell of a grid has them.
-            evidence.offers = evidence.offers - {"thumbnails"}
-            select("adapruner", evidence, KEEP).save(path)
+            select("adapruner", evidence_of(task, seed, work), KEEP).save(path)
             shutil.rmtree(work)
         for cut, keep in cuts(Selection.load(path), task, seed).items():
             if (seed, cut) not in done:

@@ -14,7 +14,9 @@ import torch
 
 from adapruner_det.detection.task import DetectionTask, make_task
 from adapruner_det.errors import DataError, reported
+from adapruner_det.experiment.evidence import TaskEvidence
 from adapruner_det.experiment.tables import gap, interval_text
+from adapruner_det.experiment.task import Task
 from adapruner_det.selection import part_of
 
 ROWS = "trainings.jsonl"
@@ -43,6 +45,15 @@ def task_of(config: Path, folder: Path, name: str) -> DetectionTask:
     places = ["ADAPRUNER.VOC_FOLDERS", splits, "DATASETS.TRAIN", (f"{name}_train",)]
     places += ["DATASETS.TEST", (f"{name}_test",), "ADAPRUNER.OBJECTIVE", "inclusion"]
     return make_task(str(config), list(map(str, places)))
+
+
+def evidence_of(
+    task: Task, seed: int, work: Path, options: dict[str, Any] | None = None
+) -> TaskEvidence:
+    """What `adapruner` reads; it takes thumbnails itself where no cell of a grid has them."""
+    found = TaskEvidence(task, seed, work, options=options)
+    found.offers = found.offers - {"thumbnails"}
+    return found
 
 
 def value_of(task: DetectionTask, keep: np.ndarray, seed: int, work: Path) -> float:

@@ -31,7 +31,7 @@ from adapruner_det.methods.base import select
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from trials import add, complete, difference, main, read  # noqa: E402
+from trials import add, complete, difference, evidence_of, main, read  # noqa: E402
 
 CONFIG = Path(__file__).parent / "configs/cifar10_16px.yaml"
 IMAGES, HELD_OUT, KEEP = 12000, 2000, 0.3
@@ -69,9 +69,7 @@ def accuracy_of(task: ClassificationTask, cut: str, seed: int, work: Path) -> fl
     """Of a training on what a cut keeps of the images that are not held out, on those that are."""
     visits, warmup = RUNS.get(cut, (0, 0))
     options = {"KEEP_RATIO": KEEP, "WARMUP_EPOCHS": warmup}
-    evidence = TaskEvidence(task, seed, work, options=options)
-    # The method takes thumbnails itself where no cell of a grid has them.
-    evidence.offers = evidence.offers - {"thumbnails"}
+    evidence = evidence_of(task, seed, work, options)
     held, kept = parts(np.ones(IMAGES) if cut == "random" else chances(evidence, visits), seed)
     value, _ = evidence.respond(kept, held, seed)
     shutil.rmtree(work)

@@ -176,7 +176,7 @@ class Inclusion:
         if self._gate is not None:
             self._gate.end_epoch(mask)
             if self._redundancy is not None:
-                self._redundancy.end_epoch(mask, self._gate.flagged(mask.column("fault")))
+                self._redundancy.end_epoch(mask, self._gate.flagged(mask.full_column("fault")))
         self.known = Known(self._middle(mask))
         sums = np.zeros(2)
         for state in self._parts(mask):

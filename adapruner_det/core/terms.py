@@ -136,17 +136,12 @@ class Redundancy:
 
     def __init__(self, neighbours: Neighbours, draw: Draw) -> None:
         self.twins, self._draw = neighbours.twins(), draw
-        _, number, count = np.unique(self.twins.group, return_inverse=True, return_counts=True)
-        self._members = np.flatnonzero(count[number] > 1)
-        self._flagged = np.zeros(len(self._members), dtype=bool)
         steps = np.rint((neighbours.copies - 1.0) / COUNTED * self.STEPS).astype(np.uint8)
-        self.stored = steps | self._spare()
+        self.stored = steps | self._spare(np.zeros(len(steps), dtype=bool))
 
-    def _spare(self) -> np.ndarray:
+    def _spare(self, flagged: np.ndarray) -> np.ndarray:
         """(N,) uint8: the highest bit, set where a twin stays in a sample's place."""
-        late = np.zeros(self.twins.num_samples)
-        late[self._members] = self._flagged
-        stays = self.twins.representatives(late - Draw.uniform(self._draw.stored))
+        stays = self.twins.representatives(flagged - Draw.uniform(self._draw.stored))
         return (~stays).astype(np.uint8) << 7
 
     def end_epoch(self, mask: SampleMask, flagged: np.ndarray) -> None:
@@ -154,16 +149,10 @@ class Redundancy:
 
         Args:
             mask: whose column ``copies`` is set anew.
-            flagged: (rows,) bool, of this process's samples.
+            flagged: (N,) bool, of all samples.
         """
-        mine = self._members % mask.world == mask.rank
-        found = np.zeros(len(self._members))
-        found[mine] = flagged[self._members[mine] // mask.world]
-        now = mask.exchange.sum(found) > 0
-        if not np.array_equal(now, self._flagged):
-            self._flagged = now
-            copies = mask.column("copies")
-            copies[:] = (copies & 127) | self._spare()[mask.rank :: mask.world]
+        copies = mask.column("copies")
+        copies[:] = (copies & 127) | self._spare(flagged)[mask.rank :: mask.world]
 
     @classmethod
     def copies(cls, stored: np.ndarray) -> np.ndarray:

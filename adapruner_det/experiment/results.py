@@ -23,6 +23,7 @@ from ..selection import Selection
 from .board import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
 from .cells import Cell, write_json
 from .figures import draw
+from .origin import mixed_lines
 from .tables import Row, Setting, report, settings_of
 from .task import Task
 from .transfer import chooser_of
@@ -83,10 +84,11 @@ def _section(root: Path, part: Named, several: bool) -> str:
     """The tables of one task; its pictures are written beside them."""
     name, board, task = part
     rows = rows_of(board)
-    done = sum(board.result(cell) is not None for cell in board.cells)
+    results = [found for cell in board.cells if (found := board.result(cell)) is not None]
     title = f"{name}: {task.title}" if several else task.title
-    lines = [report(rows, title, task.metric, len(board.cells), done)]
-    if warnings := [*lost_lines(board), *([] if task.pretrained else short_lines(rows))]:
+    lines = [report(rows, title, task.metric, len(board.cells), len(results))]
+    short = [] if task.pretrained else short_lines(rows)
+    if warnings := [*lost_lines(board), *short, *mixed_lines(results)]:
         lines += [*(f"- Warning: {line}" for line in warnings), ""]
     for budget in sorted({setting.budget for setting in settings_of(rows)}):
         place = f"accuracy-{f'{name}-' if several else ''}{budget}.png"

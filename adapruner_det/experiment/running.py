@@ -28,6 +28,7 @@ from .cells import DONE, FAILED, HEARTBEAT, Cell, claim, read_done, write_done, 
 from .evidence import RUN_FOLDER, TaskEvidence, offers, record, save_thumbnails
 from .grid import Grid
 from .memory import peak_memory
+from .origin import ORIGIN, origin
 from .progress import Progress
 from .task import Budget, Run, Task
 from .transfer import chooser_of, learner_of
@@ -155,12 +156,14 @@ def _run_next(
         with claimed:
             if not board.is_ready(cell):  # another process was quicker
                 continue
+            task = tasks[cell.name]
+            made_with = origin(*task.libraries)  # before: the files may change meanwhile
             done = cell.folder(board.root) / DONE
             if done.exists():
                 logger.warning("%s is damaged; the cell is run again.", done)
             try:
                 with stop.naming_lost_workers("their number", "the same command goes on"):
-                    result = run_cell(cell, tasks[cell.name], board.root)
+                    result = run_cell(cell, task, board.root)
             except FolderInUse as error:  # as by a process that another machine took for gone
                 if cell.name not in busy:
                     logger.warning("%s has to wait: %s", cell.name, one_line(error))
@@ -173,8 +176,8 @@ def _run_next(
                 _note_failure(cell, board.root, error)
             else:
                 if claimed.still_held():
-                    write_done(cell, board.root, result)
-                    _tidy(cell, tasks[cell.name], board.root)
+                    write_done(cell, board.root, {**result, ORIGIN: made_with})
+                    _tidy(cell, task, board.root)
         return True, held
     return False, held
 

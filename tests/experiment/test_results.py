@@ -10,6 +10,7 @@ import pytest
 from adapruner_det.experiment import results as module
 from adapruner_det.experiment.board import Part, board_of, selection_of
 from adapruner_det.experiment.grid import Grid
+from adapruner_det.experiment.origin import origin
 from adapruner_det.experiment.results import changes_of, lost_lines, write_results
 from adapruner_det.experiment.running import run_parts
 from adapruner_det.report.changes import Objects
@@ -45,6 +46,15 @@ def test_all_files_are_written_and_name_each_other(done, root):
     assert len(cells) == len(done[1].cells)
     chosen = [cell["result"] for cell in cells if cell["config"]["kind"] == "select"]
     assert all(own["seconds"] >= 0 and own.get("memory_mb", 99) > 50 for own in chosen)
+
+
+def test_cells_that_another_program_made_are_said_to_be_mixed(done, root):
+    assert "Warning: cells of several" not in write_results(root, [done])
+    cell = next(cell for cell in done[1].cells if cell.kind == "train")
+    result = done[1].result(cell)
+    assert result["made_with"]["code"]
+    result["made_with"] = {**result["made_with"], "code": "another"}
+    assert f"- Warning: cells of several code: {origin()['code']} (" in write_results(root, [done])
 
 
 def test_the_memory_of_what_a_method_reads_is_among_its_own(done, root, monkeypatch):

@@ -5,6 +5,8 @@ Shape letters: B samples of a batch, C channels, H and W pixels, P pixels of pad
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -68,14 +70,17 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images.float() - mean[:, None, None]) / std[:, None, None]
 
 
-def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of (N, C, H, W) uint8: (C,) float32 each."""
-    count = images.numel() / images.shape[1]
-    mean = torch.zeros(images.shape[1], dtype=torch.float64, device=images.device)
-    square = mean
-    for chunk in images.split(4096):
-        pixels = chunk.double()
-        mean = mean + pixels.sum((0, 2, 3)) / count
-        square = square + (pixels**2).sum((0, 2, 3)) / count
+def channel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of all images together: (C,) float32 each.
+
+    Args:
+        batches: (B, C, H, W) uint8, one at least. However they are cut, the result is the same.
+    """
+    parts, count = [], 0
+    for images in batches:
+        pixels = images.int()  # whole numbers, whose sums are exact
+        parts.append(torch.stack([pixels.sum((0, 2, 3)), (pixels * pixels).sum((0, 2, 3))]))
+        count += pixels[:, 0].numel()
+    mean, square = torch.stack(parts).sum(0).double() / count
     std = (square - mean**2).clamp(min=0).sqrt()
     return mean.float(), std.clamp(min=1.0).float()

@@ -5,7 +5,7 @@ Shape letters: N samples, B samples of a batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor
@@ -69,13 +69,11 @@ class Batches:
                 raise DataError(problem)
             yield ids, images.to(self._device, non_blocking=True)
 
-    def sample(self, count: int) -> Tensor:
-        """``count`` images spread over the set, or all where it is smaller: (count, C, H, W)."""
+    def spread(self, count: int) -> Iterator[Tensor]:
+        """``count`` images spread over the set, or all where it is smaller: (B, C, H, W) each."""
         n = self._pixels.shape[0]
         ids = torch.linspace(0, n - 1, min(count, n)).long()
-        if isinstance(self._pixels, Tensor):
-            return self._pixels[ids.to(self._device)]
-        return torch.cat([images for _, images in self.read(split_order(ids, 256))])
+        return (images for _, images in self.read(split_order(ids, 256)))
 
 
 class _Files(Dataset[tuple[Tensor, str]]):

@@ -6,6 +6,7 @@ Shape letters: N samples, B samples of a batch, A channels, C classes, D feature
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from .config import resolve_device
 from .image_set import ImageSet
 from .models import UNREADABLE, build_model, short
 
-#: Images at a time where nothing is trained.
-BATCH_SIZE = 500
+#: Images at a time where nothing is trained, and how many pixels they have at most unless a batch
+#: in training has more.
+BATCH_SIZE, PIXELS = 500, 500 * 32 * 32
 
 
 class Classifier:
@@ -95,7 +97,9 @@ class Classifier:
         """
         self.model.eval()
         batches = Batches(images, self.device, self._cfg.DATA.WORKERS)
-        for ids, pixels in batches.read(list(torch.arange(len(images)).split(BATCH_SIZE))):
+        fitting = min(BATCH_SIZE, PIXELS // math.prod(images.images.shape[2:]))
+        size = max(fitting, self._cfg.SOLVER.BATCH_SIZE)
+        for ids, pixels in batches.read(list(torch.arange(len(images)).split(size))):
             yield ids, self.logits(self.normalised(pixels))
 
     def accuracy(self, images: ImageSet) -> float:

@@ -90,7 +90,7 @@ class Trainer:
         self._generator = torch.Generator(self.device).manual_seed(cfg.SEED)
         model = build_model(cfg, images.images.shape[1], len(images.class_names))
         self._batches = Batches(images, self.device, cfg.DATA.WORKERS)
-        statistics = channel_statistics(self._batches.sample(50_000))
+        statistics = channel_statistics(self._batches.spread(50_000))
         self._classifier = Classifier(cfg, model, self.device, *statistics)
         if self._signals & signals.OF_FEATURES:
             self._classifier.keep_features()

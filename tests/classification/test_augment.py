@@ -74,12 +74,22 @@ def test_cutout_reaches_over_every_border():
 def test_normalised_pixels_have_mean_0_and_deviation_1():
     images = torch.randint(0, 256, (50, 3, 6, 6), dtype=torch.uint8)
     images[:, 1] //= 4
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics([images])
     found = normalise(images, mean, std)
     torch.testing.assert_close(found.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_statistics_are_the_same_to_the_bit_however_the_images_are_cut(size):
+    images = torch.randint(0, 256, (50, 3, 6, 6), dtype=torch.uint8)
+    mean, std = channel_statistics(images.split(size))
+    assert mean.dtype == std.dtype == torch.float32
+    whole = images.double()
+    assert torch.equal(mean, whole.mean((0, 2, 3)).float())
+    torch.testing.assert_close(std, whole.std((0, 2, 3), correction=0).float(), rtol=1e-7, atol=0)
+
+
 def test_a_constant_channel_normalises_to_zero():
     images = torch.full((3, 1, 4, 4), 7, dtype=torch.uint8)
-    assert not normalise(images, *channel_statistics(images)).any()
+    assert not normalise(images, *channel_statistics([images])).any()

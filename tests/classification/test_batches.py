@@ -68,8 +68,16 @@ def test_a_file_that_breaks_later_is_named(tmp_path, workers):
         list(Batches(images, torch.device("cpu"), workers).read([torch.arange(6)]))
 
 
-def test_a_sample_is_spread_over_the_set():
+def test_a_few_are_spread_over_the_set():
     images = tiny_set(36)
-    found = Batches(images, torch.device("cpu")).sample(6)
+    (found,) = Batches(images, torch.device("cpu")).spread(6)
     assert torch.equal(found, images.images[[0, 7, 14, 21, 28, 35]])
-    assert len(Batches(images, torch.device("cpu")).sample(99)) == 36
+    (found,) = Batches(images, torch.device("cpu")).spread(99)
+    assert torch.equal(found, images.images)
+
+
+def test_many_are_spread_over_the_set_some_at_a_time():
+    """A set of large images would fill the memory of the device."""
+    images = tiny_set(600)
+    found = list(Batches(images, torch.device("cpu")).spread(50_000))
+    assert max(map(len, found)) <= 256 and torch.equal(torch.cat(found), images.images)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def by_hand(model, images, mean, std):
 def test_features_and_predictions_are_the_model_s_own_in_evaluation_mode(tmp_path):
     cfg, trainer = trained(tmp_path)
     images = tiny_set(1003, seed=4)  # more than one batch, and not a multiple
-    features, logits = by_hand(trainer.model, images, *channel_statistics(tiny_set().images))
+    features, logits = by_hand(trainer.model, images, *channel_statistics([tiny_set().images]))
     found = load_classifier(cfg, tmp_path)
     assert found.all_features(images).shape == (1003, 16)
     np.testing.assert_allclose(found.all_features(images), features, atol=1e-5)
@@ -42,11 +43,24 @@ def test_features_and_predictions_are_the_model_s_own_in_evaluation_mode(tmp_pat
     assert found.accuracy(images) == trainer.evaluate(images)
 
 
+@pytest.mark.parametrize(
+    ("side", "batch", "sizes"),
+    [(8, 4, [40]), (64, 4, [40]), (224, 4, [10] * 4), (224, 16, [16, 16, 8]), (224, 64, [40])],
+)
+def test_large_images_are_read_few_at_a_time(tmp_path, side, batch, sizes):
+    """What has fitted into memory in training fits in evaluation."""
+    cfg, _ = trained(tmp_path, SOLVER__BATCH_SIZE=batch)
+    found = load_classifier(cfg, tmp_path)
+    found.logits = lambda images: torch.zeros(len(images), len(CLASSES))
+    images = replace(tiny_set(40), images=torch.zeros(40, 1, side, side, dtype=torch.uint8))
+    assert [len(ids) for ids, _ in found.read(images)] == sizes
+
+
 def test_a_model_is_normalised_by_the_images_that_it_was_trained_on(tmp_path):
     """A part of the images has a mean of its own; what is read later is taken as the part was."""
     part = tiny_set().subset(torch.arange(0, 36, 3))  # the dark ones
     cfg, trainer = trained(tmp_path, part)
-    mean, std = channel_statistics(part.images)
+    mean, std = channel_statistics([part.images])
     found = load_classifier(cfg, tmp_path)
     assert torch.equal(found.mean, mean) and torch.equal(found.std, std)
     _, logits = by_hand(trainer.model, tiny_set(), mean, std)
@@ -56,7 +70,7 @@ def test_a_model_is_normalised_by_the_images_that_it_was_trained_on(tmp_path):
 def test_what_is_kept_beside_the_weights_says_what_they_expect(tmp_path):
     _, trainer = trained(tmp_path)
     kept = json.loads((tmp_path / "model.json").read_text())
-    mean, std = channel_statistics(tiny_set().images)
+    mean, std = channel_statistics([tiny_set().images])
     assert kept == {"mean": mean.tolist(), "std": std.tolist(), "classes": CLASSES}
     weights = torch.load(tmp_path / "model.pt", weights_only=True)
     assert same_state(weights, trainer.model.state_dict())

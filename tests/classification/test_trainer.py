@@ -18,7 +18,7 @@ def plain_loop(cfg, images, pruner=None):
     torch.manual_seed(cfg.SEED)
     model = build_model(cfg, 3, 3).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    mean, std = channel_statistics(images.images)
+    mean, std = channel_statistics([images.images])
     n, size, epochs = len(images), cfg.SOLVER.BATCH_SIZE, cfg.SOLVER.EPOCHS
     total, step = epochs * math.ceil(n / size), 0
     for epoch in range(epochs):
@@ -164,7 +164,7 @@ def test_accuracy_counts_right_answers():
     images = tiny_set(30)
     trainer = Trainer(bare_config(SOLVER__EPOCHS=10), images)
     trainer.train(save=False)
-    mean, std = channel_statistics(images.images)
+    mean, std = channel_statistics([images.images])
     x = (images.images.float() - mean[:, None, None]) / std[:, None, None]
     with torch.no_grad():
         right = (trainer.model.eval()(x).argmax(1) == images.labels).double().mean()

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class Trained:
         metric: what ``value`` is, in percent.
         method: what chose the part, ``full`` for all samples.
         keep_ratio, seed, images, value: of the training.
+        source: the name of what was collected together, on one processor.
     """
 
     grid: str
@@ -79,6 +80,7 @@ class Trained:
     seed: int
     images: int
     value: float
+    source: str = ""
 
     @property
     def setting(self) -> str:
@@ -119,7 +121,8 @@ def collect(name: str) -> None:
     out = RESULTS / "evidence"
     out.mkdir(parents=True, exist_ok=True)
     rows = trained_in(folder.name, json.loads((folder / "cells.json").read_text()))
-    (out / f"{name}.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    lines = [{k: v for k, v in asdict(row).items() if k != "source"} for row in rows]
+    (out / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pages = [(folder / page).read_text() for page in ("table.md", "changes.md")]
     command = f"    adapruner compare --grid benchmarks/grids/{name}.yaml\n"
     pages = [page.replace("](accuracy-", f"]({name}-accuracy-") for page in pages]
@@ -136,30 +139,38 @@ def tabulate_anew(path: Path) -> None:
 
 
 def collected() -> list[Trained]:
-    """All that was collected, each training once: as the first file by name that has it.
+    """All that was collected; of trainings that several files have, that of the most methods first.
 
-    The same training on another processor gives another value.
+    The same training on another processor gives another value, so files are not mixed in a pair.
     """
     files = sorted((RESULTS / "evidence").glob("*.jsonl"))
-    lines = [line for path in files for line in path.read_text().splitlines()]
-    found: dict[Trained, Trained] = {}
-    for row in (Trained(**json.loads(line)) for line in lines):
-        found.setdefault(replace(row, images=0, value=0.0), row)
-    return list(found.values())
+    rows = [
+        Trained(**json.loads(line), source=path.stem)
+        for path in files
+        for line in path.read_text().splitlines()
+    ]
+    beside = Counter((row.source, row.setting, row.keep_ratio, row.seed) for row in rows)
+    return sorted(rows, key=lambda r: -beside[r.source, r.setting, r.keep_ratio, r.seed])
 
 
 def difference(
     rows: Sequence[Trained], method: str, keep: float, other: str = RANDOM
 ) -> Gap | None:
-    """Of a method to another, or to all samples, at one keep ratio, paired by setting and seed."""
-    own = {(r.setting, r.seed): r.value for r in rows if (r.method, r.keep_ratio) == (method, keep)}
+    """Of a method to another, or to all samples, at one keep ratio, paired by setting and seed.
+
+    Both are of the same source, the first in ``rows`` that has them.
+    """
     than = {
-        (r.setting, r.seed): r.value
+        (r.source, r.setting, r.seed): r.value
         for r in rows
         if r.method == other and (other == FULL or r.keep_ratio == keep)
     }
-    shared = sorted(own.keys() & than.keys())
-    return gap([own[pair] - than[pair] for pair in shared]) if shared else None
+    found: dict[tuple[str, int], float] = {}
+    for row in rows:
+        pair = (row.source, row.setting, row.seed)
+        if (row.method, row.keep_ratio) == (method, keep) and pair in than:
+            found.setdefault((row.setting, row.seed), row.value - than[pair])
+    return gap([found[pair] for pair in sorted(found)]) if found else None
 
 
 def by_setting(rows: Sequence[Trained], method: str, keep: float) -> list[Gap]:
@@ -171,7 +182,8 @@ def by_setting(rows: Sequence[Trained], method: str, keep: float) -> list[Gap]:
 
 def page(rows: Sequence[Trained]) -> str:
     """The whole page, in Markdown, without the cells of methods that have too few seeds yet."""
-    seeds = Counter((row.setting, row.method, row.keep_ratio) for row in rows)
+    trainings = {(row.setting, row.method, row.keep_ratio, row.seed) for row in rows}
+    seeds = Counter(training[:3] for training in trainings)
     rows = [r for r in rows if seeds[r.setting, r.method, r.keep_ratio] >= SEEDS]
     lines = [
         "# Evidence: what the selections are worth",
@@ -180,7 +192,8 @@ def page(rows: Sequence[Trained]) -> str:
         "",
         "Each cell is a data set in a condition at a keep ratio. Differences are paired by seed, "
         "with the 95% interval of Student's t. Every part is trained on for as many epochs as all "
-        "samples are. What each grid is, and its other methods, is in evidence/.",
+        "samples are. Both sides of a difference are of one file in evidence/, which has what each "
+        "grid is, and its other methods: another processor gives a training another value.",
     ]
     for metric in sorted({row.metric for row in rows}, reverse=True):
         own = [row for row in rows if row.metric == metric]
@@ -199,9 +212,16 @@ def cell_table(rows: Sequence[Trained]) -> str:
     lines = []
     for setting in sorted({row.setting for row in rows}):
         own = [row for row in rows if row.setting == setting]
-        full = [row.value for row in own if row.method == FULL]
-        for keep in sorted({row.keep_ratio for row in own if row.method != FULL}, reverse=True):
-            drawn = [row.value for row in own if (row.method, row.keep_ratio) == (RANDOM, keep)]
+        for keep in keeps_of(own):
+            first: dict[int, Trained] = {}
+            for row in own:
+                if (row.method, row.keep_ratio) == (RANDOM, keep):
+                    first.setdefault(row.seed, row)
+            drawn, sources = (
+                [r.value for r in first.values()],
+                {(r.source, r.seed) for r in first.values()},
+            )
+            full = [r.value for r in own if r.method == FULL and (r.source, r.seed) in sources]
             gaps = {name: difference(own, name, keep) for name in methods}
             paired = [len(found.values) for found in gaps.values() if found]
             line = {

@@ -21,6 +21,9 @@ _OF_DYNAMIC = (
     "training, and not its time."
 )
 
+#: Differences that are nearer than this are equal but for rounding.
+EQUAL = 1e-9
+
 #: What everything is compared with.
 RANDOM = "random"
 
@@ -78,7 +81,8 @@ class Gap(NamedTuple):
     Attributes:
         values: one a seed.
         mean: of them.
-        half: of the 95% interval's width; NaN of one seed.
+        half: of the 95% interval's width; NaN where the values tell of no spread: of one seed,
+            or where all are equal, as few accuracies on a small test set can be.
     """
 
     values: tuple[float, ...]
@@ -105,7 +109,7 @@ def spread(values: Sequence[float]) -> str:
 def gap(values: Sequence[float]) -> Gap:
     """Mean of n differences and half the width of its 95% interval, by Student's t of n - 1."""
     half = float("nan")
-    if len(values) > 1:
+    if np.ptp(values) > EQUAL:
         error = np.std(values, ddof=1) / np.sqrt(len(values))
         half = float(student.ppf(0.975, len(values) - 1) * error)
     return Gap(tuple(values), float(np.mean(values)), half)
@@ -217,7 +221,7 @@ def _most(values: Sequence[float | None]) -> str:
 
 
 def interval_text(found: Gap) -> str:
-    """``+1.00 (-0.50 to +2.50)``; one seed has no interval."""
+    """``+1.00 (-0.50 to +2.50)``; without a spread there is no interval."""
     low, high = found.mean - found.half, found.mean + found.half
     return f"{found.mean:+.2f}" + (f" ({low:+.2f} to {high:+.2f})" if found.half >= 0 else "")
 

@@ -35,6 +35,6 @@ def test_a_seed_is_complete_with_every_cut():
 def test_a_difference_has_students_interval():
     assert difference([1.0, 2.0, 3.0]) == "+2.00 (-0.48 to +4.48)"
     assert difference([-1.25]) == "-1.25"
-    assert difference([0.5] * 4) == "+0.50 (+0.50 to +0.50)"
+    assert difference([0.5] * 4) == "+0.50"
     with pytest.raises(DataError, match="no seed has all of its trainings"):
         difference([])

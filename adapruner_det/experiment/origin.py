@@ -27,7 +27,6 @@ CPU_INFO = Path("/proc/cpuinfo")
 ORIGIN = "made_with"
 
 
-@cache
 def origin(*libraries: str) -> dict[str, str]:
     """What this process makes cells with.
 
@@ -35,11 +34,13 @@ def origin(*libraries: str) -> dict[str, str]:
         libraries: that decide an outcome besides torch and numpy.
 
     Returns:
-        Library → version, ``code`` → the beginning of the SHA-256 of this package's files, and
-        ``device`` → the GPU where there is one, else the processor.
+        Library → version, ``code`` → the beginning of the SHA-256 of this package's files,
+        ``device`` → the GPU where there is one, else the processor, and ``threads`` → how many
+        PyTorch shares an operation between, by which its sums differ.
     """
     versions = library_versions("adapruner-det", "torch", "numpy", *libraries)
-    return {**versions, "code": _code(), "device": _device()}
+    threads = str(torch.get_num_threads())
+    return {**versions, "code": _code(), "device": _device(), "threads": threads}
 
 
 def mixed_lines(results: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -64,6 +65,7 @@ def _listed(found: Counter[str]) -> str:
     return ", ".join(f"{value} ({n})" for value, n in found.most_common())
 
 
+@cache
 def _code() -> str:
     total = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):

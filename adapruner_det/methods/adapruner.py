@@ -31,6 +31,10 @@ OWN_SCORE = "own_score"
 #: The column, and the reason, of samples that go first because a list names them.
 SUSPECT = "suspect"
 
+#: The column that says what a person changed, ``kept`` or ``dropped``, else empty; and the reason
+#: of what was sent away.
+OVERRULED = "overruled"
+
 
 def _wants(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The thumbnails, where near-copies are looked for: so that a grid reads the images once."""
@@ -238,7 +242,7 @@ def _own_score(selection: Selection) -> np.ndarray:
 
 def _require_not_said(selection: Selection) -> None:
     """Raise a DataError where a person or a list has said what goes."""
-    if "overruled" in selection.parameters:
+    if OVERRULED in selection.parameters:
         raise DataError(
             "a person has overruled the selection, which another end to drop would undo: drop that "
             "end of the run's own selection, and overrule what comes of it"
@@ -284,5 +288,7 @@ def _why(drop: str, columns: Mapping[str, np.ndarray], kept: np.ndarray) -> np.n
         why = np.where(kept, "", DRAWN)
     else:
         why = reasons(columns, kept) if drop in ("", OWN) else end_reasons(drop, columns, kept)
-    gone = columns.get(SUSPECT, np.zeros(len(kept), dtype=bool)) & ~kept
-    return np.where(gone, SUSPECT, why)
+    listed = columns.get(SUSPECT, np.zeros(len(kept), dtype=bool))
+    sent_away = columns.get(OVERRULED, np.zeros(len(kept), dtype="<U7")) == "dropped"
+    why = np.where(listed & ~kept, SUSPECT, why)
+    return np.where(sent_away & ~kept, OVERRULED, why)

@@ -17,15 +17,14 @@ import numpy as np
 
 from ..core.cut import ranks
 from ..errors import DataError, one_line, shown
-from ..methods.adapruner import drop_end
+from ..methods.adapruner import OVERRULED, drop_end
 from ..selection import Selection
 
 #: What marks a file of decisions, with its version.
 MARK = "adapruner_det_decisions"
 
-#: The columns that say what a person changed: ``kept`` or ``dropped``, else empty; and the score
-#: that the run gave.
-OVERRULED, RUN_SCORE = "overruled", "run_score"
+#: The column of the score that the run gave.
+RUN_SCORE = "run_score"
 
 _MOST_BYTES = 2**28
 

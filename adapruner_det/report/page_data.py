@@ -14,11 +14,11 @@ import numpy as np
 from ..core.cut import ranks
 from ..core.ends import DRAWN, EASY, FAULT, FEW, HARD, REASONS, TWIN, UNSEEN
 from ..errors import shown
-from ..methods.adapruner import SUSPECT
+from ..methods.adapruner import OVERRULED, SUSPECT
 from ..samples import image_id_of
 from ..selection import Selection
 from .history import History
-from .overrule import OVERRULED, cut_to, identity
+from .overrule import cut_to, identity
 from .pictures import Picture
 from .predictions import Predicted, disagreement
 from .thumbs import Thumb, nearest_kept

@@ -26,7 +26,7 @@ def test_it_has_the_versions_the_code_and_the_device():
     assert found["nothing-of-that-name"] == "unknown" and found["scipy"][0].isdigit()
     assert len(found["code"]) == 8 and found["device"]
     assert set(found) == {"adapruner-det", "torch", "numpy", "scipy", "nothing-of-that-name",
-                          "code", "device"}  # fmt: skip
+                          "code", "device", "threads"}  # fmt: skip
 
 
 @pytest.mark.parametrize("change", [
@@ -36,12 +36,31 @@ def test_it_has_the_versions_the_code_and_the_device():
     lambda root: (root / "run.py").unlink(),
 ])  # fmt: skip
 def test_whatever_changes_in_the_code_changes_its_digest(package, change):
-    before = module._code()
-    assert module._code() == before
+    code = module._code.__wrapped__
+    before = code()
+    assert code() == before
     (package / "notes.txt").write_text("no code")
-    assert module._code() == before
+    assert code() == before
     change(package)
-    assert module._code() != before
+    assert code() != before
+
+
+def test_the_digest_is_of_what_a_process_began_with(package):
+    """Files that are edited in a long run are not what runs."""
+    module._code.cache_clear()
+    before = origin()["code"]
+    (package / "run.py").write_text("b = 3\n")
+    assert origin()["code"] == before
+    module._code.cache_clear()
+
+
+def test_the_threads_are_those_of_the_moment():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        assert origin()["threads"] == str(before + 1)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_processor_is_told_apart_by_its_numbers(tmp_path, monkeypatch):

@@ -64,6 +64,16 @@ def test_a_later_cut_holds_to_what_was_said():
     assert found.cut(found.keep_ratio).kept_keys == found.kept_keys
 
 
+def test_a_later_cut_gives_the_say_as_its_reason():
+    own = selection()
+    found = apply(own, say(own, keep=["b"], drop=["a"]))
+    for cut in (cut_to(found, 3), cut_to(found, 9)):
+        why = dict(zip(cut.columns["key"].tolist(), cut.columns["why"].tolist(), strict=True))
+        assert why["toy/a"] == "overruled" and why["toy/b"] == ""
+    everything = cut_to(found, 10)
+    assert everything.num_kept == 10 and not any(everything.columns["why"])
+
+
 def test_a_set_that_the_score_does_not_give_is_what_the_say_is_over():
     own = selection()
     kept = own.columns["score"] >= 4  # the other way round

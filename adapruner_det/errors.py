@@ -26,6 +26,18 @@ class DataError(ValueError):
     """
 
 
+class DamagedCheckpoints(DataError):
+    """A folder has checkpoints, of which none is whole.
+
+    Args:
+        fault: what was found; the message says besides what a user can do.
+    """
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"{fault}; start anew without --resume, which sets them aside")
+        self.fault = fault
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Print what is the user's to mend as one line on stderr and exit with 2, as every tool does.

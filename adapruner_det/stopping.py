@@ -19,6 +19,18 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+def how_to_go_on(folder: str) -> str:
+    """How a training goes on that was stopped, alone or as a cell of a comparison.
+
+    Args:
+        folder: where its checkpoints are.
+    """
+    return (
+        f"the same command goes on from the checkpoint in {folder}, that of a single run with "
+        "--resume as its first option"
+    )
+
+
 class Stopped(SystemExit):
     """A run that a signal ended after it had saved its state; the exit code is 128 + the signal's.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import files
-from ..errors import DataError
+from ..errors import DamagedCheckpoints, DataError
 from ..whole_zip import is_whole_zip
 from .models import load_tensors
 
@@ -62,7 +62,7 @@ def load_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
     A damaged one is said and replaced by the one before it.
 
     Raises:
-        DataError: checkpoints of which none can be read.
+        DamagedCheckpoints: checkpoints of which none can be read.
     """
     newest, previous = Path(folder) / CHECKPOINT_FILE, Path(folder) / PREVIOUS_FILE
     faults = []
@@ -80,7 +80,7 @@ def load_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
             os.replace(previous, newest)
         return newest, state
     if faults:
-        raise DataError(f"{'; '.join(faults)}; start anew without --resume")
+        raise DamagedCheckpoints("; ".join(faults))
     return None
 
 

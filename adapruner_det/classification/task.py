@@ -6,14 +6,17 @@ Shape letters: N samples, D features, C classes.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fvcore.common.config import CfgNode
 
+from ..errors import DamagedCheckpoints
 from ..experiment.task import Budget, Run
 from ..files import file_digest
 from ..methods.base import FEATURES, PREDICTIONS, THUMBNAILS, Guide
@@ -26,6 +29,8 @@ from .config import load_config
 from .data import Data, load_data
 from .run import LIBRARIES, train
 from .signals import SIGNALS
+
+logger = logging.getLogger(__name__)
 
 
 class ClassificationTask:
@@ -84,7 +89,12 @@ class ClassificationTask:
         if budget == "steps":
             steps = self.epochs * steps_per_epoch(len(self.samples), cfg.SOLVER.BATCH_SIZE)
         data = self.data if test is None else replace(self.data, test=self.data.train.kept(test))
-        result = train(cfg, data, kept, guide=guide, steps=steps, resume=resume)
+        run = partial(train, cfg, data, kept, guide=guide, steps=steps)
+        try:
+            result = run(resume=resume)
+        except DamagedCheckpoints as error:
+            logger.warning("%s: the training starts anew.", error.fault)
+            result = run(resume=False)
         return Run(
             metric=self.metric,
             value=result.accuracy,

@@ -25,7 +25,7 @@ from ..errors import DataError
 from ..methods.base import Guide
 from ..random_states import random_states, restore_random_states
 from ..settings import config_digest
-from ..stopping import Stopped, StopRequest
+from ..stopping import Stopped, StopRequest, how_to_go_on
 from . import signals
 from .augment import channel_statistics, crop_and_flip, cutout
 from .batches import Batches, split_order, steps_per_epoch
@@ -136,7 +136,7 @@ class Trainer:
         self._bar.update(self.step - self._bar.n)
         with (
             self._stop.listening(),
-            self._stop.naming_lost_workers("DATA.WORKERS", self._how_to_go_on()),
+            self._stop.naming_lost_workers("DATA.WORKERS", how_to_go_on(self.cfg.OUTPUT_DIR)),
             logging_redirect_tqdm(),
             contextlib.closing(self._bar),
         ):
@@ -197,16 +197,10 @@ class Trainer:
         name = signal.Signals(self._stop.signum).name
         done = f"{name}: stopped after step {self.step} of {self.total_steps}"
         if save:
-            logger.warning("%s, which is saved; %s", done, self._how_to_go_on())
+            logger.warning("%s, which is saved; %s", done, how_to_go_on(self.cfg.OUTPUT_DIR))
         else:
             logger.warning("%s; nothing is saved.", done)
         raise Stopped(self._stop.signum)
-
-    def _how_to_go_on(self) -> str:
-        return (
-            "the same command with --resume as its first option goes on from the checkpoint in "
-            f"{self.cfg.OUTPUT_DIR}"
-        )
 
     def _train_step(self, ids: Tensor, images: Tensor) -> Tensor:
         """One step of the model, and the guide's one for the step before. The sum of the losses."""

@@ -21,7 +21,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..errors import DataError, one_line
+from ..errors import DamagedCheckpoints, DataError, one_line
 from ..experiment.task import Budget, Run
 from ..files import file_digest
 from ..methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS, Guide
@@ -148,7 +148,7 @@ class DetectionTask:
         cfg = self._settings(seed, Path(folder), kept, budget)
         index = self._index if kept is None else SampleIndex.from_config(cfg)
         kind = TRAIN if guide is None else kind_of(guide)
-        resume = resume and newest_whole(folder) is not None
+        resume = resume and _has_checkpoint(folder)
         with run_folder(cfg, run_identity(kind, cfg, index), resume), logged_to(Path(folder)):
             seed_all_rng(seed)
             EvaluatingTrainer.trust_pickle = PruningTrainer.trust_pickle = self._trust_pickle
@@ -235,6 +235,15 @@ class DetectionTask:
         """The samples in the order of their index, as an evaluation reads them."""
         workers = self._cfg.DATALOADER.NUM_WORKERS
         return single_images(self._index.dicts, evaluation_mapper(self._cfg), workers)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    """Whether a training can go on in ``folder``, which from damaged checkpoints it cannot."""
+    try:
+        return newest_whole(folder) is not None
+    except DamagedCheckpoints as error:
+        logger.warning("%s: the training starts anew.", error.fault)
+        return False
 
 
 def trained_model(cfg: CfgNode, folder: str | Path) -> nn.Module:

@@ -107,8 +107,8 @@ class Task(Protocol):
             guide: weights the losses and hears of them; None trains as usual.
             budget: how long a part is trained on.
             test: training samples to evaluate on in place of the test set: those that it keeps.
-            resume: go on from the checkpoint in ``folder``, where there is one; a training that
-                had ended is evaluated, and ``guide`` has the state that it ended with.
+            resume: go on from the checkpoint in ``folder``, where there is a whole one; a training
+                that had ended is evaluated, and ``guide`` has the state that it ended with.
 
         Raises:
             DataError: a guide that asks for a signal that is not among :attr:`signals`, or what

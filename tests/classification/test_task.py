@@ -186,6 +186,17 @@ def test_what_was_done_is_not_done_again_unless_asked_for(tmp_path, monkeypatch)
         task.train(1, tmp_path)
 
 
+def test_from_damaged_checkpoints_a_training_starts_anew(tmp_path, caplog):
+    """Nobody who runs a comparison could say so to one of its cells."""
+    task = tiny_task()
+    first = task.train(0, tmp_path)
+    for path in tmp_path.glob("checkpoint*.pt"):
+        path.write_bytes(path.read_bytes()[:-50])
+    assert task.train(0, tmp_path).value == first.value
+    assert "is damaged" in caplog.text and "the training starts anew" in caplog.text
+    assert "--resume" not in caplog.text
+
+
 def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
     task = tiny_task()
     expected = task.train(0, tmp_path / "whole")

@@ -460,6 +460,15 @@ def test_without_resume_it_begins_anew(task, tmp_path):
     assert (tmp_path / "run" / MODEL_FILE).stat().st_mtime_ns != before
 
 
+def test_from_damaged_checkpoints_it_begins_anew(task, tmp_path, caplog):
+    """Nobody who runs a comparison could say so to one of its cells."""
+    first = task.train(1, tmp_path / "run")
+    for path in (tmp_path / "run").glob("model_*.pth"):
+        path.write_bytes(path.read_bytes()[:-50])
+    assert task.train(1, tmp_path / "run").value == first.value
+    assert "is whole: the training starts anew" in caplog.text and "--resume" not in caplog.text
+
+
 def test_a_folder_of_another_run_is_refused(task, tmp_path):
     task.train(1, tmp_path / "run")
     with pytest.raises(DataError, match="is of a run with another configuration"):

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from ...errors import DataError, one_line
+from ...errors import DamagedCheckpoints, DataError, one_line
 from ...files import write_whole
 from ...whole_zip import is_whole_zip
 from .weighting import LossWeighting
@@ -93,7 +93,8 @@ def newest_whole(folder: str | Path) -> Path | None:
     The tagged one comes first. One that is torn or flipped is passed over with a warning.
 
     Raises:
-        DataError: there are checkpoints and none is whole, or the tag leads out of the folder.
+        DamagedCheckpoints: there are checkpoints, and none is whole.
+        DataError: the tag leads out of the folder.
     """
     folder = Path(folder)
     tag_file = folder / TAG_FILE
@@ -117,10 +118,7 @@ def newest_whole(folder: str | Path) -> Path | None:
             return path
         logger.warning("%s is damaged and passed over.", path)
     if found:
-        raise DataError(
-            f"none of the {len(found)} checkpoints in {folder} is whole; start anew without "
-            "--resume, which sets them aside"
-        )
+        raise DamagedCheckpoints(f"none of the {len(found)} checkpoints in {folder} is whole")
     return None
 
 

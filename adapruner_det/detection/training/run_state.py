@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from ...errors import DISK_ERRORS, DataError
 from ...methods.base import Guide
 from ...settings import config_digest
-from ...stopping import Stopped, StopRequest, is_lost_worker
+from ...stopping import Stopped, StopRequest, how_to_go_on, is_lost_worker
 from ..data.samples import SampleIndex
 from .checkpoints import compare_runs
 
@@ -111,10 +111,11 @@ class StopHook(HookBase):
         self._before_save()
         self.trainer.checkpointer.save(f"model_{self.trainer.iter:07d}")
         logger.warning(
-            "Stopped by signal %d after %d of %d steps; all is saved: go on with --resume.",
+            "Stopped by signal %d after %d of %d steps, which are saved; %s",
             signum,
             done,
             self.trainer.max_iter,
+            how_to_go_on(self.trainer.checkpointer.save_dir),
         )
         raise Stopped(signum)
 

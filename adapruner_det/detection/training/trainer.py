@@ -30,7 +30,7 @@ from ...methods.adapruner import choice_of
 from ...methods.base import Guide, make_selection
 from ...random_states import random_states_kept
 from ...selection import Selection
-from ...stopping import StopRequest
+from ...stopping import StopRequest, how_to_go_on
 from .. import compat
 from ..config import leaves_to_data
 from ..data import coco_set, voc_folder
@@ -131,10 +131,10 @@ class RunMixin(Mixed):
             ) from error
 
     def train(self) -> Any:
-        how_to_go_on = f"--resume goes on from the last checkpoint in {self.cfg.OUTPUT_DIR}"
+        go_on = how_to_go_on(self.cfg.OUTPUT_DIR)
         with (
             self._stop.listening(),
-            self._stop.naming_lost_workers("DATALOADER.NUM_WORKERS", how_to_go_on),
+            self._stop.naming_lost_workers("DATALOADER.NUM_WORKERS", go_on),
             without_tracebacks(),
         ):
             try:

@@ -116,7 +116,7 @@ class Run:
     def __init__(self, before_save=lambda: None):
         self.events, self.request = [], StopRequest()
         self.hook = StopHook(self.request, before_save)
-        saver = SimpleNamespace(save=self.events.append)
+        saver = SimpleNamespace(save=self.events.append, save_dir="out")
         self.hook.trainer = SimpleNamespace(iter=0, max_iter=10, checkpointer=saver)
 
     def step(self, number):
@@ -139,7 +139,10 @@ def test_a_signal_saves_once_the_step_is_done_and_tells_its_code(signum, code, c
             run.step(4)
     assert events == ["gathered", "model_0000004"]
     assert stop.value.code == code
-    assert "after 5 of 10 steps; all is saved: go on with --resume" in caplog.text
+    assert (
+        "after 5 of 10 steps, which are saved; the same command goes on from the checkpoint in out"
+        in caplog.text
+    )
     assert signal.getsignal(signum) is before
 
 

@@ -12,7 +12,6 @@ trains on it.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..detection.data.samples import SampleIndex
 from ..detection.flagged import predictions_of_flagged
 from ..detection.setup import check_pruning_inputs, load_config, run
 from ..detection.task import make_task
-from ..detection.training.processes import num_processes, process_parser
+from ..detection.training.processes import is_first, num_processes, process_parser
 from ..detection.training.run_state import PRUNE, run_identity
 from ..detection.training.trainer import SELECTION_FILE, PruningTrainer
 from ..errors import DataError, reported
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
         )
         run(args, cfg, prune, index, identity=run_identity(PRUNE, cfg, index))
-        if cfg.ADAPRUNER.DROP == AUTO and not int(os.environ.get("RANK", 0)):
+        if cfg.ADAPRUNER.DROP == AUTO and is_first(args):
             settle(cfg, args)
 
 

@@ -6,11 +6,10 @@ import argparse
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.engine import default_setup
@@ -35,8 +34,8 @@ from .data.samples import SampleIndex, require_datasets, require_same_classes
 from .ranges import check_ranges
 from .training.checkpoints import check_weights, newest_whole, require_same_run
 from .training.fit import fit_to_data
-from .training.lazy import merge_lazy_config, training_mapper
-from .training.processes import start_processes
+from .training.lazy import merge_lazy_config, register_from_file, training_mapper
+from .training.processes import is_first, start_processes
 from .training.trainer import EvaluatingTrainer, build_pruner
 
 logger = logging.getLogger(__name__)
@@ -226,7 +225,9 @@ def run(
             checkpoint of another run.
     """
     resolve_device(cfg)
-    with run_folder(cfg, identity, args.resume):
+    # The first process holds the folder for all.
+    held = run_folder(cfg, identity, args.resume) if is_first(args) else nullcontext()
+    with held:
         start_processes(args, _start, cfg, args, main, rest)
 
 
@@ -240,9 +241,6 @@ def run_folder(
         DataError: as :func:`run`.
     """
     folder = cfg.OUTPUT_DIR
-    if int(os.environ.get("RANK", 0)) and dist.is_torchelastic_launched():
-        yield  # the first process holds it for all
-        return
     newest = newest_whole(folder) if resume and identity else None
     if newest and identity and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
         require_same_run(newest, identity)
@@ -279,7 +277,8 @@ def _start(
     cfg: CfgNode, args: argparse.Namespace, main: Callable[..., Any], rest: tuple[Any, ...]
 ) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="adapruner_det")
-    register_from_config(cfg)  # a spawned process has a catalogue of its own
+    register_from_file(cfg)  # a spawned process has a catalogue of its own
+    register_from_config(cfg)
     if comm.get_world_size() > 1:
         named = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
         for name in sorted(named & {*DatasetCatalog.list()}):

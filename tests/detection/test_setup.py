@@ -22,6 +22,7 @@ from adapruner_det.detection.setup import (
 )
 from adapruner_det.detection.training.checkpoints import WholeCheckpointer
 from adapruner_det.errors import DataError
+from adapruner_det.files import FolderInUse, locked
 from adapruner_det.methods.random import random_selection
 from tests.detection.toy import register, squares, toy_cfg, write_voc_folder
 
@@ -187,6 +188,26 @@ def test_main_gets_a_frozen_configuration_and_the_folders_are_registered(tmp_pat
     run(args, cfg, main, "more")
     assert got == [("", "more", 3)]
     assert (tmp_path / "out" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_machine_holds_the_folder_for_the_others(tmp_path, monkeypatch, rank):
+    """They may share a disk, and start one after the other."""
+    cfg, out = toy_cfg("yolo_darknet", tmp_path / "out"), tmp_path / "out"
+    earlier_run(out)
+    ran = []
+    monkeypatch.setattr(setup, "start_processes", lambda *given: ran.append(given))
+    args = default_argument_parser().parse_args(
+        ["--num-machines", "2", "--machine-rank", f"{rank}"]
+    )
+    with locked(out):
+        if rank:
+            run(args, cfg, print, identity=IDENTITY)
+            assert names(out) == OLD | {"notes.txt"}
+        else:
+            with pytest.raises(FolderInUse):
+                run(args, cfg, print, identity=IDENTITY)
+    assert len(ran) == rank
 
 
 # Class ids against heads
@@ -395,6 +416,17 @@ def test_a_process_that_is_spawned_leaves_out_of_its_sets_what_the_check_did(
 
     setup._start(cfg, args, main, ())
     assert seen == [left]
+
+
+def test_a_process_that_is_spawned_runs_the_file_that_registers_its_sets(tmp_path, monkeypatch):
+    """Before it registers parts of them, which a selection may name."""
+    events = []
+    monkeypatch.setattr(setup, "register_from_file", lambda cfg: events.append("file"))
+    monkeypatch.setattr(setup, "register_from_config", lambda cfg: events.append("config"))
+    monkeypatch.setattr(setup, "default_setup", lambda cfg, args: None)
+    args = default_argument_parser().parse_args([])
+    setup._start(toy_cfg("yolo_darknet", tmp_path), args, lambda *_: events.append("main"), ())
+    assert events == ["file", "config", "main"]
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,12 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     cfg.SEED = run.get("seed", -1)
 
 
+def register_from_file(cfg: CfgNode) -> None:
+    """Let this process know the data sets that a LazyConfig file registers: run it, once."""
+    if is_lazy(cfg):
+        _read(cfg)
+
+
 def training_mapper(cfg: CfgNode) -> Mapper:
     """The mapper of a training: of a LazyConfig that of ``dataloader.train``."""
     if not is_lazy(cfg):

@@ -29,6 +29,16 @@ def num_processes(args: argparse.Namespace) -> int:
     return max(1, args.num_gpus * args.num_machines)
 
 
+def is_first(args: argparse.Namespace) -> bool:
+    """Whether this process, or one that it will start, is the first of the run.
+
+    Of several machines each is told its number, under torchrun each process.
+    """
+    if dist.is_torchelastic_launched():
+        return os.environ["RANK"] == "0"
+    return bool(args.machine_rank == 0)
+
+
 def start_processes(args: argparse.Namespace, target: Callable[..., Any], *rest: Any) -> None:
     """Run ``target(*rest)`` in every process of the run.
 

@@ -17,7 +17,8 @@ from adapruner_det import PruningTrainer, Selection
 from adapruner_det.detection.data.kept_splits import register_kept
 from adapruner_det.detection.per_image import APART
 from adapruner_det.detection.setup import check_pruning_inputs, load_config
-from adapruner_det.detection.training.lazy import is_lazy
+from adapruner_det.detection.training import lazy as module
+from adapruner_det.detection.training.lazy import is_lazy, register_from_file
 from adapruner_det.detection.training.trainer import EvaluatingTrainer, scale_schedule
 from adapruner_det.errors import DataError
 from adapruner_det.settings import config_digest
@@ -227,6 +228,19 @@ def test_a_file_that_registers_its_data_is_run_once_and_needs_no_class_names(reg
     assert log.read_text() == "run\n"
     (name,) = register_kept(trainer.selection)
     assert len(DatasetCatalog.get(name)) == 7
+
+
+def test_another_process_knows_the_sets_that_the_file_registers(registering, monkeypatch):
+    file, log = registering
+    cfg = load_config(str(file))
+    register_from_file(cfg)
+    assert log.read_text() == "run\n"
+    monkeypatch.setattr(module, "_loaded", {})  # as in one that is spawned
+    DatasetCatalog.remove("own")
+    MetadataCatalog.remove("own")
+    register_from_file(cfg)
+    assert len(DatasetCatalog.get("own")) == 10
+    register_from_file(toy_cfg("yolo_darknet", "out"))  # which has none
 
 
 def test_a_file_that_was_changed_is_run_again(registering):

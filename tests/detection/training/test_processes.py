@@ -14,7 +14,7 @@ import torch.distributed as dist
 from adapruner_det import Selection
 from adapruner_det.detection import compat
 from adapruner_det.detection.training import processes
-from adapruner_det.detection.training.processes import start_processes
+from adapruner_det.detection.training.processes import is_first, start_processes
 from adapruner_det.errors import DataError
 from tests.detection.toy import options_of, write_voc_folder
 
@@ -114,6 +114,15 @@ def test_a_gpu_or_a_newer_launch_starts_as_many_processes_as_asked_for(monkeypat
     args = argparse.Namespace(num_gpus=1, num_machines=2, machine_rank=0, dist_url="auto")
     with pytest.raises(DataError, match="starts 2 processes on GPUs only.*nproc_per_node 1"):
         start_processes(args, print)
+
+
+def test_the_first_is_that_of_the_first_machine_or_of_torchrun(monkeypatch):
+    args = argparse.Namespace(machine_rank=0)
+    assert is_first(args) and not is_first(argparse.Namespace(machine_rank=1))
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    for rank, first in (("0", True), ("1", False), ("10", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert is_first(args) == first
 
 
 @pytest.fixture

@@ -232,6 +232,9 @@ class Selection:
             raise DataError(f"{path} is not a selection: {error}") from error
 
 
+#: The parameter of a run's selection that waits for what ``auto`` finds out.
+UNSETTLED = "unsettled"
+
 _HEADER_FIELDS = tuple(f for f in Selection.__dataclass_fields__ if f != "columns")
 
 
@@ -262,6 +265,17 @@ def class_column(classes: Iterable[Iterable[int]] | None) -> dict[str, np.ndarra
         return {}
     words = [" ".join(str(int(c)) for c in sorted(set(own))) for own in classes]
     return {"classes": np.array(words, dtype=np.str_)}
+
+
+def warnings_of(selection: Selection) -> list[str]:
+    """What whoever makes use of a selection is to know, a sentence each."""
+    lines = [lost_classes_line(selection)]
+    if selection.parameters.get(UNSETTLED):
+        lines.append(
+            "which end to drop has not been found out, for the trainings that DROP auto takes were "
+            "not finished: the run that made it goes on with --resume, or cut --drop names an end"
+        )
+    return [line for line in lines if line]
 
 
 def lost_classes_line(selection: Selection) -> str:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from adapruner_det.selection import (
     check_keep_ratio,
     class_column,
     lost_classes_line,
+    warnings_of,
 )
 
 KEYS = [f"toy/{i:03d}" for i in range(10)]
@@ -164,6 +166,14 @@ def test_the_line_that_tools_print_of_lost_classes():
     line = lost_classes_line(wide)
     assert "of 12 class(es)" in line and "class 10 and 2 more; " in line and "class 11" not in line
     assert "\n" not in lost_classes_line(with_classes(("cat", "dog\n\x1b[2J", "seal")))
+
+
+def test_what_is_to_be_known_of_a_selection_is_said():
+    assert warnings_of(make()) == []
+    (line,) = warnings_of(with_classes())
+    assert line == lost_classes_line(with_classes())
+    (lost, auto) = warnings_of(replace(with_classes(), parameters={"unsettled": True}))
+    assert lost == line and "--resume" in auto and "cut --drop" in auto
 
 
 def test_class_ids_become_a_column():

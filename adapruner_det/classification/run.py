@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..files import write_whole
 from ..methods.adapruner import choice_of
 from ..methods.base import Guide, make_selection
-from ..selection import Selection, lost_classes_line
+from ..selection import Selection, lost_classes_line, warnings_of
 from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, require_elsewhere, run_folder
 from .data import Data
 from .image_set import ImageSet
@@ -104,7 +104,8 @@ def prune(
         if save:  # the selection first: no model is worth its loss
             selection.save(Path(cfg.OUTPUT_DIR) / SELECTION_FILE)
             trainer.save_model()
-    _warn_of_lost_classes(selection)
+    if line := lost_classes_line(selection):
+        logger.warning("Warning: %s.", line)
     return selection
 
 
@@ -130,12 +131,6 @@ def _folder(
     if resume:
         trainer.resume()
     return contextlib.nullcontext()
-
-
-def _warn_of_lost_classes(selection: Selection) -> None:
-    line = lost_classes_line(selection)
-    if line:
-        logger.warning("Warning: %s.", line)
 
 
 def train(
@@ -168,7 +163,8 @@ def train(
     images = data.train
     if selection is not None:
         selection = images.checked_selection(selection)
-        _warn_of_lost_classes(selection)
+        for line in warnings_of(selection):
+            logger.warning("Warning: %s.", line)
         images = images.with_keys(selection.kept_keys)
     trainer = Trainer(cfg, images, guide, f"train {len(images)}", steps)
     with _folder(cfg, trainer, resume, save, [selection_file]):

@@ -36,7 +36,7 @@ from ..experiment.task import Task
 from ..files import require_writable
 from ..methods.adapruner import SUSPECT, drop_end, suspects_first
 from ..report.suspects import read_list
-from ..selection import Selection, check_keep_ratio, lost_classes_line
+from ..selection import Selection, check_keep_ratio, warnings_of
 from ..settings import AUTO
 from .arguments import add_trust_switch, plain_parser, split_overrides
 from .tasks import task_of
@@ -117,7 +117,7 @@ def write_cuts(
             f"{cut.save(place)}: {cut.num_kept} of {cut.num_samples} kept, "
             f"cut from a run made for keep ratio {made_for:g}{_suspects_gone(cut)}"
         )
-        if line := lost_classes_line(cut):
+        for line in warnings_of(cut):
             sys.stderr.write(f"warning: {place}: {line}\n")
 
 

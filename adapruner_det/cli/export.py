@@ -22,7 +22,7 @@ from ..command import config_path
 from ..errors import reported
 from ..export.formats import FORMATS, IMAGES, export, needs_records
 from ..export.records import Records
-from ..selection import Selection, lost_classes_line
+from ..selection import Selection, warnings_of
 from .arguments import config_beside, plain_parser, warn_on_terminal
 from .tasks import detectron2_needed, kind_of_data
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             images=args.images,
             overwrite=args.overwrite,
         )
-        if line := lost_classes_line(selection):
+        for line in warnings_of(selection):
             logging.getLogger(__name__).warning(line)
         print(
             f"{place}: {args.format}, {selection.num_kept} of {selection.num_samples} samples kept"

@@ -34,7 +34,7 @@ from ..report.overrule import apply, read_decisions, summary
 from ..report.page import write_report
 from ..report.pictures import Picture
 from ..report.predictions import Predicted, read_predictions
-from ..selection import Selection, lost_classes_line
+from ..selection import Selection, warnings_of
 from .arguments import config_beside, plain_parser, warn_on_terminal
 from .tasks import detectron2_needed, kind_of_data, make
 
@@ -93,7 +93,7 @@ def apply_decisions(decisions: Path, path: Path, output: Path | None) -> None:
     found = apply(Selection.load(path), read_decisions(decisions))
     require_writable(output.parent, "--output")
     print(f"{found.save(output)}: {summary(found)}")
-    if line := lost_classes_line(found):
+    for line in warnings_of(found):
         sys.stderr.write(f"warning: {line}\n")
 
 

@@ -31,7 +31,7 @@ from ..detection.training.processes import num_processes, process_parser
 from ..detection.training.run_state import TRAIN, run_identity
 from ..detection.training.trainer import EvaluatingTrainer, scale_schedule
 from ..errors import DataError, reported
-from ..selection import Selection, lost_classes_line
+from ..selection import Selection, warnings_of
 from .arguments import add_trust_switch
 
 
@@ -90,8 +90,8 @@ def require_its_sets(selection: Selection, cfg: Any) -> None:
 
 def take_selection(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:
     """Make what the selection keeps the training set of ``cfg``."""
-    if warning := lost_classes_line(selection):
-        print(f"warning: {warning}", file=sys.stderr)
+    for line in warnings_of(selection):
+        print(f"warning: {line}", file=sys.stderr)
     cfg.DATASETS.TRAIN = tuple(register_kept(selection))
     if args.same_iterations:
         print(f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations")

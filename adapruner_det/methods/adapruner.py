@@ -18,7 +18,7 @@ from ..core.cut import ranks
 from ..core.ends import DRAWN
 from ..errors import DataError
 from ..samples import Samples
-from ..selection import Selection
+from ..selection import UNSETTLED, Selection
 from ..settings import AUTO, PRUNER_OPTIONS, build_pruner
 from .auto import DRAW, OWN, Verdict, candidates, decide
 from .base import THUMBNAILS, Choice, Evidence, register
@@ -122,7 +122,7 @@ def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
     Raises:
         DataError: an end that needs to know what the objective of the run does not.
     """
-    drop = "" if drop == AUTO else drop
+    settles, drop = drop == AUTO, "" if drop == AUTO else drop
     columns = {name: column for name, column in pruner.columns().items() if name != "score"}
     kept, score = pruner.select(), pruner.ranks()
     if drop:
@@ -130,6 +130,8 @@ def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
         score, kept = _by_end(drop, columns, pruner.keep_ratio)
     columns["why"] = _why(drop, columns, kept)
     parameters = {**pruner.ranking_parameters(), "objective": pruner.objective.name, "drop": drop}
+    if settles:
+        parameters[UNSETTLED] = True
     # Sums over several processes differ in their last bits.
     parameters["epoch_losses"] = [float(f"{loss:.6g}") for loss in pruner.epoch_losses]
     if not columns["typical_loss"].ndim:
@@ -168,7 +170,7 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
     return replace(
         found,
         columns={**own, "why": why},
-        parameters={**selection.parameters, **({"drop": drop} if drop else {})},
+        parameters={**_settled(selection), "drop": drop} if drop else selection.parameters,
     )
 
 
@@ -223,9 +225,14 @@ def settle_selection(
     chosen = replace(
         found,
         columns={**found.columns, **new},
-        parameters={**selection.parameters, "drop": AUTO, **verdict.parameters()},
+        parameters={**_settled(selection), "drop": AUTO, **verdict.parameters()},
     )
     return chosen, verdict
+
+
+def _settled(selection: Selection) -> dict[str, Any]:
+    """The parameters of a selection of which it is known which end goes."""
+    return {name: own for name, own in selection.parameters.items() if name != UNSETTLED}
 
 
 def _own_score(selection: Selection) -> np.ndarray:

@@ -13,7 +13,7 @@ from adapruner_det.methods.auto import DRAW, OWN
 from adapruner_det.methods.random import random_selection
 from adapruner_det.methods.stratified import stratified_score
 from adapruner_det.report.overrule import Decisions, apply, identity
-from adapruner_det.selection import Selection
+from adapruner_det.selection import Selection, warnings_of
 from tests.experiment.toy import N, make_toy
 
 
@@ -117,8 +117,11 @@ def test_what_a_person_has_said_is_not_undone(tmp_path, monkeypatch):
 def test_the_file_is_replaced_by_the_outcome_and_trials_stay_beside_it(tmp_path, monkeypatch):
     task = make_toy(tmp_path)
     worth(task, monkeypatch, lambda places: places.mean())
-    path = run_of(task).save(tmp_path / "run" / "selection.json")
+    run = run_of(task)
+    run = replace(run, parameters={**run.parameters, "unsettled": True})
+    path = run.save(tmp_path / "run" / "selection.json")
     found, _ = settle_file(task, path)
+    assert warnings_of(run) and not warnings_of(found)
     assert Selection.load(path).kept_keys == found.kept_keys
     kept = list((tmp_path / "run" / "auto" / "trials").glob("*.json"))
     assert 20 < len(kept) <= 25  # of cuts that are one, one is trained

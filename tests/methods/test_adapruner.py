@@ -6,7 +6,7 @@ import pytest
 from adapruner_det.core import ENDS, AdaPruner, Schedule, end_score
 from adapruner_det.errors import DataError
 from adapruner_det.methods.adapruner import adapruner, choice_of, drop_end, suspects_first
-from adapruner_det.methods.base import get_method, select
+from adapruner_det.methods.base import get_method, make_selection, select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.neighbours import thumbnails
 
@@ -36,6 +36,17 @@ def test_samples_without_a_finite_loss_are_kept_last_of_all():
     losses = np.ones(20)
     losses[[0, 13]] = np.nan
     assert choice_of(trained(losses=losses)).score[[0, 13]].tolist() == [18, 19]
+
+
+def test_a_run_that_waits_for_auto_says_so_until_an_end_is_named():
+    pruner = trained()
+    assert "unsettled" not in choice_of(pruner).parameters
+    choice = choice_of(pruner, "auto")
+    assert choice.parameters["unsettled"] and choice.parameters["drop"] == ""
+    np.testing.assert_array_equal(choice.kept, choice_of(pruner).kept)
+    run = make_selection(choice, samples(20), method="adapruner", keep_ratio=0.7, seed=0)
+    assert drop_end(run, "", 0.5).parameters["unsettled"]
+    assert "unsettled" not in drop_end(run, "easy", 0.5).parameters
 
 
 def test_it_tells_what_the_mask_knows():

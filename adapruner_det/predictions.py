@@ -307,7 +307,9 @@ def _by_image(images: np.ndarray, rows: Rows) -> list[Detections]:
     Raises:
         _Unfit: images that are not sorted and distinct, or a row of none of them.
     """
-    if not len(images) or np.any(images[1:] <= images[:-1]):
+    if not len(images):
+        raise _Unfit("it has no detection, and no list of images")
+    if np.any(images[1:] <= images[:-1]):
         raise _Unfit("its images are not sorted and distinct")
     place = np.minimum(np.searchsorted(images, rows.key), len(images) - 1)
     if np.any(images[place] != rows.key):

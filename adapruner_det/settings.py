@@ -167,8 +167,15 @@ def config_digest(cfg: CfgNode) -> str:
     It is of plain values, so that a configuration that was written as yaml and read again, where a
     tuple may have become a list, is the same.
     """
-    values = {key: value for key, value in leaves(cfg) if key not in WITHOUT_EFFECT}
+    values = {key: _told(key, value) for key, value in leaves(cfg) if key not in WITHOUT_EFFECT}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _told(key: str, value: Any) -> Any:
+    """What of a setting has an effect: of a GPU not its number, of a download nothing."""
+    if key in ("DEVICE", "MODEL.DEVICE"):
+        return str(value).partition(":")[0]
+    return False if key == "DATA.DOWNLOAD" else value
 
 
 def build_pruner(

@@ -290,3 +290,10 @@ def test_rows_are_read_whatever_stands_beside_them(tmp_path):
     del more["header"]
     np.savez(tmp_path / "p.npz", **PLAIN, **more)  # nor are images looked for without a header
     assert Predictions.load(tmp_path / "p.npz").keys == ["toy/a", "toy/b"]
+
+
+def test_a_file_without_a_detection_is_one_line(tmp_path):
+    none = {name: array[:0] for name, array in PLAIN.items()}
+    np.savez(tmp_path / "p.npz", **none)
+    with pytest.raises(DataError, match="holds no predictions: it has no detection"):
+        Predictions.load(tmp_path / "p.npz")

@@ -188,7 +188,7 @@ def test_every_key_counts_but_those_without_effect(make):
     digest = config_digest(cfg)
     keys = dict(leaves(cfg))
     assert len(keys) > 40
-    free = set(keys) & set(WITHOUT_EFFECT)
+    free = set(keys) & {*WITHOUT_EFFECT, "DATA.DOWNLOAD"}
     tried = {*free, *list(keys)[:: len(keys) // 40]}
     seen = set()
     for key in tried:
@@ -208,6 +208,19 @@ def test_without_effect_are_places_and_means_and_nothing_else():
     places = {"OUTPUT_DIR", "DATA.ROOT", "ADAPRUNER.VOC_FOLDERS", "ADAPRUNER.COCO_SETS"}
     means = {"DATALOADER.NUM_WORKERS", "DATA.WORKERS", "DATA.MEMORY_MB"}
     assert set(WITHOUT_EFFECT) == places | means
+
+
+@pytest.mark.parametrize(
+    ("make", "key"), [(get_config, "DEVICE"), (detection_config, "MODEL.DEVICE")]
+)
+def test_the_number_of_a_gpu_is_not_of_the_configuration(make, key):
+    """Two of a machine may go on with one run, or share a comparison."""
+    cfg = make()
+    digests = {}
+    for device in ("cuda", "cuda:0", "cuda:11", "cpu"):
+        cfg.merge_from_list([key, device])
+        digests[device] = config_digest(cfg)
+    assert len({*digests.values()}) == 2 and digests["cpu"] != digests["cuda"]
 
 
 def test_a_digest_leaves_the_configuration_as_it_is():

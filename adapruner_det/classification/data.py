@@ -70,9 +70,11 @@ def load_data(cfg: CfgNode) -> Data:
             f"DATA.NUM_TRAIN is {node.NUM_TRAIN}, but {train.name} has {len(train)} images"
         )
     if node.NUM_TRAIN:
-        train = train.subset(draw(len(train), node.NUM_TRAIN, node.SEED)).checked()
+        train = train.subset(draw(len(train), node.NUM_TRAIN, node.SEED))
+        train = train.checked(f"raise DATA.NUM_TRAIN, which is {node.NUM_TRAIN}")
     if node.HOLDOUT:
         train, test = split_off(train, node.HOLDOUT, node.SEED)
+        train = train.checked(f"lower DATA.HOLDOUT, which is {node.HOLDOUT:g}")
     train, test = shrunk(train, node.SHRINK), shrunk(test, node.SHRINK)
     train, twins = with_twins(train, node.TWINS, node.SEED)
     train, wrong = with_wrong_labels(train, node.WRONG_LABELS, node.SEED)

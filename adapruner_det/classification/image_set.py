@@ -72,8 +72,11 @@ class ImageSet:
         """Whether the images are one tensor."""
         return isinstance(self.images, Tensor)
 
-    def checked(self) -> ImageSet:
+    def checked(self, cure: str = "remove the class or give it images") -> ImageSet:
         """This set.
+
+        Args:
+            cure: what is to be done about a class without a sample.
 
         Raises:
             DataError: no image, a label outside the classes, or a class without a sample; named.
@@ -98,8 +101,7 @@ class ImageSet:
         if empty:
             raise DataError(
                 f"the data set {self.name} has no image of {', '.join(empty[:3])} "
-                f"({len(empty)} of {num_classes} classes are empty); remove the class or give "
-                "it images"
+                f"({len(empty)} of {num_classes} classes are empty); {cure}"
             )
         return self
 

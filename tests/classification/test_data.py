@@ -109,7 +109,8 @@ def test_what_the_system_refuses_to_read_is_named(monkeypatch, error):
         ({"DATA__NAME": "cifar10", "DATA__ROOT": "nowhere"}, "DATA.DOWNLOAD True fetches it"),
         ({"DATA__NAME": "mnist", "DATA__ROOT": "nowhere"}, "mnist is not whole in nowhere"),
         ({"DATA__NUM_TRAIN": 9999}, "digits_train has 1438 images"),
-        ({"DATA__NUM_TRAIN": 3}, "no image of"),
+        ({"DATA__NUM_TRAIN": 3}, r"no image of .*; raise DATA\.NUM_TRAIN, which is 3"),
+        ({"DATA__HOLDOUT": 0.998}, r"no image of .*; lower DATA\.HOLDOUT, which is 0\.998"),
         ({"DATA__HOLDOUT": 0.0001}, r"DATA\.HOLDOUT 0\.0001 of 1438 images is 0"),
     ],
 )

@@ -69,10 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.drop == AUTO and not args.config_file:
             raise DataError("--drop auto trains the run's model: give its --config-file")
         overrides = [*args.opts, *overrides]
-        if args.drop != AUTO and (args.config_file or overrides):
+        if args.drop != AUTO and (args.config_file or args.trust_pickle or overrides):
+            spare = overrides or ["--config-file" if args.config_file else "--trust-pickle"]
             raise DataError(
-                f"{' '.join(overrides) or '--config-file'} has no effect: a configuration and its "
-                "overrides are for --drop auto, any other cut reads the selection alone"
+                f"{' '.join(spare)} has no effect: a configuration, its overrides and weights are "
+                "for --drop auto, any other cut reads the selection alone"
             )
         if args.drop == AUTO and args.suspects:
             raise DataError(

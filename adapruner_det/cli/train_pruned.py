@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def prepare(args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
     """The checked configuration of a training and its identity, or of an evaluation and None."""
+    require_effect(args)
     cfg = load_config(args.config_file, args.opts)
     if args.eval_only:
         require_known_anchors(cfg)
@@ -73,6 +74,16 @@ def prepare(args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
     if selection:
         take_selection(cfg, args, selection)
     return cfg, run_identity(TRAIN, cfg, SampleIndex.from_config(cfg))
+
+
+def require_effect(args: argparse.Namespace) -> None:
+    """Raise a DataError for an option that would change nothing."""
+    if args.eval_only and args.selection is not None:
+        raise DataError("--selection has no effect with --eval-only, which trains on nothing")
+    if args.same_iterations and args.selection is None:
+        raise DataError(
+            "--same-iterations has no effect without --selection: give one, or leave it"
+        )
 
 
 def require_its_sets(selection: Selection, cfg: Any) -> None:

@@ -125,7 +125,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(cut, run_file, tmp_path, argum
 
 def test_overrides_that_no_cut_reads_are_refused(cut, run_file):
     done = cut("--selection", run_file, "--keep-ratio", 0.5, "DROP", "easy")
-    assert_refused(done, "DROP easy has no effect: a configuration and its overrides are for")
+    assert_refused(done, "DROP easy has no effect: a configuration, its overrides and weights are")
     assert not list(run_file.parent.glob("*keep50*"))
 
 

@@ -142,6 +142,15 @@ def test_eval_only_tests_the_given_weights_and_trains_nothing(
     assert not trained_on
 
 
+@pytest.mark.parametrize(
+    "given", [("--same-iterations",), ("--eval-only", "--selection", "selection.json")]
+)
+def test_an_option_without_effect_is_refused(voc, tmp_path, monkeypatch, capsys, given):
+    assert train(monkeypatch, voc, tmp_path / "out", *given) == 2
+    assert_one_error_line(capsys.readouterr().err, "has no effect with", given[0])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("detector", ["yolo_darknet", "faster_rcnn_fpn"])
 def test_eval_only_tests_with_the_anchors_of_the_training_run(
     voc, tmp_path, monkeypatch, capsys, detector

@@ -73,6 +73,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
                 check_yaml(config_file)
                 cfg.merge_from_file(config_file, allow_unsafe=False)
             cfg.merge_from_list(checked_overrides(cfg, overrides))
+            _require_no_file_to_run(cfg)
     except (Exception, SystemExit) as error:  # what a .py raises is its own
         if isinstance(error, DataError):
             raise
@@ -85,6 +86,13 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     check_ranges(cfg)
     register_from_config(cfg)
     return cfg
+
+
+def _require_no_file_to_run(cfg: CfgNode) -> None:
+    """Raise a DataError where a yaml, as a run of a LazyConfig writes it down, names the file: its
+    values are not all of it, and reading a yaml runs nothing."""
+    if file := cfg.ADAPRUNER.LAZY_CONFIG:
+        raise DataError(f"the configuration is that of a run of {file}: give --config-file {file}")
 
 
 def check_pruning_inputs(

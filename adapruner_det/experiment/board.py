@@ -141,11 +141,8 @@ def selection_of(cell: Cell, root: Path, keep_ratio: float) -> Selection:
     Raises:
         DataError: a selection that was damaged since; its folder is what to remove.
     """
-    folder = cell.folder(root)
-    try:
-        return Selection.load(folder / SELECTION).cut(keep_ratio)
-    except DataError as error:
-        raise DataError(f"{error}; remove the folder {folder}, which is made again") from error
+    (found,) = _cuts_of(cell, root, [keep_ratio])
+    return found
 
 
 def is_dynamic(cell: Cell) -> bool:
@@ -193,14 +190,34 @@ def ratios_of(cell: Cell, board: Board) -> list[float]:
     return sorted(found, reverse=True)
 
 
+def selections_of(cell: Cell, board: Board) -> list[tuple[float, Selection]]:
+    """What a cell chose, with the keep ratio, at every ratio at which it is trained on.
+
+    Raises:
+        DataError: as :func:`selection_of`.
+    """
+    ratios = ratios_of(cell, board)
+    return list(zip(ratios, _cuts_of(cell, board.root, ratios), strict=True))
+
+
+def _cuts_of(cell: Cell, root: Path, keep_ratios: Sequence[float]) -> list[Selection]:
+    """At each ratio; the file is read once, which for many samples takes seconds."""
+    folder = cell.folder(root)
+    try:
+        run = Selection.load(folder / SELECTION)
+        return [run.cut(ratio) for ratio in keep_ratios]
+    except DataError as error:
+        raise DataError(f"{error}; remove the folder {folder}, which is made again") from error
+
+
 def lost_classes_of(cell: Cell, board: Board) -> list[str]:
     """A line for each keep ratio at which what a cell chose leaves a class without an image.
 
     Raises:
         DataError: a selection that cannot be read.
     """
-    found = []
-    for ratio in ratios_of(cell, board):
-        if line := lost_classes_line(selection_of(cell, board.root, ratio)):
-            found.append(f"{cell.label} at keep ratio {ratio:g}: {line}")
-    return found
+    return [
+        f"{cell.label} at keep ratio {ratio:g}: {line}"
+        for ratio, own in selections_of(cell, board)
+        if (line := lost_classes_line(own))
+    ]

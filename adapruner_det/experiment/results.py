@@ -20,7 +20,7 @@ from ..methods.recorder import LOSS
 from ..methods.shared import mean_of_visits
 from ..report.changes import Changes, Objects, changes
 from ..selection import Selection
-from .board import SELECTION, Board, lost_classes_of, ratios_of, rows_of, selection_of
+from .board import SELECTION, Board, lost_classes_of, rows_of, selections_of
 from .cells import Cell, write_json
 from .figures import draw
 from .origin import mixed_lines
@@ -127,19 +127,19 @@ def changes_of(board: Board, task: Task) -> list[Change]:
     losses = _losses(board)
     found = []
     for cell in _chosen(board):
-        for ratio in ratios_of(cell, board):
-            try:
-                columns = selection_of(cell, board.root, ratio).columns
-            except DataError as error:
-                logger.warning("%s", error)
-                continue
+        try:
+            cuts = selections_of(cell, board)
+        except DataError as error:
+            logger.warning("%s", error)
+            continue
+        for ratio, cut in cuts:
             own = changes(
                 objects,
-                columns["kept"],
+                cut.columns["kept"],
                 task.samples.class_names,
                 planted=getattr(chooser, "planted", None),
                 losses=losses.get(cell.seed),
-                why=columns.get("why"),
+                why=cut.columns.get("why"),
             )
             found.append(Change(cell.label, ratio, cell.seed, own))
     return found

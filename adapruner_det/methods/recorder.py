@@ -100,9 +100,13 @@ class Recorder:
         return np.stack(epochs) if epochs else np.empty((0, self.num_samples), dtype=np.float32)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was recorded, the unfinished epoch too."""
+        """What was recorded, the unfinished epoch too; nothing of it is copied but the latter."""
         return {
-            "done": {name: torch.from_numpy(self.signal(name)) for name in self._done},
+            "num_samples": self.num_samples,
+            "done": {
+                name: [torch.from_numpy(epoch) for epoch in epochs]
+                for name, epochs in self._done.items()
+            },
             "now": {name: torch.from_numpy(value.copy()) for name, value in self._now.items()},
         }
 
@@ -112,10 +116,10 @@ class Recorder:
         Raises:
             ValueError: a record of other signals or other samples.
         """
-        done = {name: value.numpy() for name, value in state["done"].items()}
-        if done.keys() != self._done.keys() or done[LOSS].shape[1] != self.num_samples:
+        done = {name: [epoch.numpy() for epoch in epochs] for name, epochs in state["done"].items()}
+        if done.keys() != self._done.keys() or state["num_samples"] != self.num_samples:
             raise ValueError("the record is of other signals or other samples")
-        self._done = {name: list(value) for name, value in done.items()}
+        self._done = done
         self._now = {name: value.numpy().copy() for name, value in state["now"].items()}
 
     def _gathered(self, values: np.ndarray) -> np.ndarray:

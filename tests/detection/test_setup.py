@@ -57,7 +57,7 @@ def test_a_configuration_registers_its_folders_and_takes_the_number_of_classes(t
         ("_BASE_: gone.yaml\n", [], "gone.yaml"),
         ("SOLVER:\n  MAX_ITER: many\n", [], "MAX_ITER"),
         ("", [], "holds no KEY: VALUE"),
-        ("ADAPRUNER:\n  LAZY_CONFIG: its.py\n", [], "of a run of its.py: give --config-file its.py"),
+        ("ADAPRUNER:\n  LAZY_CONFIG: its.py\n", [], "that of a run of its.py: give --config-file"),
         ("VERSION: 2\n", ["ADAPRUNER.LAZY_CONFIG", "its.py"], "give --config-file its.py"),
         ("- a list\n", [], "holds no KEY: VALUE"),
         ("VERSION: 2\n", ["SOLVER.NO_SUCH_KEY", "1"], "no key 'SOLVER.NO_SUCH_KEY' in"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adapruner_det.experiment import results as module
-from adapruner_det.experiment.board import Part, board_of, selection_of
+from adapruner_det.experiment.board import Part, board_of, ratios_of, selection_of
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.origin import origin
 from adapruner_det.experiment.results import changes_of, lost_lines, write_results
@@ -158,12 +158,13 @@ def test_boxes_faults_and_hard_images_are_told_where_a_task_has_them(done, root)
 
 
 def test_why_what_is_planted_went_is_summed_over_the_seeds(done, monkeypatch):
-    def selection_of(cell, root, ratio):
-        kept = np.arange(N) >= N * (1 - ratio)
-        why = np.where(kept, "", np.where(np.arange(N) < 2 + cell.seed, "fault", "drawn"))
-        return SimpleNamespace(columns={"kept": kept, "why": why})
+    def selections_of(cell, board):
+        for ratio in ratios_of(cell, board):
+            kept = np.arange(N) >= N * (1 - ratio)
+            why = np.where(kept, "", np.where(np.arange(N) < 2 + cell.seed, "fault", "drawn"))
+            yield ratio, SimpleNamespace(columns={"kept": kept, "why": why})
 
-    monkeypatch.setattr(module, "selection_of", selection_of)
+    monkeypatch.setattr(module, "selections_of", selections_of)
     done[2].planted = {"wrong": np.arange(N) < 6}
     page = module.changes_report(changes_of(done[1], done[2]), done[2])
     line, *_ = (x for x in page.splitlines() if x.startswith("| random") and "wrong" in x)

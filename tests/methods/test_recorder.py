@@ -114,6 +114,13 @@ def test_the_state_is_saved_as_plain_tensors(tmp_path):
     np.testing.assert_array_equal(found.signal("margin"), [[np.nan, 2.0], [4.0, np.nan]])
 
 
+def test_a_state_holds_no_second_copy_of_what_is_done():
+    """With a signal of many classes that would be gigabytes."""
+    recorder = record(Recorder(2), [([0, 1], [1.0, 2.0], {})])
+    (epoch,) = recorder.state_dict()["done"][LOSS]
+    assert np.shares_memory(epoch.numpy(), recorder._done[LOSS][0])
+
+
 def test_a_state_is_not_what_goes_on_being_written():
     recorder = Recorder(1)
     recorder.observe([0], [1.0])

@@ -67,11 +67,6 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether the images are one tensor."""
-        return isinstance(self.images, Tensor)
-
     def checked(self, cure: str = "remove the class or give it images") -> ImageSet:
         """This set.
 

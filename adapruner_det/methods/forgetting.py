@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Choice, Evidence, register
-from .shared import kept_last
+from .shared import kept_last, ties_drawn
 
 
 @register("forgetting", needs=("correct",), epochs=2)
@@ -23,8 +23,8 @@ def forgetting(evidence: Evidence, keep_ratio: float) -> Choice:
     correct = evidence.signal("correct")
     events = forgetting_events(correct)
     # The never learnt stand before the E / 2 events that there can be at most.
-    score = -np.minimum(events, len(correct)) + _draw(evidence)
-    return Choice(kept_last(score), columns={"forgetting_events": events.astype(np.float32)})
+    score = ties_drawn(kept_last(-np.minimum(events, len(correct))), evidence.seed)
+    return Choice(score, columns={"forgetting_events": events.astype(np.float32)})
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
@@ -39,8 +39,3 @@ def forgetting_events(correct: np.ndarray) -> np.ndarray:
     events[~learnt] = np.inf
     events[np.isnan(before)] = np.nan
     return events
-
-
-def _draw(evidence: Evidence) -> np.ndarray:
-    """(N,) in [0, 1)."""
-    return np.random.default_rng(evidence.seed).random(len(evidence.samples))

@@ -70,11 +70,6 @@ class Changes:
     dropped: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
-    def class_shares(self) -> dict[str, float]:
-        """Class → the share of its images that is kept, the least kept first."""
-        shares = {name: kept / total for name, (total, kept) in self.images.items()}
-        return dict(sorted(shares.items(), key=lambda pair: pair[1]))
-
     def plain(self) -> dict[str, Any]:
         """As JSON has it; None in place of NaN."""
         return {

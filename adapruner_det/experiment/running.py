@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -265,10 +266,11 @@ def run_parts(
 def _run_side_by_side(
     processes: int, arguments: tuple[Any, ...], stop: StopRequest, seen: Callable[[], Any]
 ) -> None:
-    context = get_context("spawn")
+    context, logs = get_context("spawn"), arguments[-1] / "logs"
     workers = {
         log: context.Process(target=_worker, args=(log, *arguments))
-        for log in (arguments[-1] / "logs" / f"worker-{n}.txt" for n in range(processes))
+        # Machines that share the folder have logs of their own.
+        for log in (logs / f"worker-{socket.gethostname()}-{n}.txt" for n in range(processes))
     }
     for worker in workers.values():
         worker.start()

@@ -37,6 +37,10 @@ from .models import UNREADABLE, build_model, short
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that saving may take at the end of every epoch; what takes longer waits until that was
+#: this share of the time. A record of many classes grows to gigabytes.
+PROMPT, SHARE = 0.5, 0.05
+
 
 class Trainer:
     """Trains ``cfg``'s model on ``images`` for ``cfg.SOLVER.EPOCHS`` epochs, or for ``steps``.
@@ -86,6 +90,7 @@ class Trainer:
         self.epoch_loss = 0.0
         self._seconds = 0.0
         self._began: float | None = None
+        self._saved_at, self._save_seconds = 0.0, 0.0
         torch.manual_seed(cfg.SEED)
         self._generator = torch.Generator(self.device).manual_seed(cfg.SEED)
         model = build_model(cfg, images.images.shape[1], len(images.class_names))
@@ -186,7 +191,13 @@ class Trainer:
         if save and self.guide is not None:
             write_metrics(self.cfg.OUTPUT_DIR, self.step, mean_loss, self.guide.scalars())
         self.epoch_loss = 0.0
-        self._save_or_stop(save)
+        ended = self.step == self.total_steps
+        self._save_or_stop(save and (ended or bool(self._stop.signum) or self._may_save()))
+
+    def _may_save(self) -> bool:
+        """Whether saving at the end of an epoch keeps to its share of the time."""
+        waited = time.perf_counter() - self._saved_at
+        return self._save_seconds < PROMPT or self._save_seconds < SHARE * waited
 
     def _save_or_stop(self, save: bool) -> None:
         """Save, and end the run where a signal has asked for it."""
@@ -258,6 +269,7 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Write everything that changes while training; the file is whole or not there."""
+        start = time.perf_counter()
         self._observe_pending()
         state = {
             "config": config_digest(self.cfg),
@@ -273,6 +285,8 @@ class Trainer:
             "random_states": random_states(augmentation=self._generator),
         }
         save_checkpoint(state, self.cfg.OUTPUT_DIR)
+        self._saved_at = time.perf_counter()
+        self._save_seconds = self._saved_at - start
 
     def resume(self) -> bool:
         """Take over the newest whole checkpoint in ``cfg.OUTPUT_DIR``.

@@ -41,6 +41,31 @@ def test_a_run_of_so_many_steps_is_gone_on_with_bit_for_bit_and_not_as_another(t
             Trainer(cfg, tiny_set(), Recorder(36), steps=steps).resume()
 
 
+@pytest.mark.parametrize(("took", "saved"), [(0.4, [5, 10, 15, 20, 25, 30]), (0.6, [5, 20, 30])])
+def test_what_takes_long_to_save_waits_for_its_share_of_the_time(
+    tmp_path, monkeypatch, took, saved
+):
+    """An epoch takes 5 seconds here; the last one is saved in any case."""
+    cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=6)
+    trainer, clock, steps = Trainer(cfg, tiny_set()), [0.0], []
+    assert trainer.steps_per_epoch == 5
+    step = trainer._train_step
+
+    def train_step(*arguments):
+        clock[0] += 1.0
+        return step(*arguments)
+
+    def save(state, folder):
+        clock[0] += took
+        steps.append(state["step"])
+
+    monkeypatch.setattr(trainer, "_train_step", train_step)
+    monkeypatch.setattr(module, "save_checkpoint", save)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    trainer.train()
+    assert steps == saved
+
+
 @pytest.mark.parametrize("step", [3, 5])
 def test_a_record_goes_on_where_it_stood(tmp_path, step):
     cfg = tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__CHECKPOINT_PERIOD=3, SOLVER__EPOCHS=2)

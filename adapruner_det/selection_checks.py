@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .core.cut import kept_count
+from .values import is_number
 
 #: Columns every selection has, one row a sample in the order of the sorted keys.
 REQUIRED_COLUMNS = ("key", "digest", "kept", "score")
@@ -125,7 +126,7 @@ def can_rank(parameters: Mapping[str, Any]) -> bool:
         isinstance(terms, Mapping)
         and set(terms) <= {"use_classification", "use_selection"}
         and all(isinstance(term, bool) for term in terms.values())
-        and _is_number(typical)
+        and is_number(typical)
         and float(float32.tiny) <= typical <= float(float32.max)
     )
 
@@ -144,17 +145,12 @@ def _are_classes(words: str) -> bool:
     return words == " ".join(map(str, sorted({int(word) for word in words.split(" ")})))
 
 
-def _is_number(value: Any) -> bool:
-    plain = isinstance(value, (int, float, np.integer, np.floating))
-    return plain and not isinstance(value, bool) and abs(value) <= 1e300
-
-
 def _is_ratio(value: Any) -> bool:
-    return _is_number(value) and 0.0 < value <= 1.0
+    return is_number(value) and 0.0 < value <= 1.0
 
 
 def _is_whole(value: Any) -> bool:
-    return _is_number(value) and isinstance(value, (int, np.integer)) and abs(int(value)) < 2**64
+    return is_number(value) and isinstance(value, (int, np.integer)) and abs(int(value)) < 2**64
 
 
 def _is_count(value: Any) -> bool:
@@ -184,7 +180,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (_is_whole, "a whole number"),
     "datasets": (lambda v: _is_text_map(v) and len(v) > 0, "data-set names with fingerprints"),
     "soft_ratio": (
-        lambda v: v is None or (_is_number(v) and -0.01 <= v <= 1.01),
+        lambda v: v is None or (is_number(v) and -0.01 <= v <= 1.01),
         "null or a number from 0 to 1",
     ),
     "config_digest": (_is_text, "a text"),
@@ -198,7 +194,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "command": (_is_text, "a text"),
     "num_samples": (_is_count, "a whole number above 0"),
     "num_kept": (_is_count, "a whole number above 0"),
-    "keep_ratio_reached": (_is_number, "a number"),
+    "keep_ratio_reached": (is_number, "a number"),
     "npz_sha256": (_is_text, "a SHA-256"),
     "kept": (_is_text_list, "a list of keys"),
 }

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 import socket
@@ -27,6 +26,7 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from ..files import write_whole
+from ..values import is_number
 
 logger = logging.getLogger(__name__)
 
@@ -122,11 +122,7 @@ def read_done(cell: Cell, root: Path) -> dict[str, Any] | None:
     result = found.get("result") if whole else None
     if not isinstance(result, dict):
         return None
-    return result if all(_is_number(result.get(name)) for name in FIGURES[cell.kind]) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return result if all(is_number(result.get(name)) for name in FIGURES[cell.kind]) else None
 
 
 def write_done(cell: Cell, root: Path, result: Mapping[str, Any]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from ..values import is_number
 
 #: What a run writes a line of JSON into, every few steps.
 METRICS = "metrics.json"
@@ -61,11 +61,7 @@ def _points(text: str) -> Iterator[tuple[int, float, float]]:
             own = json.loads(line)
         except ValueError:
             continue
-        if isinstance(own, Mapping) and all(_is_number(own.get(n)) for n in (_RATIO, _ALPHA)):
+        if isinstance(own, Mapping) and all(is_number(own.get(n)) for n in (_RATIO, _ALPHA)):
             step = own.get(_STEP)
             if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
                 yield step, float(own[_RATIO]), float(own[_ALPHA])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from torch import nn
@@ -22,6 +20,7 @@ from torch import nn
 from ...errors import DataError
 from ...images import ImageFacts, check_images
 from ...samples import alike_names, sample_key
+from ...values import is_number
 from .faults import UNUSABLE, BoxCounts, Fault, SampleReader, raise_faults
 from .identity import key_of, with_sizes
 from .voc_folder import folder_behind
@@ -230,11 +229,11 @@ def _sample_problem(sample: dict[str, Any], place: int) -> str:
     if missing:
         return f"sample {place} has no {' and no '.join(missing)}: every sample needs both"
     image_id = sample["image_id"]
-    if not isinstance(image_id, str) and not _is_number(image_id, finite=True):
+    if not isinstance(image_id, str) and not is_number(image_id):
         return f"sample {place} has the image_id {image_id!r}: it must be a number or text"
     who = f"image {image_id!r} ({sample['file_name']})"
     for side in ("height", "width"):
-        if sample.get(side) is not None and not _is_number(sample[side], finite=True):
+        if sample.get(side) is not None and not is_number(sample[side]):
             return f"{who} has the {side} {sample[side]!r}: it must be a number of pixels"
     annotations = sample.get("annotations", ())
     if not isinstance(annotations, (list, tuple)):
@@ -285,17 +284,7 @@ def _is_box(box: Any, mode: Any) -> bool:
         return False
     if len(box) != (5 if mode == BoxMode.XYWHA_ABS else 4):
         return False
-    return all(map(_is_number, box))
-
-
-def _is_number(value: Any, finite: bool = False) -> bool:
-    """Whether it is one that a float can hold, and, if so asked, no NaN and not infinite."""
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value) or not finite
-    except (OverflowError, TypeError):  # beyond all floats, or complex
-        return False
+    return all(is_number(own, finite=False) for own in box)
 
 
 def _is_whole(value: Any) -> bool:

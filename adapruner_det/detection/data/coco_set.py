@@ -18,6 +18,7 @@ from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
 from ...errors import DataError
+from ...values import is_number
 from .faults import Fault, SampleReader
 from .identity import with_sizes
 
@@ -85,7 +86,7 @@ def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) 
 def is_for_pycocotools(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> bool:
     """Whether pycocotools evaluates by a file rightly: it takes the id 0 for no match, say."""
     return all(_whole(i.get(side)) for i in images for side in ("height", "width")) and all(
-        _whole(a.get("id")) and "iscrowd" in a and _is_number(a.get("area")) for a in annotations
+        _whole(a.get("id")) and "iscrowd" in a and is_number(a.get("area")) for a in annotations
     )
 
 
@@ -275,7 +276,3 @@ def _require_numbers(values: list[Any]) -> None:
         raise ValueError(f"{reprlib.repr(values)} is no list of numbers")
     if not math.isfinite(sum(values)):
         raise ValueError("a number that is not finite")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

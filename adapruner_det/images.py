@@ -133,7 +133,8 @@ def check_images(
     """:func:`inspect` every file, several at a time, with a progress bar.
 
     What was found is kept in :func:`cache_file` by path, size and time of change, so that a second
-    check reads no unchanged file. A check that is interrupted keeps what it has found.
+    check reads no unchanged file. Where it cannot be written, which is said once, that holds within
+    this process. A check that is interrupted keeps what it has found.
 
     Args:
         paths: the files; one that is there twice is read once.
@@ -144,7 +145,8 @@ def check_images(
         path → what is known of it, of every path, in the order in which they are given.
     """
     stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
-    found = _cached(stamps)
+    found = _kept_here(stamps)
+    found |= _cached({path: stamp for path, stamp in stamps.items() if path not in found})
     missing = [path for path in stamps if path not in found]
     if missing:
         found |= _inspect_all(missing, stamps, label, workers or os.cpu_count() or 1)
@@ -169,7 +171,7 @@ def _inspect_all(
     paths: Sequence[str], stamps: dict[str, _Stamp | None], label: str, workers: int
 ) -> dict[str, ImageFacts]:
     found: dict[str, ImageFacts] = {}
-    keep = True
+    unwritable = ""
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(workers) as pool,
@@ -188,7 +190,11 @@ def _inspect_all(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             finally:
-                keep = keep and _remember({p: (stamps[p], found[p]) for p in window if p in found})
+                sound = _fit_to_keep(window, stamps, found)
+                unwritable = unwritable or _remember(sound)
+                if unwritable:
+                    bar.clear()  # for the line that a warning takes
+                    _keep_here(sound, unwritable)
     return found
 
 
@@ -319,6 +325,46 @@ def _stamp(path: str) -> _Stamp | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+# What the cache on disk did not take: absolute path → stamp and facts, half a kB an image.
+_kept: dict[str, tuple[_Stamp, ImageFacts]] = {}
+
+
+def _fit_to_keep(
+    paths: Iterable[str], stamps: dict[str, _Stamp | None], found: dict[str, ImageFacts]
+) -> dict[str, tuple[_Stamp, ImageFacts]]:
+    """Stamp and facts of what was found sound; a faulty file is looked at again each time."""
+    facts = {}
+    for path in paths:
+        stamp = stamps[path]
+        if stamp is not None and path in found and not found[path].problem:
+            facts[path] = stamp, found[path]
+    return facts
+
+
+def _kept_here(stamps: dict[str, _Stamp | None]) -> dict[str, ImageFacts]:
+    """The facts that this process keeps of those paths whose stamp is the remembered one."""
+    found = {}
+    if _kept:
+        for path, place in _places(stamps).items():
+            stamp, facts = _kept.get(place, (None, None))
+            if facts is not None and stamp == stamps[path]:
+                found[path] = facts
+    return found
+
+
+def _keep_here(facts: dict[str, tuple[_Stamp, ImageFacts]], why: str) -> None:
+    """Keep ``facts`` in this process; the first time, say that the cache cannot be written."""
+    if facts and not _kept:
+        logger.warning(
+            "What is known of images cannot be kept in %s: %s; this process remembers it, and the "
+            "next decodes them all again. Set ADAPRUNER_CACHE to a folder that can be written.",
+            cache_file(),
+            why,
+        )
+    places = _places(facts)
+    _kept.update((places[path], known) for path, known in facts.items())
+
+
 _COLUMNS = "path, size, modified, changed, problem, width, height, mode, digest, note"
 _TABLE = """CREATE TABLE IF NOT EXISTS images_2 (path BLOB PRIMARY KEY, size INTEGER,
 modified INTEGER, changed INTEGER, problem TEXT, width INTEGER, height INTEGER, mode TEXT,
@@ -353,18 +399,11 @@ def _cached(stamps: dict[str, _Stamp | None]) -> dict[str, ImageFacts]:
     return found
 
 
-def _remember(facts: dict[str, tuple[_Stamp | None, ImageFacts]]) -> bool:
-    """Keep what is fit for use; a faulty file is looked at again each time.
-
-    False means that the cache takes nothing.
-    """
+def _remember(facts: dict[str, tuple[_Stamp, ImageFacts]]) -> str:
+    """Keep ``facts`` on disk; why the cache takes nothing, empty where it does."""
     try:
         keys = _cache_keys(facts)
-        rows = [
-            (keys[path], *stamp, *found)
-            for path, (stamp, found) in facts.items()
-            if stamp is not None and not found.problem
-        ]
+        rows = [(keys[path], *stamp, *found) for path, (stamp, found) in facts.items()]
         cache_file().parent.mkdir(parents=True, exist_ok=True)
         try:
             _insert(rows)
@@ -374,9 +413,9 @@ def _remember(facts: dict[str, tuple[_Stamp | None, ImageFacts]]) -> bool:
             _discard()
             _insert(rows)
     except (sqlite3.Error, OSError) as error:
-        logger.debug("The cache of checked images is not written: %s", error)
-        return False
-    return True
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return reason or type(error).__name__
+    return ""
 
 
 def _insert(rows: Iterable[tuple[object, ...]]) -> None:
@@ -403,6 +442,14 @@ def _connection() -> sqlite3.Connection:
 
 
 def _cache_keys(paths: Iterable[str]) -> dict[str, bytes]:
-    here = os.getcwd()
+    return {path: os.fsencode(place) for path, place in _places(paths).items()}
+
+
+def _places(paths: Iterable[str]) -> dict[str, str]:
+    """Each path from the root; one that is so already is the same object and takes no memory."""
+    try:
+        here = os.getcwd()
+    except OSError:  # it is gone, and what is named from there with it
+        here = ""
     # Not os.path.abspath, which takes "link/../x" for "x".
-    return {path: os.fsencode(os.path.join(here, path)) for path in paths}
+    return {path: os.path.join(here, path) for path in paths}

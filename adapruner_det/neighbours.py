@@ -235,10 +235,9 @@ def _by_product(
     square = x.square().sum(1)
     lost = _ROUNDING * square
     columns = _first_copies(values, k + 1)  # one more than k, as a row is no neighbour of its own
-    among = torch.from_numpy(columns)
-    y, y_square, y_lost = (x, square, lost) if len(among) == len(x) else (
-        x[among], square[among], lost[among]
-    )  # fmt: skip
+    firsts = torch.from_numpy(columns)
+    y = x if len(firsts) == len(x) else x[firsts]
+    y_square, y_lost = square[firsts], lost[firsts]
     for block in np.array_split(rows, -(-len(rows) // _BLOCK)):
         own = torch.from_numpy(block)
         # |y|² − 2x·y is the squared distance but for what a row has in common; at least that.
@@ -253,6 +252,8 @@ def _by_product(
 
 def _first_copies(values: np.ndarray, count: int) -> np.ndarray:
     """The ``count`` smallest indices of each set of equal rows, or all it has; rising, int64."""
+    if not values.shape[1]:
+        return np.arange(min(count, len(values)))
     rows = values + np.float32(0)  # −0 becomes 0, so that equal rows have equal bytes
     # Bytes are sorted 20 times as fast as np.unique sorts rows of numbers.
     content = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]

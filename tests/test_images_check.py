@@ -29,8 +29,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The paths that have been read."""
+    """The paths that have been read, by a process that keeps nothing yet."""
     paths = []
+    monkeypatch.setattr(images, "_kept", {})
 
     def watched(path):
         paths.append(path)
@@ -231,7 +232,10 @@ def test_a_table_of_other_columns_is_let_be(tmp_path, cache, reads):
     connection.close()
     paths = several(tmp_path)
     assert check_images(paths) == check_images(paths)
-    assert len(reads) == 6
+    assert len(reads) == 3  # this process keeps what the table does not take
+    with sqlite3.connect(cache) as connection:
+        assert connection.execute("SELECT count(*) FROM images_2").fetchone() == (0,)
+    connection.close()
 
 
 def file_in_place_of_the_folder(cache):
@@ -249,10 +253,13 @@ def link_to_nowhere(cache):
 @pytest.mark.parametrize(
     "block", [file_in_place_of_the_folder, folder_in_place_of_the_file, link_to_nowhere]
 )
-def test_without_a_cache_all_is_read_each_time(tmp_path, cache, reads, block):
+def test_without_a_cache_all_is_read_once_in_a_process(tmp_path, cache, reads, block, monkeypatch):
     block(cache)
     paths = several(tmp_path)
     assert check_images(paths) == check_images(paths)
+    assert len(reads) == 3
+    monkeypatch.setattr(images, "_kept", {})  # as in another one
+    check_images(paths)
     assert len(reads) == 6
 
 
@@ -284,6 +291,7 @@ def test_a_cache_that_another_program_holds_is_neither_waited_for_nor_lost(
     holder.rollback()
     holder.close()
     reads.clear()
+    monkeypatch.setattr(images, "_kept", {})  # as in another process
     check_images(paths)
     assert reads == paths[1:]  # what it held is still there
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -89,6 +89,50 @@ def test_of_many_copies_the_smaller_indices_are_taken():
     for i in range(600):
         copies = [j for j in np.flatnonzero((rows == rows[i]).all(1)) if j != i]
         assert indices[i].tolist() == copies[:6]
+
+
+@settings(deadline=None)  # the definition is slow
+@given(
+    st.lists(st.integers(0, 4), min_size=2, max_size=25),
+    arrays.arrays(np.int64, (5, 3), elements=st.integers(-2, 2)),
+    st.integers(1, 6),
+)
+def test_whatever_the_numbers_of_copies_they_are_the_nearest(which, contents, k):
+    agree(contents[which] / 3, k)
+
+
+@pytest.mark.parametrize("block", [7, 512])
+def test_copies_in_groups_of_all_sizes_have_the_neighbours_of_the_definition(block, monkeypatch):
+    """Fewer than k + 1, as many and more; blank ones, which all others are nearly as far from."""
+    monkeypatch.setattr(module, "_BLOCK", block)
+    rng = np.random.default_rng(0)
+    sizes = [1, 2, 5, 6, 7, 60]
+    contents = np.repeat(unit(rng.normal(size=(len(sizes), 12))), sizes, axis=0)
+    blank = np.zeros((70, 12))
+    # Far off: 3 copies, each of which has two, then 12 and 12 at a distance of 5.
+    border = np.zeros((27, 12))
+    border[:, 2], border[:3, 1], border[3:15, 0], border[15:, 0] = 100, 4, 3, -3
+    rows = np.concatenate([contents, blank, border]).astype(np.float32)
+    rows = rows[rng.permutation(len(rows))]
+    indices, distances = neighbours(rows, 5)
+    expected_indices, expected_distances = slow_neighbours(rows, 5)
+    np.testing.assert_array_equal(indices, expected_indices)
+    np.testing.assert_array_equal(distances, expected_distances.astype(np.float32))
+    (three,) = np.nonzero(rows[:, 1] == 4)
+    sides = rows[indices[three, 2:], 0]
+    assert (distances[three] == [0, 0, 5, 5, 5]).all() and {*sides.ravel()} == {3, -3}
+
+
+def test_many_copies_are_no_more_candidates_than_few():
+    rows = unit(np.random.default_rng(0).normal(size=(400, 192)))
+    rows[::2] = 0  # as near to each as any other is
+    rows[::4, 0] = -0.0
+    ((_, row, _),) = module._by_product(rows, 5, np.arange(400))
+    assert len(row) < 1.1 * 400 * 6
+
+
+def test_rows_without_features_are_all_copies():
+    agree(np.zeros((4, 0)), 2)
 
 
 def test_there_are_never_more_than_others():

@@ -82,7 +82,7 @@ def require_effect(args: argparse.Namespace) -> None:
         raise DataError("--selection has no effect with --eval-only, which trains on nothing")
     if args.same_iterations and args.selection is None:
         raise DataError(
-            "--same-iterations has no effect without --selection: give one, or leave it"
+            "--same-iterations has no effect without --selection: give one, or leave it out"
         )
 
 

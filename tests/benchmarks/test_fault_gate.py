@@ -92,7 +92,7 @@ def test_the_table_counts_only_seeds_of_which_all_is_done():
     assert [part.strip() for part in own.split("|")[1:-1]] == [
         "own",
         "51.50",
-        "+1.00 (+1.00 to +1.00)",
+        "+1.00",
         "",
         "10",
     ]

@@ -21,6 +21,9 @@ from .errors import DataError, shown
 from .samples import Samples, fingerprint
 from .selection_checks import REQUIRED_COLUMNS, check_columns, check_header
 
+#: The parameter of a run's selection that waits for what ``auto`` finds out.
+UNSETTLED = "unsettled"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -231,9 +234,6 @@ class Selection:
         except ValueError as error:
             raise DataError(f"{path} is not a selection: {error}") from error
 
-
-#: The parameter of a run's selection that waits for what ``auto`` finds out.
-UNSETTLED = "unsettled"
 
 _HEADER_FIELDS = tuple(f for f in Selection.__dataclass_fields__ if f != "columns")
 

@@ -175,7 +175,7 @@ def _told(key: str, value: Any) -> Any:
     """What of a setting has an effect: of a GPU not its number, of a download nothing."""
     if key in ("DEVICE", "MODEL.DEVICE"):
         return str(value).partition(":")[0]
-    return False if key == "DATA.DOWNLOAD" else value
+    return False if key == "DATA.DOWNLOAD" else value  # as by default, whose digest it has
 
 
 def build_pruner(

@@ -213,14 +213,10 @@ def cell_table(rows: Sequence[Trained]) -> str:
     for setting in sorted({row.setting for row in rows}):
         own = [row for row in rows if row.setting == setting]
         for keep in keeps_of(own):
-            first: dict[int, Trained] = {}
-            for row in own:
-                if (row.method, row.keep_ratio) == (RANDOM, keep):
-                    first.setdefault(row.seed, row)
-            drawn, sources = (
-                [r.value for r in first.values()],
-                {(r.source, r.seed) for r in first.values()},
-            )
+            of_random = [row for row in own if (row.method, row.keep_ratio) == (RANDOM, keep)]
+            first = {row.seed: row for row in reversed(of_random)}.values()
+            drawn = [row.value for row in first]
+            sources = {(row.source, row.seed) for row in first}
             full = [r.value for r in own if r.method == FULL and (r.source, r.seed) in sources]
             gaps = {name: difference(own, name, keep) for name in methods}
             paired = [len(found.values) for found in gaps.values() if found]

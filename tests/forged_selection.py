@@ -17,7 +17,6 @@ ABSENT = object()
 ONES = np.ones(10, dtype=np.float32)
 KEYS = [f"toy/{i:03d}" for i in range(10)]
 MANY = settings(
-    deadline=None,
     max_examples=80,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

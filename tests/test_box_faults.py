@@ -186,7 +186,7 @@ score = st.integers(0, 100).map(lambda percent: percent / 100)
 label_rows = st.lists(st.tuples(boxes, classes, st.booleans()), max_size=5)
 found_rows = st.lists(st.tuples(boxes, classes, score), max_size=6)
 
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=20)
 
 
 def of_rows(rows):
@@ -293,7 +293,7 @@ def rounded(results):
 
 
 @given(images)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_as_computed_box_by_box(rows):
     expected = slowly_all(of_pairs(rows))
     for found, own in zip(all_scores(of_pairs(rows)), expected, strict=True):

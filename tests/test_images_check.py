@@ -393,3 +393,102 @@ def test_a_cached_image_costs_microseconds(tmp_path):
 
     best = min(seconds() for _ in range(5)) / len(paths)
     assert best < 40e-6  # about 10 where nothing else runs
+
+
+# --- where the cache cannot be written -----------------------------------------------------------
+
+
+@pytest.fixture
+def closed(tmp_path, monkeypatch):
+    """A cache that cannot be written, whoever runs this; its file."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "file" / "cache"))
+    return tmp_path / "file" / "cache" / "images.sqlite"
+
+
+def test_without_a_cache_a_process_decodes_each_image_once_and_says_so_once(
+    tmp_path, closed, reads, caplog, monkeypatch
+):
+    monkeypatch.setattr(images, "_WINDOW", 2)
+    monkeypatch.chdir(tmp_path)
+    paths = several(tmp_path, 7)
+    expected = {path: inspect(path) for path in paths}
+    assert check_images(paths[:5]) == {path: expected[path] for path in paths[:5]}
+    found = check_images(paths[::-1])
+    assert found == expected and list(found) == paths[::-1]
+    assert list(check_images(map(os.path.relpath, paths)).values()) == list(expected.values())
+    assert sorted(reads) == sorted(paths)
+    (said,) = caplog.records
+    assert said.levelname == "WARNING"
+    assert f"cannot be kept in {closed}: Not a directory; " in said.getMessage()
+    assert said.getMessage().endswith("Set ADAPRUNER_CACHE to a folder that can be written.")
+
+
+def test_without_a_cache_a_changed_image_is_decoded_anew_and_a_faulty_one_always(
+    tmp_path, closed, reads
+):
+    paths = several(tmp_path, 3)
+    bad = write(tmp_path / "bad.png", b"no image")
+    check_images([*paths, bad])
+    write(tmp_path / os.path.basename(paths[1]), encoded(PICTURE.resize((5, 7))))
+    reads.clear()
+    for _ in range(2):
+        found = check_images([*paths, bad])
+        assert (found[paths[1]].width, found[paths[1]].height) == (5, 7) and found[bad].problem
+    assert sorted(reads) == sorted([paths[1], bad, bad])
+
+
+def test_without_a_cache_a_changed_image_of_the_same_size_and_time_is_decoded_anew(
+    tmp_path, closed, reads
+):
+    path = write(tmp_path / "x.bmp", encoded(kind="bmp"))
+    status = os.stat(path)
+    first = check_images([path])[path]
+    write(tmp_path / "x.bmp", encoded(PICTURE.rotate(180), "bmp"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert check_images([path])[path].digest != first.digest and reads == [path, path]
+
+
+def test_what_a_cache_holds_that_is_closed_to_writing_is_taken_from_it(
+    tmp_path, cache, reads, caplog, monkeypatch
+):
+    def closed(rows):
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    paths = several(tmp_path, 5)
+    check_images(paths[1:3])
+    assert not images._kept and not caplog.records  # twice in memory is once too often
+    monkeypatch.setattr(images, "_insert", closed)
+    found = check_images(paths)
+    assert check_images(paths) == found == {path: inspect(path) for path in paths}
+    assert list(found) == paths and sorted(reads) == sorted(paths)
+    assert len(images._kept) == 3
+    assert f"{cache}: attempt to write a readonly database; " in caplog.messages[0]
+    assert len(caplog.messages) == 1
+
+
+def test_without_a_cache_a_check_that_is_interrupted_keeps_what_it_has_found(
+    tmp_path, closed, reads, monkeypatch
+):
+    def interrupted(path):
+        if path == paths[4]:
+            raise KeyboardInterrupt
+        return inspect(path)
+
+    paths = several(tmp_path, 6)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(images, "inspect", interrupted)
+        check_images(paths, workers=1)
+    check_images(paths)
+    assert sorted(reads) == sorted(paths[4:])
+
+
+def test_without_a_cache_and_a_working_directory_images_are_checked_all_the_same(
+    tmp_path, closed, reads, monkeypatch
+):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    paths = several(tmp_path, 3)
+    monkeypatch.setattr("os.getcwd", gone)
+    assert check_images(paths) == check_images(paths) and sorted(reads) == sorted(paths)

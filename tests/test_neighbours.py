@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -91,7 +91,6 @@ def test_of_many_copies_the_smaller_indices_are_taken():
         assert indices[i].tolist() == copies[:6]
 
 
-@settings(deadline=None)  # the definition is slow
 @given(
     st.lists(st.integers(0, 4), min_size=2, max_size=25),
     arrays.arrays(np.int64, (5, 3), elements=st.integers(-2, 2)),

@@ -46,7 +46,7 @@ def same(first, second):
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_is_saved_is_read(tmp_path_factory, counts):
     whole = made([f"a/{i}" for i in range(len(counts))], counts, folds=2, title="ü")
     path = tmp_path_factory.mktemp("p") / "predictions.npz"

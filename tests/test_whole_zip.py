@@ -37,9 +37,7 @@ def judge(path, data):
         assert is_state(torch.load(path, weights_only=True))
 
 
-anything = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+anything = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @anything

@@ -122,7 +122,9 @@ def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
     Raises:
         DataError: an end that needs to know what the objective of the run does not.
     """
-    settles, drop = drop == AUTO, "" if drop == AUTO else drop
+    waits = drop == AUTO
+    if waits:
+        drop = ""
     columns = {name: column for name, column in pruner.columns().items() if name != "score"}
     kept, score = pruner.select(), pruner.ranks()
     if drop:
@@ -130,7 +132,7 @@ def choice_of(pruner: AdaPruner, drop: str = "") -> Choice:
         score, kept = _by_end(drop, columns, pruner.keep_ratio)
     columns["why"] = _why(drop, columns, kept)
     parameters = {**pruner.ranking_parameters(), "objective": pruner.objective.name, "drop": drop}
-    if settles:
+    if waits:
         parameters[UNSETTLED] = True
     # Sums over several processes differ in their last bits.
     parameters["epoch_losses"] = [float(f"{loss:.6g}") for loss in pruner.epoch_losses]

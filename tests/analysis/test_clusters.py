@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial import Delaunay
 
@@ -102,7 +102,6 @@ seeds = st.integers(0, 2**32 - 1)
 LENGTHS = ("centre_distance", "single_linkage", "radius", "spread")
 
 
-@settings(deadline=None)
 @given(seeds, st.floats(1e-3, 1e3))
 def test_lengths_scale_and_the_dunn_index_does_not(seed, factor):
     points, labels = some(seed)
@@ -112,7 +111,6 @@ def test_lengths_scale_and_the_dunn_index_does_not(seed, factor):
         assert getattr(two, name) == pytest.approx(factor * getattr(one, name), rel=1e-9)
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_moving_turning_mirroring_and_renaming_change_nothing(seed):
     points, labels = some(seed, d=3)
@@ -125,7 +123,6 @@ def test_moving_turning_mirroring_and_renaming_change_nothing(seed):
     )
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(1, 50))
 def test_dropping_points_never_brings_classes_closer(seed, count):
     points, labels = some(seed)
@@ -144,7 +141,6 @@ def test_classes_further_apart_or_narrower_have_a_higher_dunn_index():
     assert geometry(points + 5 * centres, labels).dunn > base.dunn
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(2, 12), st.integers(1, 4))
 def test_neighbours_connect_all_classes_and_each_has_its_nearest(seed, count, dimensions):
     centres = np.random.default_rng(seed).normal(size=(count, dimensions))

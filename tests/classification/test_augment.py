@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.classification.augment import (
@@ -47,7 +47,6 @@ def test_nothing_asked_changes_nothing():
     assert cutout(images, 0) is images
 
 
-@settings(deadline=None)
 @given(side=st.integers(1, 9), seed=st.integers(0, 100))
 def test_cutout_blanks_one_rectangle_no_larger_than_asked(side, seed):
     images = torch.ones(4, 2, 8, 8)

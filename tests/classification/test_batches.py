@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.classification.batches import Batches, split_order, steps_per_epoch
@@ -13,7 +13,6 @@ from adapruner_det.errors import DataError
 from tests.classification.tiny import tiny_set, write_folder
 
 
-@settings(deadline=None)
 @given(n=st.integers(2, 200), batch_size=st.integers(2, 50))
 def test_every_sample_is_in_one_batch_and_none_is_alone(n, batch_size):
     order = torch.randperm(n)

@@ -170,7 +170,7 @@ def test_a_yaml_that_cannot_be_meant_is_one_line(tmp_path, text, message, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

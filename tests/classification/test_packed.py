@@ -237,7 +237,7 @@ def test_of_a_gzip_bomb_no_more_is_unpacked_than_it_states(tmp_path):
     assert peak < 2**23
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     raw=st.binary(max_size=40), start=st.sampled_from([b"", b"\0\0\x08", header(3), header(2, 2)])
 )

@@ -30,7 +30,7 @@ def test_one_class_has_no_wrong_labels():
     assert not len(with_wrong_labels(images, 0.0, seed=0)[1])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0.05, 0.8), st.integers(0, 5))
 def test_twins_are_near_copies_of_few_others(share, seed):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, cut, kept_shares
@@ -45,7 +45,6 @@ def test_repeats_count_once():
 # --- the cut -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(data=st.data(), n=st.integers(1, 40), classes=st.integers(1, 4))
 def test_one_class_a_sample_every_class_is_in_its_band(data, n, classes):
     """With one class a sample the bounds can always be met, as the counts of each are free."""
@@ -64,7 +63,6 @@ def test_one_class_a_sample_every_class_is_in_its_band(data, n, classes):
         assert np.all(balance.sets.count(kept)[present] >= 1)
 
 
-@settings(deadline=None)
 @given(data=st.data(), n=st.integers(1, 40))
 def test_several_classes_a_sample_the_count_is_exact(data, n):
     sets = data.draw(st.lists(st.sets(st.integers(0, 3)), min_size=n, max_size=n))
@@ -99,7 +97,6 @@ def test_samples_without_an_order_fill_no_band():
     assert np.flatnonzero(kept).tolist() == list(range(14))
 
 
-@settings(deadline=None)
 @given(data=st.data(), n=st.integers(1, 30))
 def test_samples_without_an_order_stay_only_where_no_others_are_left(data, n):
     sets = data.draw(st.lists(st.sets(st.integers(0, 3)), min_size=n, max_size=n))

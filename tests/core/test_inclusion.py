@@ -45,7 +45,7 @@ def test_the_chances_are_what_the_formula_says(sizes):
     np.testing.assert_array_equal(pruner.select(), expected_kept)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), keep_ratio=st.sampled_from([0.05, 0.3, 0.7, 0.95, 1.0]))
 def test_cuts_are_exact_and_nested_and_no_chance_is_below_the_floor(seed, keep_ratio):
     n = 60

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core.neighbours import Neighbours, Twins, one_of_each
@@ -82,7 +82,6 @@ def test_representatives_are_those_of_one_pass_in_order(seed):
     np.testing.assert_array_equal(twins.representatives(order), stays)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_no_group_goes_whole_where_there_is_room(seed):
     rng = np.random.default_rng(seed)

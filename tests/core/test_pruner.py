@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.core import AdaPruner, Balance, ClassSets, Schedule, Terms, kept_count
@@ -23,7 +23,6 @@ def runs(draw):
     return n, keep_ratio, batches
 
 
-@settings(deadline=None)
 @given(run=runs(), controller=st.sampled_from(["dual", "paper"]))
 def test_any_run_cuts_exactly_and_touches_only_the_batch(run, controller):
     n, keep_ratio, batches = run
@@ -49,7 +48,6 @@ def test_any_run_cuts_exactly_and_touches_only_the_batch(run, controller):
     assert kept.shape == (n,) and np.count_nonzero(kept) == kept_count(n, keep_ratio) >= 1
 
 
-@settings(deadline=None)
 @given(run=runs(), seed=st.integers(0, 99))
 def test_order_within_a_batch_does_not_matter(run, seed):
     n, keep_ratio, batches = run

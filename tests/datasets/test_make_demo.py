@@ -131,7 +131,7 @@ def test_a_group_is_one_clean_image_and_its_duplicates(truth):
     assert "duplicate" not in outside
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(duplicates=st.integers(0, 400), seed=st.integers(0, 2**32))
 def test_group_sizes_sum_up_and_stay_in_range(duplicates, seed):
     sizes = make_demo._group_sizes(np.random.default_rng(seed), duplicates)

@@ -93,7 +93,7 @@ def evidence(pred, scores, boxes, classes, crowds=None):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=3),
@@ -125,7 +125,7 @@ def test_it_is_what_loops_find(seed, images, num_pred, num_classes):
         assert torch.isnan(own[counts[i] :]).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.floats(0.1, 10))
 def test_neither_scale_nor_empty_places_matter_nor_mates_to_the_confidence(seed, scale):
     pred, scores, boxes, classes = made_up(seed, [3, 2])

@@ -187,7 +187,7 @@ def test_any_other_class_name_comes_back(tmp_path, name):
 sides = st.tuples(*[st.floats(0, 40, width=32)] * 2, *[st.floats(1, 30, width=32)] * 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(boxes=st.lists(sides.map(lambda s: (s[0], s[1], s[0] + s[2], s[1] + s[3])), max_size=4))
 def test_any_box_comes_back(tmp_path_factory, boxes):
     place = Path(tmp_path_factory.mktemp("voc"))

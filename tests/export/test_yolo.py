@@ -131,7 +131,7 @@ def test_any_class_name_comes_back(tmp_path, names):
 sides = st.tuples(*[st.floats(0, 1, width=32)] * 4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(sides, max_size=5))
 def test_all_numbers_are_shares_and_boxes_come_back(tmp_path_factory, corners):
     place = Path(tmp_path_factory.mktemp("yolo"))

@@ -115,7 +115,7 @@ def test_a_second_say_goes_over_the_first():
     assert said["toy/a"] == "kept" and third.parameters["overruled"]["dropped"] == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(2, 60).flatmap(
         lambda n: st.tuples(

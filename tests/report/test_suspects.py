@@ -162,7 +162,7 @@ def test_of_more_images_than_a_window_holds_all_kinds_are_compared_with():
 
 
 @given(st.lists(st.one_of(st.integers(0, 4).map(float), st.just(np.nan)), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_share_of_less_suspicious_images(values):
     values = np.array(values, dtype=float)
     empty = Annotated([], [], [])

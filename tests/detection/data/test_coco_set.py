@@ -319,9 +319,7 @@ RICH["annotations"][1].update(segmentation=UNCOMPRESSED, iscrowd=1)
 RICH["annotations"][2].update(segmentation=COMPRESSED)
 
 
-@settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.sampled_from(list(places(RICH))), value=values, drop=st.booleans())
 def test_a_file_with_anything_in_it_gives_dicts_or_one_error(tmp_path, where, value, drop):
     data = copy.deepcopy(RICH)

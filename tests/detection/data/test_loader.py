@@ -10,7 +10,7 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.utils import comm
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det.detection.data.loader import (
@@ -106,7 +106,6 @@ def epochs_of(count, seed, num_epochs):
     return [sample_at(position, count, seed) for position in range(num_epochs * count)]
 
 
-@settings(deadline=None)
 @given(mixes(), st.integers(0, 10**6))
 def test_with_grouping_images_of_a_rare_shape_are_seen_as_often_as_others(mix, seed):
     wide, size = mix
@@ -137,7 +136,6 @@ def apart(stream, wide, size):
     return batches, first
 
 
-@settings(deadline=None)
 @given(mixes(), st.integers(0, 10**6))
 def test_shapes_are_apart_until_an_image_comes_that_still_waits(mix, seed):
     wide, size = mix
@@ -147,7 +145,6 @@ def test_shapes_are_apart_until_an_image_comes_that_still_waits(mix, seed):
     assert list(islice(grouped(iter(stream), wide, size), len(before))) == before
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6))
 def test_and_always_where_both_come_out_even(size, num_wide, num_tall, seed):
     wide = [True] * num_wide * size + [False] * num_tall * size

@@ -90,9 +90,7 @@ def mutated(text):
     return st.lists(cuts, min_size=1, max_size=3).map(apply)
 
 
-quickly = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quickly = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def outcome(folder, split="trainval"):

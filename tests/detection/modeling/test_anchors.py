@@ -29,7 +29,6 @@ def slow_mean(boxes, found):
     return sum(max(slow_iou(box, anchor) for anchor in found) for box in boxes) / len(boxes)
 
 
-@settings(deadline=None)
 @given(shapes(), shapes())
 def test_iou_is_that_of_centred_boxes(boxes, found):
     table = shape_iou(boxes, found)
@@ -37,7 +36,6 @@ def test_iou_is_that_of_centred_boxes(boxes, found):
     np.testing.assert_allclose(table, slow, rtol=1e-9)
 
 
-@settings(deadline=None)
 @given(shapes(), shapes())
 def test_mean_is_over_the_boxes_of_their_best_anchor(boxes, found):
     assert mean_best_iou(boxes, found) == pytest.approx(slow_mean(boxes, found))
@@ -50,7 +48,7 @@ def test_more_boxes_than_fit_at_once_give_the_same_mean(monkeypatch):
     assert mean_best_iou(boxes, boxes[:7]) == pytest.approx(whole)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shapes(least=2))
 def test_two_anchors_meet_boxes_as_well_as_the_means_of_the_best_split(boxes):
     """Best of all 2-partitions, each met by its means; k-means may stop a little below."""
@@ -62,7 +60,7 @@ def test_two_anchors_meet_boxes_as_well_as_the_means_of_the_best_split(boxes):
     assert slow_mean(boxes, cluster(boxes, 2)) >= best - 0.05
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shapes(), st.integers(1, 6), st.randoms())
 def test_order_does_not_matter_and_areas_rise(boxes, k, random):
     found = cluster(boxes, k)
@@ -73,7 +71,7 @@ def test_order_does_not_matter_and_areas_rise(boxes, k, random):
     np.testing.assert_array_equal(cluster(boxes[order], k), found)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shapes())
 def test_one_anchor_is_no_worse_than_the_mean(boxes):
     assert slow_mean(boxes, cluster(boxes, 1)) >= slow_mean(boxes, boxes.mean(0)[None]) - 1e-9
@@ -110,7 +108,7 @@ def test_where_few_shapes_differ_the_rest_are_larger_ones():
     np.testing.assert_allclose(cluster(boxes, 4), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shapes())
 def test_bounds_hold(boxes):
     bounds = np.array([[0, 20], [10, 40], [20, np.inf]])

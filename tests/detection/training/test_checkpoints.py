@@ -121,9 +121,7 @@ def test_a_damaged_one_is_passed_over_and_named(tmp_path, caplog, kind):
         newest_whole(tmp_path)
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_no_flipped_byte_changes_a_weight_unseen(tmp_path, place):
     save(tmp_path, "model_0000004")

@@ -11,7 +11,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from detectron2.utils.events import EventStorage
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapruner_det import add_adapruner_config
@@ -72,7 +72,6 @@ def anchors_of(dicts, *options, **more):
 # The schedule.
 
 
-@settings(deadline=None)
 @given(
     images=st.integers(1, 5000),
     batch=st.integers(1, 64),

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def prune(cfg: Any, args: argparse.Namespace, index: SampleIndex) -> None:
     """What each process of a run does; the first one prints the summary."""
     start = time.perf_counter()
-    PruningTrainer.trust_pickle = args.trust_pickle
+    PruningTrainer.trust_pickle, PruningTrainer.settles = args.trust_pickle, True
     trainer = PruningTrainer(cfg, index)
     trainer.command = args.command
     trainer.resume_or_load(resume=args.resume)

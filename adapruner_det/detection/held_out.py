@@ -69,6 +69,8 @@ class HeldOutTask(DetectionTask):
 
     def __init__(self, cfg: CfgNode, *, trust_pickle: bool = False) -> None:
         super().__init__(cfg, tested=False, trust_pickle=trust_pickle)
+        if is_lazy(self._cfg):  # whose mapper may be missing, which is to be told before training
+            evaluation_mapper(self._cfg)
         self.everything = all_images(cfg)
         self.steps: int = self._cfg.SOLVER.MAX_ITER
 

@@ -25,7 +25,7 @@ from ..overrides import checked_overrides
 from ..settings import check_yaml
 from .config import add_adapruner_config, resolve_device
 from .data.checks import CheckedSet, checked_set, require_room_for_classes
-from .data.evaluators import require_evaluator, warn_where_nothing_counts
+from .data.evaluators import require_evaluator, require_upright, warn_where_nothing_counts
 from .data.keypoints import require_keypoints
 from .data.loader import check_sampler
 from .data.masks import require_masks
@@ -168,6 +168,7 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
     sets = {name: checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE) for name in names}
     for name in cfg.DATASETS.TEST:
         require_evaluator(name)
+        require_upright(name, sets[name].dicts)
         warn_where_nothing_counts(name, sets[name].dicts)
     for name, found in sets.items():
         require_masks(cfg, name, found.dicts)

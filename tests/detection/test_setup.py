@@ -5,6 +5,7 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 from adapruner_det import add_adapruner_config
@@ -99,6 +100,19 @@ def test_good_inputs_give_the_index_of_the_run(toy):
 def test_a_value_that_cannot_be_used_is_refused_with_its_cure(toy, key, value, match):
     with pytest.raises(DataError, match=match):
         check_pruning_inputs(toy_cfg("yolo_darknet", "unused", key, value))
+
+
+def test_a_test_set_of_rotated_boxes_is_refused_and_a_training_set_is_not(toy, tmp_path):
+    dicts = squares(tmp_path / "turned", 4)
+    for own in (a for sample in dicts for a in sample["annotations"]):
+        own["bbox"], own["bbox_mode"] = [20.0, 20.0, 10.0, 6.0, 30.0], BoxMode.XYWHA_ABS
+    register("turned", dicts)
+    MetadataCatalog.get("turned").set(evaluator_type="coco")
+    cfg = toy_cfg("yolo_darknet", "unused", "DATASETS.TEST", ("turned",))
+    with pytest.raises(DataError, match="turned has rotated boxes.*leave it out of DATASETS.TEST"):
+        check_datasets(cfg)
+    cfg = toy_cfg("yolo_darknet", "unused", "DATASETS.TRAIN", ("turned",))
+    assert len(check_datasets(cfg)["turned"].dicts) == 4
 
 
 def test_data_sets_whose_classes_differ_are_refused(toy, tmp_path):

@@ -20,7 +20,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_dict
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec, voc_ap
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
+from pycocotools.mask import encode
 from torchvision.ops import box_iou
 
 from ...errors import DataError
@@ -231,6 +233,10 @@ class COCODictsEvaluator(COCOFileEvaluator):
 
     def __init__(self, dataset_name: str, folder: str, **options: Any) -> None:
         dicts = copy.deepcopy(read_dataset(dataset_name))  # the conversion moves keypoints
+        for annotation in (own for sample in dicts for own in sample.get("annotations", ())):
+            mask = annotation.get("segmentation")
+            if isinstance(mask, np.ndarray):  # which Detectron2 trains on and does not convert
+                annotation["segmentation"] = encode(np.asfortranarray(mask, dtype=np.uint8))
         metadata = _metadata_of_dicts(dataset_name, dicts)
         alias = f"{dataset_name}, by its dicts"
         DatasetCatalog.register(alias, lambda: dicts)
@@ -318,6 +324,17 @@ EVALUATORS: dict[str, Callable[[str, CfgNode, str], DatasetEvaluator]] = {
     "pascal_voc": _pascal_voc,
     "coco": _coco,
 }
+
+
+def require_upright(name: str, dicts: Sequence[Mapping[str, Any]]) -> None:
+    """Raise a DataError where a data set to be tested on has rotated boxes, which no evaluator here
+    knows."""
+    for sample in dicts:
+        if any(a["bbox_mode"] == BoxMode.XYWHA_ABS for a in sample.get("annotations", ())):
+            raise DataError(
+                f"{name} has rotated boxes, as in {sample['file_name']}: they can be trained on "
+                "and are not evaluated here; leave it out of DATASETS.TEST"
+            )
 
 
 def require_evaluator(dataset_name: str) -> str:

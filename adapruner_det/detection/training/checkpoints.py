@@ -57,7 +57,7 @@ class WholeCheckpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         if not (self.save_dir and self.save_to_disk):
             return
-        state = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        state = {key: _plain(part.state_dict()) for key, part in self.checkpointables.items()}
         data = {"model": self.model.state_dict(), **state, **kwargs}
         self.logger.info("Saving checkpoint to %s", os.path.join(self.save_dir, f"{name}.pth"))
         write_whole(os.path.join(self.save_dir, f"{name}.pth"), lambda file: torch.save(data, file))
@@ -85,6 +85,16 @@ class WholeCheckpointer(DetectionCheckpointer):
                     f"{filename} does not hold weights that can be loaded: {one_line(error)[:200]}"
                 ) from error
         return load_weights(filename)
+
+
+def _plain(state: Any) -> Any:
+    """A state with Python's numbers for NumPy's, which a hook may hold as the best of a metric:
+    only plain values and tensors are loaded again."""
+    if isinstance(state, dict):
+        return {key: _plain(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)) and not hasattr(state, "_fields"):
+        return type(state)(map(_plain, state))
+    return state.item() if isinstance(state, np.generic) else state
 
 
 def newest_whole(folder: str | Path) -> Path | None:
@@ -188,7 +198,8 @@ def require_trusted(weights: str, trust_pickle: bool) -> None:
     if weights.endswith((".pkl", ".pyth")) and not trust_pickle:
         raise DataError(
             f"{weights} is a pickle, which can run any code when it is loaded; if it comes from "
-            "where you trust, say so with --trust-pickle"
+            "where you trust, say so with --trust-pickle, or in a script of your own with "
+            "trust_pickle = True in your trainer's class"
         )
 
 

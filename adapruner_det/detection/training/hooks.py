@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from torch import Tensor
 
@@ -37,8 +37,9 @@ class GuideHook(HookBase):
         guide: hears of the losses, and of the signals it asks for.
         model: the wrapper that has them.
         loader: what the run reads; its seed is saved, for a run without one.
-        save_periods: numbers of steps after whose multiples a checkpoint may be saved. The state of
-            several processes is gathered then, as only the main one saves.
+        save_periods: numbers of steps after whose multiples a checkpoint may be saved, besides
+            those of the run's checkpointers. The state of several processes is gathered then, as
+            only the main one saves.
         on_last_step: called once the guide has heard of the last step, before any other hook.
     """
 
@@ -58,12 +59,18 @@ class GuideHook(HookBase):
         self._random_states: dict[str, Any] | None = None
         self._idle_steps = 0
         self._save_periods = [period for period in save_periods if period > 0]
+        self._steps = 0  # that the guide has heard of
         self._gathered: dict[str, Any] | None = None
+        self._gathered_after = 0
         self._rank_states: list[dict[str, Any]] = []
         self._on_last_step = on_last_step
         self._checked = False
 
     def before_train(self) -> None:
+        self._steps = self.trainer.start_iter
+        own = _periods_of(self.trainer._hooks)
+        # Detectron2 gives its checkpointers to the main process alone, and all have to gather.
+        self._save_periods += [period for found in comm.all_gather(own) for period in found]
         self.gather()
 
     def before_step(self) -> None:
@@ -77,7 +84,7 @@ class GuideHook(HookBase):
             raise RuntimeError("the step computed no losses: the model in training must be ours")
         bad = self.guide.observe(observed.ids, observed.losses, **self._signals(observed))
         self._report(bad, idle=len(bad) == len(observed.ids))
-        done = self.trainer.iter + 1
+        done = self._steps = self.trainer.iter + 1
         for epoch in range(self._epochs(done - 1), self._epochs(done)):
             total = self._epochs(self.trainer.max_iter)
             logger.info("Epoch %d of %d: %s", epoch + 1, total, self.guide.end_epoch())
@@ -88,7 +95,17 @@ class GuideHook(HookBase):
             self._on_last_step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The guide, the seed, all random states and what of the losses is in no state dict."""
+        """The guide, the seed, all random states and what of the losses is in no state dict.
+
+        Raises:
+            DataError: with several processes, of a step after which their state was not gathered.
+        """
+        if self._gathered is not None and self._gathered_after != self._steps:
+            raise DataError(
+                f"a hook saves a checkpoint after step {self._steps}, for which the several "
+                "processes have not gathered the mask; let it save at multiples of "
+                "SOLVER.CHECKPOINT_PERIOD or TEST.EVAL_PERIOD, or be a hooks.PeriodicCheckpointer"
+            )
         return {
             "guide": self._gathered or self.guide.state_dict(),
             "seed": self.seed,
@@ -109,7 +126,7 @@ class GuideHook(HookBase):
         A collective call.
         """
         if comm.get_world_size() > 1:
-            self._gathered = self.guide.state_dict()
+            self._gathered, self._gathered_after = self.guide.state_dict(), self._steps
             self._rank_states = comm.all_gather(random_states())
 
     @staticmethod
@@ -169,6 +186,13 @@ class GuideHook(HookBase):
     def _put_scalars(self) -> None:
         scalars = {f"adapruner/{name}": value for name, value in self.guide.scalars().items()}
         self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+
+def _periods_of(own: Iterable[HookBase]) -> list[int]:
+    """Of the checkpointers among hooks, in steps."""
+    found = [h.period for h in own if isinstance(h, hooks.PeriodicCheckpointer)]
+    found += [h._period for h in own if isinstance(h, hooks.BestCheckpointer)]
+    return [period for period in found if period > 0]
 
 
 def require_signals(guide: Guide, given: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
+from ...errors import DataError
 from ..data.loader import Mapper, NamingMapper
 
 #: What of a file is built as it says; of the rest ``cfg`` has the values.
@@ -96,10 +97,20 @@ def training_mapper(cfg: CfgNode) -> Mapper:
 
 
 def evaluation_mapper(cfg: CfgNode) -> Mapper:
-    """The mapper of an evaluation: of a LazyConfig that of ``dataloader.test``."""
+    """The mapper of an evaluation: of a LazyConfig that of ``dataloader.test``.
+
+    Raises:
+        DataError: a LazyConfig without one.
+    """
     if not is_lazy(cfg):
         return DatasetMapper(cfg, False)
-    return instantiate(_read(cfg).dataloader.test.mapper)
+    mapper = OmegaConf.select(_read(cfg), "dataloader.test.mapper")
+    if mapper is None:
+        raise DataError(
+            f"{cfg.ADAPRUNER.LAZY_CONFIG} has no dataloader.test.mapper, which says how images are "
+            "read where nothing is trained on them; add one"
+        )
+    return instantiate(mapper)
 
 
 if TYPE_CHECKING:

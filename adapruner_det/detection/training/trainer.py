@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from detectron2.config import CfgNode
 from detectron2.data import (
+    DatasetCatalog,
     DatasetMapper,
     build_detection_test_loader,
     build_detection_train_loader,
@@ -26,6 +27,7 @@ from torch.optim import Optimizer
 from ... import settings
 from ...core import AdaPruner, Exchange
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
+from ...files import write_whole
 from ...methods.adapruner import choice_of
 from ...methods.base import Guide, make_selection
 from ...random_states import random_states_kept
@@ -37,6 +39,7 @@ from ..data import coco_set, voc_folder
 from ..data.checks import require_room_for_classes
 from ..data.evaluators import build_evaluator
 from ..data.loader import NamingMapper, PruningLoader, build_pruning_train_loader
+from ..data.own_sets import register_from_config
 from ..data.samples import SampleIndex
 from ..evidence import EVIDENCE
 from ..per_image import LossSource
@@ -81,13 +84,7 @@ class RunMixin(Mixed):
         show_data_errors_as_one_line()
         self._stop = StopRequest()
         self._index = index
-        if leaves_to_data(cfg):
-            cfg = cfg.clone()
-            cfg.defrost()
-            samples = SampleIndex.from_config(cfg).dicts
-            for line in fit_to_data(cfg, samples, comm.get_world_size()):
-                logger.info(line)
-            cfg.freeze()
+        cfg = fitted(cfg)
         with compat.parallel_on(cfg.MODEL.DEVICE):
             super().__init__(cfg)
 
@@ -207,19 +204,27 @@ class PruningMixin(RunMixin):
 
     Attributes:
         command: that asked for the run, to be on record in the selection.
+        settles: whether what runs the trainer finds out afterwards what ``DROP auto`` leaves open.
 
     Raises:
-        DataError: in the first step, for a guide that asks for a loss key that the detector does
-            not have.
+        DataError: for ``DROP auto`` in a run after which nothing finds it out; in the first step,
+            for a guide that asks for a loss key that the detector does not have.
     """
 
     selection: Selection | None = None
     command = ""
+    settles = False
 
     def __init__(
         self, cfg: CfgNode, index: SampleIndex | None = None, guide: Guide | None = None
     ) -> None:
         self._given, self._kind = guide, kind_of(guide)
+        if guide is None and cfg.ADAPRUNER.DROP == settings.AUTO and not self.settles:
+            raise DataError(
+                "ADAPRUNER.DROP is 'auto', which `adapruner prune-net` finds out after its run and "
+                "a script of your own does not: leave it empty, and `adapruner cut --drop auto` "
+                "finds it out for the selection of this run"
+            )
         if index is not None:  # DefaultTrainer asks for the loader with cfg alone
             own = partial(type(self).build_train_loader, index=index)
             self.build_train_loader = own  # type: ignore[method-assign]
@@ -401,6 +406,31 @@ def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
         f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "
         f"of epochs: {solver.MAX_ITER} of {before} iterations"
     )
+
+
+def fitted(cfg: CfgNode) -> CfgNode:
+    """``cfg`` with its own data sets registered, and with what it leaves to the data set.
+
+    So it is for a script of the user's, which has the tools' checks behind it in no case. The
+    ``config.yaml`` that ``default_setup`` has written of the numbers before is written anew.
+    """
+    names = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
+    known = names <= set(DatasetCatalog.list())
+    if known and not leaves_to_data(cfg):
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    if not known:
+        register_from_config(cfg)
+    if leaves_to_data(cfg):
+        samples = SampleIndex.from_config(cfg).dicts
+        for line in fit_to_data(cfg, samples, comm.get_world_size()):
+            logger.info(line)
+    cfg.freeze()
+    file = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    if comm.is_main_process() and os.path.isfile(file):
+        write_whole(file, lambda opened: opened.write(cfg.dump().encode()))
+    return cfg
 
 
 def _unwrapped(model: nn.Module) -> LossWeighting:

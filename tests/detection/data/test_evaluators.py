@@ -405,6 +405,28 @@ def test_a_coco_file_that_says_otherwise_than_the_reader_is_not_evaluated_by(
     assert _truth_found("own")[1] == pytest.approx(100)
 
 
+def test_masks_as_arrays_are_evaluated_as_polygons_of_the_same_are(tmp_path, monkeypatch):
+    """Detectron2 trains on them, and cannot write them into its file."""
+    monkeypatch.chdir(tmp_path)
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[4:14, 5:25] = True
+    own = {"bbox": [5, 4, 20, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    own |= {"segmentation": mask, "iscrowd": 0}
+    sample = {"file_name": "a.png", "image_id": 1, "height": 20, "width": 30, "annotations": [own]}
+    DatasetCatalog.register("masked", lambda: [sample])
+    MetadataCatalog.get("masked").set(thing_classes=["cat"], evaluator_type="coco")
+    evaluator = build_evaluator(get_cfg(), "masked", str(tmp_path))
+    assert own["segmentation"] is mask
+    evaluator.reset()
+    found = Instances((20, 30), pred_boxes=Boxes(torch.tensor([[5.0, 4.0, 25.0, 14.0]])))
+    found.scores, found.pred_classes = torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    found.pred_masks = torch.as_tensor(mask)[None]
+    evaluator.process([sample], [{"instances": found}])
+    results = evaluator.evaluate()
+    for kind in ("bbox", "segm"):
+        assert results[kind]["AP"] == pytest.approx(100), kind
+
+
 # Nothing to evaluate
 
 

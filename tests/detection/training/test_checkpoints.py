@@ -63,6 +63,21 @@ def test_what_is_saved_is_detectron2s_and_tagged(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"model_0000004.pth", TAG_FILE}
 
 
+def test_numbers_of_numpy_in_what_a_hook_holds_are_loaded_again(tmp_path):
+    class Best:
+        def state_dict(self):
+            return {"best": np.float64(0.5), "at": [np.int64(3), (None, np.bool_(True))], "n": 1}
+
+        def load_state_dict(self, state):
+            self.loaded = state
+
+    best = Best()
+    WholeCheckpointer(model(), str(tmp_path), best=best).save("model_0000004")
+    WholeCheckpointer(model(), best=best).load(str(tmp_path / "model_0000004.pth"))
+    assert best.loaded == {"best": 0.5, "at": [3, (None, True)], "n": 1}
+    assert type(best.loaded["best"]) is float
+
+
 def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     save(tmp_path, "model_0000004")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
@@ -186,7 +201,9 @@ def test_a_pickle_is_loaded_only_where_it_is_trusted(tmp_path, monkeypatch):
     weights = {k: np.asarray(v.numpy() + 1) for k, v in model().state_dict().items()}
     path.write_bytes(pickle.dumps({"model": weights, "__author__": "me"}))
     cfg = toy_cfg("yolo_darknet", "x", "MODEL.WEIGHTS", str(path))
-    with pytest.raises(DataError, match="is a pickle.*--trust-pickle"):
+    with pytest.raises(
+        DataError, match="is a pickle.*--trust-pickle, or in a script.*trust_pickle = True"
+    ):
         check_weights(cfg)
     with pytest.raises(DataError, match="is a pickle"):
         WholeCheckpointer(model()).load(str(path))

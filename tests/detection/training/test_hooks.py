@@ -6,13 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from detectron2.engine import hooks
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils.events import EventStorage
+from fvcore.common.checkpoint import Checkpointer
 
 from adapruner_det import AdaPruner
 from adapruner_det.core import Schedule
 from adapruner_det.detection.data.loader import PruningLoader
 from adapruner_det.detection.data.samples import SampleIndex
+from adapruner_det.detection.training import hooks as module
 from adapruner_det.detection.training.hooks import GuideHook, renamed_hooks
 from adapruner_det.detection.training.weighting import Observation
 from adapruner_det.errors import DataError
@@ -35,7 +38,9 @@ class Run:
         self.model = torch.nn.Module()
         self.model.observed = None
         self.hook = GuideHook(self.guide, self.model, loader, periods)
-        self.hook.trainer = SimpleNamespace(iter=0, max_iter=max_iter)
+        self.hook.trainer = SimpleNamespace(
+            iter=0, start_iter=0, max_iter=max_iter, _hooks=[self.hook]
+        )
         self.count, self.batch_size = count, batch_size
         self.storage = EventStorage(0)
 
@@ -289,9 +294,47 @@ def test_with_several_processes_the_guide_is_gathered_when_a_checkpoint_may_foll
     tmp_path, monkeypatch
 ):
     """One process saves alone, so it must not be the one to call the others then."""
-    run = Run(tmp_path, periods=(3, 0))
-    run.hook.trainer.max_iter = 5
-    gathers = []
+    run, gathers = of_two_processes(tmp_path, monkeypatch, periods=(3, 0), max_iter=5)
+    run.hook.before_train()
+    for _ in range(5):
+        run.step()
+    assert gathers == [0, 2, 4]
+
+
+def test_the_checkpointers_of_a_users_own_are_gathered_for(tmp_path, monkeypatch):
+    run, gathers = of_two_processes(tmp_path, monkeypatch, periods=(100,), max_iter=7)
+    saver = Checkpointer(torch.nn.Module())
+    own = hooks.PeriodicCheckpointer(saver, 2), hooks.BestCheckpointer(3, saver, "bbox/AP")
+    main = Run(tmp_path)
+    main.hook.trainer._hooks += own
+    monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda mine: [[2, 3], mine])
+    assert module._periods_of(main.hook.trainer._hooks) == [2, 3]
+    run.hook.before_train()  # of the other process, whose hooks have no checkpointer
+    for done in range(1, 8):
+        run.step()
+        if done % 2 == 0 or done % 3 == 0 or done == 7:
+            run.hook.state_dict()
+    assert [step + 1 for step in gathers[1:]] == [2, 3, 4, 6, 7]
+
+
+@pytest.mark.parametrize("first", [0, 40])
+def test_no_checkpoint_has_the_model_of_one_step_and_the_mask_of_another(
+    tmp_path, monkeypatch, first
+):
+    run, _ = of_two_processes(tmp_path, monkeypatch, periods=(3,), max_iter=100)
+    run.hook.trainer.iter = run.hook.trainer.start_iter = first
+    run.hook.before_train()
+    run.hook.state_dict()  # before the first step
+    run.step()
+    with pytest.raises(DataError, match=f"after step {first + 1}, for which .* have not gathered"):
+        run.hook.state_dict()
+    run.hook.gather()  # as for one that is saved on a signal
+    run.hook.state_dict()
+
+
+def of_two_processes(tmp_path, monkeypatch, **options):
+    """A run whose other process is not there, and the steps in which it gathers."""
+    run, gathers = Run(tmp_path, **options), []
     state_dict = run.guide.state_dict
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
     monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda own: [own, own])
@@ -299,11 +342,7 @@ def test_with_several_processes_the_guide_is_gathered_when_a_checkpoint_may_foll
         run.guide, "state_dict", lambda: gathers.append(run.hook.trainer.iter) or state_dict()
     )
     monkeypatch.setattr(run.guide, "observe", lambda ids, losses: np.array([], dtype=int))
-    run.hook.before_train()
-    for _ in range(5):
-        run.step()
-        run.hook.state_dict()
-    assert gathers == [0, 2, 4]
+    return run, gathers
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(0, "main"), (1, "second"), (2, None)])

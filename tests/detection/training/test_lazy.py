@@ -15,10 +15,11 @@ from detectron2.utils.env import seed_all_rng
 
 from adapruner_det import PruningTrainer, Selection
 from adapruner_det.detection.data.kept_splits import register_kept
+from adapruner_det.detection.held_out import HeldOutTask
 from adapruner_det.detection.per_image import APART
 from adapruner_det.detection.setup import check_pruning_inputs, load_config
 from adapruner_det.detection.training import lazy as module
-from adapruner_det.detection.training.lazy import is_lazy, register_from_file
+from adapruner_det.detection.training.lazy import evaluation_mapper, is_lazy, register_from_file
 from adapruner_det.detection.training.trainer import EvaluatingTrainer, scale_schedule
 from adapruner_det.errors import DataError
 from adapruner_det.settings import config_digest
@@ -93,6 +94,16 @@ def test_a_file_without_a_part_is_refused_by_its_name(tmp_path):
     (tmp_path / "half.py").write_text("model = dict()\ndataloader = dict()\ntrain = dict()\n")
     with pytest.raises(DataError, match=r"half\.py.*it has no 'optimizer'"):
         load_config(str(tmp_path / "half.py"))
+
+
+def test_a_file_that_does_not_say_how_images_are_evaluated_is_asked_for_it(toy, tmp_path):
+    file = tmp_path / "untested.py"
+    file.write_text(Path(FILE).read_text() + '\ndel dataloader["test"]\n')
+    cfg = load_config(str(file), [f"train.output_dir={tmp_path / 'out'}"])
+    for ask in (evaluation_mapper, HeldOutTask):  # before anything is trained
+        with pytest.raises(DataError, match=r"untested\.py has no dataloader\.test\.mapper"):
+            ask(cfg)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sampler_that_visits_some_samples_more_often_is_refused(toy):

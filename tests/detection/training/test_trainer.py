@@ -155,6 +155,58 @@ def test_the_guides_hook_stands_before_all_of_detectron2s(toy, tmp_path):
     assert names.count("GuideHook") == names.count("PeriodicCheckpointer") == 1
 
 
+# A script of one's own
+
+
+class OwnPruning(PruningMixin, DefaultTrainer):
+    pass
+
+
+@pytest.fixture
+def shaped(tmp_path):
+    """A folder of two classes that no run has registered, and the options that name it."""
+    write_voc_folder(tmp_path / "voc", trainval=12)
+    return ["ADAPRUNER.VOC_FOLDERS", [f"shaped={tmp_path / 'voc'}:trainval"]]
+
+
+def test_a_script_may_leave_its_data_sets_and_its_numbers_to_the_configuration(shaped, tmp_path):
+    """default_setup has written them down as they were; what was trained is what counts."""
+    options = [*shaped, "ADAPRUNER.AUTO_ANCHORS", True, "ADAPRUNER.EPOCHS", 5]
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "DATASETS.TRAIN", ("shaped",), *options)
+    (tmp_path / "out").mkdir()
+    written = tmp_path / "out/config.yaml"
+    written.write_text(cfg.dump())
+    before = cfg.dump()
+    trainer = OwnPruning(cfg)
+    assert len(trainer.index) == 12 and cfg.dump() == before
+    assert trainer.max_iter == 5 * 12 // trainer.cfg.SOLVER.IMS_PER_BATCH
+    again = toy_cfg("yolo_darknet", tmp_path / "out")
+    again.merge_from_file(str(written))
+    assert config_digest(again) == config_digest(trainer.cfg)
+    assert again.MODEL.YOLO.ANCHORS != cfg.MODEL.YOLO.ANCHORS and not again.ADAPRUNER.AUTO_ANCHORS
+    assert again.SOLVER.MAX_ITER == trainer.max_iter != cfg.SOLVER.MAX_ITER
+
+
+def test_a_script_that_has_written_no_configuration_gets_none(shaped, tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path / "out", "DATASETS.TRAIN", ("shaped",), *shaped)
+    (tmp_path / "out").mkdir()
+    OwnPruning(cfg)
+    assert not list((tmp_path / "out").glob("*.yaml"))
+
+
+def test_an_end_that_nothing_would_find_out_is_refused_before_the_run(toy, tmp_path):
+    cfg = toy_cfg("yolo_darknet", tmp_path, "ADAPRUNER.DROP", "auto")
+    with pytest.raises(DataError, match="leave it empty, and `adapruner cut --drop auto`"):
+        OwnPruning(cfg)
+    OwnPruning(cfg, guide=Recorder(10))  # whose caller knows what it is for
+
+    class Settling(OwnPruning):
+        settles = True
+
+    with pytest.raises(DataError, match="too few to hold a tenth out"):  # 10 squares
+        start(cfg, trainer_class=Settling)
+
+
 # A guide of one's own
 
 

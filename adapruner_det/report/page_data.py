@@ -5,6 +5,7 @@ Shape letters: N samples, M objects of one of them, K kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -95,6 +96,7 @@ def page_data(
     why, later = _reasons(selection)
     known = [*dict.fromkeys([*why, *later])]
     own = [pictures.get(key) for key in keys]
+    classes = _classes(selection, own)
     said, given = predictions or {}, predictions is not None
     return {
         "identity": identity(selection),
@@ -104,8 +106,8 @@ def page_data(
         "byScore": bool(np.array_equal(kept, order < selection.num_kept)),
         "keys": keys,
         "names": [shown(image_id_of(key)) for key in keys],
-        "classNames": _class_names(selection, own),
-        "classes": _classes(selection, own),
+        "classNames": _class_names(selection, classes, own),
+        "classes": classes,
         "reasons": [_reason(code) for code in known],
         "why": [known.index(code) for code in why],
         "later": [known.index(code) for code in later],
@@ -173,9 +175,11 @@ def _twins(
     return found
 
 
-def _class_names(selection: Selection, pictures: Sequence[Picture | None]) -> list[str]:
+def _class_names(
+    selection: Selection, classes: Sequence[Sequence[int]], pictures: Sequence[Picture | None]
+) -> list[str]:
     names = [shown(name) for name in selection.class_names]
-    used = 1 + max((c for own in _classes(selection, pictures) for c in own), default=-1)
+    used = 1 + max((c for own in classes for c in own), default=-1)
     boxes = (int(p.classes.max()) + 1 for p in pictures if p is not None and len(p.classes))
     most = max(used, *boxes, len(names)) if pictures else used
     return names + [f"class {i}" for i in range(len(names), most)]
@@ -232,7 +236,7 @@ def _short(table: np.ndarray) -> list[float]:
 def _plain(column: np.ndarray) -> list[Any]:
     """Values as JSON has them: numbers to four digits, null for what is not finite."""
     if column.dtype.kind == "f":
-        return [float(f"{v:.4g}") if np.isfinite(v) else None for v in column.tolist()]
+        return [float(f"{v:.4g}") if math.isfinite(v) else None for v in column.tolist()]
     if column.dtype.kind == "U":
         return [shown(text) for text in column.tolist()]
     return column.astype(int).tolist() if column.dtype.kind == "b" else column.tolist()

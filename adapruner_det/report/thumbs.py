@@ -70,18 +70,19 @@ def make_thumbs(pictures: Sequence[Picture | None]) -> list[Thumb | None]:
 
     An image that cannot be read any more is said in a warning, and has an empty one.
     """
+    # To hand a sample to a thread takes far longer than to see that it has no picture.
+    there = [picture for picture in pictures if picture is not None]
+    made = []
     with (
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
-        tqdm(
-            desc="thumbnails", total=len(pictures), unit=" images", leave=False, disable=None
-        ) as bar,
+        tqdm(desc="thumbnails", total=len(there), unit=" images", leave=False, disable=None) as bar,
     ):
-        found = []
-        for start in range(0, len(pictures), _AHEAD):
-            for thumb in pool.map(_thumb, pictures[start : start + _AHEAD]):
-                found.append(thumb)
+        for start in range(0, len(there), _AHEAD):
+            for thumb in pool.map(_thumb, there[start : start + _AHEAD]):
+                made.append(thumb)
                 bar.update()
-    return found
+    thumbs = iter(made)
+    return [None if picture is None else next(thumbs) for picture in pictures]
 
 
 def place(thumbs: Sequence[Thumb | None], folder: str) -> Placed:
@@ -114,27 +115,33 @@ def nearest_kept(
         kept: (N,) bool.
         groups: (N,) numbers that twins share; only one of the same group is taken then.
     """
-    known = np.array([t is not None and bool(t.data) for t in thumbs])
-    table = np.stack([_descriptor(t) for t in thumbs]) if len(thumbs) else np.zeros((0, THUMBNAIL))
+    if groups is None:  # all that have a thumbnail are one group
+        groups = np.array([t is not None and bool(t.data) for t in thumbs])
+        kept = kept & groups
+    # By group, so that those of one lie together: a look through all N for each would take N².
+    stays = np.flatnonzero(kept)
+    stays = stays[np.argsort(groups[stays], kind="stable")]
+    first = np.searchsorted(groups[stays], groups[dropped], side="left")
+    last = np.searchsorted(groups[stays], groups[dropped], side="right")
+    table = _descriptors(thumbs)
+    theirs = table[stays]
     found = np.full(len(dropped), -1, dtype=np.int64)
-    stays = np.flatnonzero(kept & known)
-    for place, own in enumerate(dropped.tolist()):
-        if groups is not None:
-            among = np.flatnonzero(kept & (groups == groups[own]))
-        else:
-            among = stays if known[own] else stays[:0]
-        if len(among):
-            found[place] = among[np.argmax(table[among] @ table[own])]
+    for place in np.flatnonzero(first < last).tolist():
+        alike = theirs[first[place] : last[place]] @ table[dropped[place]]
+        found[place] = stays[first[place] + np.argmax(alike)]
     return found
 
 
-def _descriptor(thumb: Thumb | None) -> np.ndarray:
-    return thumb.descriptor if thumb else np.zeros(THUMBNAIL, np.float32)
+def _descriptors(thumbs: Sequence[Thumb | None]) -> np.ndarray:
+    """(N, 192) float32, zeros where there is no thumbnail."""
+    table = np.zeros((len(thumbs), THUMBNAIL), np.float32)
+    for row, thumb in enumerate(thumbs):
+        if thumb:
+            table[row] = thumb.descriptor
+    return table
 
 
-def _thumb(picture: Picture | None) -> Thumb | None:
-    if picture is None:
-        return None
+def _thumb(picture: Picture) -> Thumb:
     try:
         image = picture.read()
     except DataError as error:

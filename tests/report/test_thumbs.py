@@ -62,6 +62,15 @@ def test_many_come_in_their_order():
     assert [opened(thumb).convert("RGB").getpixel((5, 5))[0] for thumb in found] == [*range(150)]
 
 
+def test_a_sample_without_a_picture_has_none_and_moves_no_other():
+    images = [Image.new("RGB", (12, 12), (i, 0, 0)) for i in range(150)]
+    found = make_thumbs([None if i % 3 else picture(image) for i, image in enumerate(images)])
+    assert [i for i, thumb in enumerate(found) if thumb] == [*range(0, 150, 3)]
+    for i in range(0, 150, 3):
+        assert opened(found[i]).convert("RGB").getpixel((5, 5))[0] == i
+    assert make_thumbs([None, None]) == [None, None] and make_thumbs([]) == []
+
+
 def some(count, size=100):
     return [Thumb(bytes(size), np.zeros(192, np.float32)) for _ in range(count)]
 
@@ -94,6 +103,18 @@ def test_the_kept_sample_that_looks_most_like_a_dropped_one():
     assert nearest_kept(table, np.array([0, 3]), kept).tolist() == [1, 1]
     groups = np.array([5, 6, 5, 7])
     assert nearest_kept(table, np.array([0, 3]), kept, groups).tolist() == [2, -1]
+
+
+def test_in_many_groups_of_any_order_each_one_finds_its_own():
+    rng = np.random.default_rng(0)
+    values = rng.integers(-9, 10, (300, 2))
+    groups, kept = rng.integers(-40, 40, 300), rng.random(300) < 0.4
+    dropped = rng.permutation(np.flatnonzero(~kept))
+    found = nearest_kept(described(*values), dropped, kept, groups)
+    for own, nearest in zip(dropped, found, strict=True):
+        among = np.flatnonzero(kept & (groups == groups[own])).tolist()
+        alike = values @ values[own]
+        assert nearest == max(among, key=alike.__getitem__, default=-1)  # of equal ones the first
 
 
 def test_without_thumbnails_a_group_still_tells_and_looks_do_not():

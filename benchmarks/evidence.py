@@ -8,8 +8,8 @@
 ``collect`` takes the finished cells of a grid, its tables and pictures into results/evidence. Then
 results/evidence.md is written from all that was collected: each data set and condition, the paired
 differences to random and to all samples, how many cells are below random, and the difference pooled
-over all pairs and over the sets' means. Of a grid that is not complete what is done counts, and of
-grids that share a folder what both have counts once.
+over all pairs and over the sets' means. Of a grid that is not complete what is done counts. What
+several grids have counts once: of trainings made again the mean of the differences.
 """
 
 from __future__ import annotations
@@ -139,18 +139,12 @@ def tabulate_anew(path: Path) -> None:
 
 
 def collected() -> list[Trained]:
-    """All that was collected; of trainings that several files have, that of the most methods first.
-
-    The same training on another processor gives another value, so files are not mixed in a pair.
-    """
-    files = sorted((RESULTS / "evidence").glob("*.jsonl"))
-    rows = [
+    """All that was collected."""
+    return [
         Trained(**json.loads(line), source=path.stem)
-        for path in files
+        for path in sorted((RESULTS / "evidence").glob("*.jsonl"))
         for line in path.read_text().splitlines()
     ]
-    beside = Counter((row.source, row.setting, row.keep_ratio, row.seed) for row in rows)
-    return sorted(rows, key=lambda r: -beside[r.source, r.setting, r.keep_ratio, r.seed])
 
 
 def difference(
@@ -158,19 +152,20 @@ def difference(
 ) -> Gap | None:
     """Of a method to another, or to all samples, at one keep ratio, paired by setting and seed.
 
-    Both are of the same source, the first in ``rows`` that has them.
+    Both are of the same source, as another processor gives the same training another value. A pair
+    that several sources have counts once, by the mean of its differences.
     """
     than = {
         (r.source, r.setting, r.seed): r.value
         for r in rows
         if r.method == other and (other == FULL or r.keep_ratio == keep)
     }
-    found: dict[tuple[str, int], float] = {}
+    found: dict[tuple[str, int], list[float]] = {}
     for row in rows:
         pair = (row.source, row.setting, row.seed)
         if (row.method, row.keep_ratio) == (method, keep) and pair in than:
-            found.setdefault((row.setting, row.seed), row.value - than[pair])
-    return gap([found[pair] for pair in sorted(found)]) if found else None
+            found.setdefault((row.setting, row.seed), []).append(row.value - than[pair])
+    return gap([float(np.mean(found[pair])) for pair in sorted(found)]) if found else None
 
 
 def by_setting(rows: Sequence[Trained], method: str, keep: float) -> list[Gap]:
@@ -193,7 +188,9 @@ def page(rows: Sequence[Trained]) -> str:
         "Each cell is a data set in a condition at a keep ratio. Differences are paired by seed, "
         "with the 95% interval of Student's t. Every part is trained on for as many epochs as all "
         "samples are. Both sides of a difference are of one file in evidence/, which has what each "
-        "grid is, and its other methods: another processor gives a training another value.",
+        "grid is, and its other methods: another processor gives a training another value. A seed "
+        "that several files have counts once, by the mean of its differences; tables of all "
+        "methods are of the file with most of them.",
     ]
     for metric in sorted({row.metric for row in rows}, reverse=True):
         own = [row for row in rows if row.metric == metric]
@@ -214,16 +211,15 @@ def cell_table(rows: Sequence[Trained]) -> str:
         own = [row for row in rows if row.setting == setting]
         for keep in keeps_of(own):
             of_random = [row for row in own if (row.method, row.keep_ratio) == (RANDOM, keep)]
-            first = {row.seed: row for row in reversed(of_random)}.values()
-            drawn = [row.value for row in first]
-            sources = {(row.source, row.seed) for row in first}
-            full = [r.value for r in own if r.method == FULL and (r.source, r.seed) in sources]
+            drawn = [row.value for row in of_random]
+            beside = {(row.source, row.seed) for row in of_random}
+            full = [r.value for r in own if r.method == FULL and (r.source, r.seed) in beside]
             gaps = {name: difference(own, name, keep) for name in methods}
             paired = [len(found.values) for found in gaps.values() if found]
             line = {
                 "data": setting,
                 "keep %": f"{100 * keep:g}",
-                "seeds": str(min(paired, default=len(drawn))),
+                "seeds": str(min(paired, default=len({row.seed for row in of_random}))),
                 "all": f"{np.mean(full):.2f}" if full else "",
                 RANDOM: f"{np.mean(drawn):.2f}" if drawn else "",
             }
@@ -280,7 +276,7 @@ def methods_table(rows: Sequence[Trained], setting: str) -> str:
 
     A method that lacks one of them is left out, as its mean would be of others.
     """
-    rows = [row for row in rows if row.setting == setting]
+    rows = side_by_side([row for row in rows if row.setting == setting])
     names = methods_of(rows)
     found = {k: {name: difference(rows, name, k) for name in names} for k in keeps_of(rows)}
     shared = {k: own for k, own in found.items() if 2 * sum(map(bool, own.values())) > len(own)}
@@ -293,6 +289,19 @@ def methods_table(rows: Sequence[Trained], setting: str) -> str:
         lines.append(line | {f"at {100 * keep:g}%": text(found) for keep, found in own.items()})
     lines.sort(key=lambda line: -float(line["mean"]))
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def side_by_side(rows: Sequence[Trained]) -> list[Trained]:
+    """Those of a setting of which, at their keep ratio and seed, no source has more methods."""
+    beside = Counter((row.source, row.keep_ratio, row.seed) for row in rows)
+    most: Counter[tuple[float, int]] = Counter()
+    for (_, *place), count in beside.items():
+        most[tuple(place)] = max(most[tuple(place)], count)
+    return [
+        row
+        for row in rows
+        if beside[row.source, row.keep_ratio, row.seed] == most[row.keep_ratio, row.seed]
+    ]
 
 
 def keeps_of(rows: Iterable[Trained]) -> list[float]:

@@ -138,9 +138,9 @@ def test_no_pair_is_of_two_collections():
     assert difference(mixed, "inclusion", 0.8, "full").values == (-7, -7)
     assert difference([*here, *aum], "aum", 0.8) is None
     (line, _) = cells_of(cell_table(mixed))
-    assert (line["all"], line["random"]) == ("80.50", "71.00")
+    assert (line["all"], line["random"], line["seeds"]) == ("80.50", "76.00", "2")
     (line, _) = cells_of(cell_table([*here, *there, *aum]))
-    assert (line["all"], line["random"]) == ("90.50", "81.00")
+    assert (line["all"], line["random"]) == ("85.50", "76.00")
     found = cells_of(module.methods_table(mixed, "set, clean"))
     assert {line["method"]: line["mean"] for line in found} == {
         "aum": "+1.50",
@@ -148,6 +148,20 @@ def test_no_pair_is_of_two_collections():
     }
     page = module.page([replace(row, seed=row.seed + k) for row in mixed for k in (0, 2)])
     assert "| 4 " in page  # seeds, and not trainings
+
+
+def test_a_seed_of_two_collections_counts_once_by_the_mean_of_its_differences():
+    here = [replace(row, source="here") for row in rows() if row.task == "clean"]
+    there = [replace(row, source="there") for row in here if row.seed == here[0].seed]
+    there = [replace(r, value=r.value + (4 if r.method == "inclusion" else 0)) for r in there]
+    assert difference(here, "inclusion", 0.8).values == (3, 2)
+    for mixed in ([*here, *there], [*there, *here]):
+        assert difference(mixed, "inclusion", 0.8).values == (5, 2)
+        assert difference(mixed, "inclusion", 0.8, "full").values == (-5, -7)
+    aum = [replace(r, method="aum") for r in here if r.method == "inclusion"]
+    found = cells_of(module.methods_table([*here, *there, *aum], "set, clean"))
+    own = {line["method"]: line["at 80%"] for line in found}
+    assert own["aum"] == own["inclusion"]  # of the file that has both, and of no other
 
 
 def cell(kind="train", budget="epochs", options=None, **own):
@@ -214,7 +228,7 @@ def test_what_is_collected_is_what_the_page_is_of(tmp_path, monkeypatch):
     tables["toy_auto"] = more
     module.collect("toy_auto")
     found = [(row.source, row.method) for row in module.collected()]
-    assert found == [("toy_auto", "paper"), ("toy_auto", "auto"), ("toy", "paper")]
+    assert found == [("toy", "paper"), ("toy_auto", "paper"), ("toy_auto", "auto")]
     module.collect("toy")  # whose tables the other one's have replaced
     assert [(row.source, row.method) for row in module.collected()] == found
     text = (tmp_path / "results/evidence/toy.md").read_text()

@@ -26,8 +26,8 @@ def how_to_go_on(folder: str) -> str:
         folder: where its checkpoints are.
     """
     return (
-        f"the same command goes on from the checkpoint in {folder}, that of a single run with "
-        "--resume as its first option"
+        "to go on, give the same command with --resume as its first option; a comparison goes on "
+        f"without it. The checkpoint is in {folder}"
     )
 
 

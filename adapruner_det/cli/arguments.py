@@ -20,6 +20,9 @@ from ..settings import WITHOUT_EFFECT
 #: An option whose words are overrides themselves.
 TRANSFER_OPTIONS = "--transfer-opts"
 
+#: What logs each cell of a comparison that is done: a module that few tools need.
+PROGRESS = "adapruner_det.experiment.progress"
+
 #: Options that change nothing of what a run finds.
 _ASIDE = ("--resume", "--no-report")
 
@@ -30,6 +33,7 @@ def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
         program(tool),
         description=help_text(doc),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --output would be --output-dir where there is none
     )
 
 
@@ -69,11 +73,13 @@ def warn_on_terminal() -> None:
 def log_to(path: Path) -> None:
     """Send all logs to a file, and warnings to the terminal too.
 
-    Detectron2 sets up logs of its own, which would drown the progress bar, unless they are at INFO.
+    Where there is none, and so no bar, each cell that is done is said in its place. Detectron2 sets
+    up logs of its own, which would drown the progress bar, unless they are at INFO.
     """
     terminal = logging.StreamHandler()
     # Not its level: a progress bar's handler that stands in for it takes over filters alone.
-    terminal.addFilter(lambda record: record.levelno >= logging.WARNING)
+    told = "" if terminal.stream.isatty() else PROGRESS
+    terminal.addFilter(lambda own: own.levelno >= logging.WARNING or own.name == told)
     form = "[%(asctime)s %(name)s] %(levelname)s: %(message)s"
     logging.basicConfig(
         level=logging.INFO, handlers=[logging.FileHandler(path), terminal], format=form

@@ -42,7 +42,9 @@ def parser(description: str | None, *, config: bool = True) -> argparse.Argument
     The overrides take the rest of the line, so further options are to be added to the result.
     """
     found = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     if config:
         found.add_argument("--config-file", default=DEFAULT_CONFIG, help="default: %(default)s")

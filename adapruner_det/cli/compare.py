@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             if "run" in action:
                 log_to(root / "log.txt")
+                say(f"{len(board.cells)} cells in {root}, with the log in log.txt")
                 run_parts(parts, root, processes=args.processes, tasks=tasks)
         except CellsLeft as left:  # what there is makes a table all the same
             try:
@@ -104,6 +105,12 @@ def _tabulate(
         boards = [board_of([part], [task], root)[0] for part, task in pairs]
         names = [own.name for own in plan.tasks]
         print(write_results(root, list(zip(names, boards, tasks, strict=True))))
+        say(f"The tables, pictures and what changed in the data are in {root}.")
+
+
+def say(text: str) -> None:
+    """Where things are, beside what is printed, which may go into a file."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:

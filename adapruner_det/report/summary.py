@@ -108,19 +108,24 @@ def _reasons(selection: Selection) -> list[tuple[str, str]]:
 
 
 def _dropped(selection: Selection) -> list[tuple[str, str]]:
-    """Both ends of the dropped samples by mean loss; one that was never seen is at neither."""
+    """Both ends of the dropped samples by mean loss; one that was never seen is at neither.
+
+    What went as easy is not among the hardest, nor the other way round, however few went else.
+    """
     columns = selection.columns
     if "mean_loss" not in columns:
         return []
     seen = columns["times_seen"] > 0 if "times_seen" in columns else True
     dropped = np.flatnonzero(~columns["kept"] & seen)
-    loss = columns["mean_loss"][dropped]
-    ends = {"hardest dropped": np.argsort(-loss, kind="stable")}
-    ends["easiest dropped"] = np.argsort(loss, kind="stable")
-    return [
-        (name, ", ".join(map(shown, columns["key"][dropped[order[:SHOWN]]].tolist())) or "none")
-        for name, order in ends.items()
-    ]
+    why = columns["why"][dropped] if "why" in columns else np.full(len(dropped), "")
+    rows = []
+    for name, other, sign in (("hardest", "easy", -1.0), ("easiest", "hard", 1.0)):
+        own = dropped[why != other]
+        first = own[np.argsort(sign * columns["mean_loss"][own], kind="stable")[:SHOWN]]
+        if len(own) or not len(dropped):
+            keys = map(shown, columns["key"][first].tolist())
+            rows.append((f"{name} dropped", ", ".join(keys) or "none"))
+    return rows
 
 
 def _warnings(selection: Selection) -> list[tuple[str, str]]:

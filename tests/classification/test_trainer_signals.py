@@ -98,4 +98,6 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(tmp_path, monkeypatc
         assert "Stopped; the same command goes on" in caplog.text
     else:
         assert "has ended: DataLoader worker" in str(error.value)
-        assert "lower DATA.WORKERS; the same command goes on" in str(error.value)
+        assert "lower DATA.WORKERS; to go on, give the same command with --resume" in str(
+            error.value
+        )

@@ -8,6 +8,7 @@ import pytest
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from adapruner_det.cli.arguments import command_of_run, log_to, split_overrides
+from adapruner_det.experiment import progress
 
 OWN = ["ADAPRUNER.KEEP_RATIO", "0.9", "DATASETS.TRAIN", "('a b',)"]
 
@@ -78,6 +79,18 @@ def test_without_words_they_are_those_of_the_process(monkeypatch):
 )
 def test_options_of_several_words_leave_the_overrides(text, own, overrides):
     assert split_overrides(text.split()) == (own.split(), overrides.split())
+
+
+def test_each_cell_that_is_done_is_said_where_no_bar_tells(tmp_path, monkeypatch, capsys):
+    for has_bar in (False, True):
+        monkeypatch.setattr(logging, "root", logging.Logger("of this test"))
+        monkeypatch.setattr(logging, "captureWarnings", lambda on: None)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda has=has_bar: has)
+        log_to(tmp_path / "log.txt")
+        for name in (progress.__name__, "detectron2"):
+            logging.root.handle(logging.makeLogRecord({"name": name, "levelno": 20, "msg": name}))
+        err = capsys.readouterr().err
+        assert (progress.__name__ in err) == (not has_bar) and "detectron2" not in err
 
 
 @pytest.mark.parametrize("beside_a_bar", [False, True])

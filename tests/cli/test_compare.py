@@ -45,8 +45,9 @@ def test_it_runs_then_tabulates(made, tmp_path, capsys):
     arguments = words("--methods", "random", "toy_loss", "--num-seeds", 2, root=root)
     assert states(capsys, *arguments) == ["waiting"] * 12 and not root.exists()
     main(arguments)
-    table = capsys.readouterr().out
+    table, said = capsys.readouterr()
     assert table == (root / "table.md").read_text() + "\n"
+    assert f"12 cells in {root}, with the log in log.txt" in said and f"are in {root}." in said
     assert "# 60 points, softmax" in table and "| toy_loss" in table and "seeds 0, 1." in table
     assert states(capsys, *arguments) == ["done"] * 12
     found = json.loads((root / "cells.json").read_text())

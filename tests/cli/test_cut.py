@@ -123,6 +123,12 @@ def test_bad_input_is_one_line_and_leaves_no_file(cut, run_file, tmp_path, argum
     assert not (tmp_path / "cuts").exists()
 
 
+def test_no_option_is_taken_for_one_that_begins_like_it(cut, run_file, tmp_path):
+    file = tmp_path / "half.json"
+    done = cut("--selection", run_file, "--keep-ratio", 0.5, "--output", file)
+    assert done.returncode == 2 and "--output" in done.stderr and not file.exists()
+
+
 def test_overrides_that_no_cut_reads_are_refused(cut, run_file):
     done = cut("--selection", run_file, "--keep-ratio", 0.5, "DROP", "easy")
     assert_refused(done, "DROP easy has no effect: a configuration, its overrides and weights are")

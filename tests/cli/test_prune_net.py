@@ -433,7 +433,9 @@ def test_a_run_that_must_end_says_so_and_goes_on_as_if_it_had_not(
         assert tag == "model_0000007.pth"
     else:
         assert tag == "model_0000008.pth"
-        assert "after 9 of 13 steps, which are saved; the same command goes on" in ended.stdout
+        assert (
+            "after 9 of 13 steps, which are saved; to go on, give the same command" in ended.stdout
+        )
     assert not (cut / "selection.json").exists()
     assert not list(cut.glob(".*part~"))
     assert run_here(monkeypatch, "prune_net.py", *arguments(whole)) == 0

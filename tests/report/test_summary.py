@@ -106,6 +106,17 @@ def test_three_of_each_end_are_named_and_one_that_was_never_seen_is_neither():
     assert text["never finite"] == "toy/3: no finite loss, so they were cut first"
 
 
+def test_what_went_as_easy_is_none_of_the_hardest_and_the_other_way_round():
+    chosen = selection([0] * 5 + [1], [1, 2, 9, 8, 5, 3])
+    why = np.array(["easy", "easy", "hard", "hard", "fault", ""])
+    text = rows(summarize(replace(chosen, columns={**chosen.columns, "why": why}), 1, "s", "c"))
+    assert text["hardest dropped"] == "toy/2, toy/3, toy/4"
+    assert text["easiest dropped"] == "toy/0, toy/1, toy/4"
+    easy = np.where(chosen.columns["kept"], "", "easy")
+    text = rows(summarize(replace(chosen, columns={**chosen.columns, "why": easy}), 1, "s", "c"))
+    assert text["easiest dropped"] == "toy/0, toy/1, toy/4" and "hardest dropped" not in text
+
+
 def test_of_equal_losses_the_first_key_is_named_at_both_ends():
     text = rows(summarize(selection([0, 0, 0, 0, 1], [5, 5, 1, 1, 0]), 1, "s", "c"))
     assert text["hardest dropped"] == "toy/0, toy/1, toy/2"

@@ -19,7 +19,9 @@ from .. import compat
 
 def process_parser(epilog: str) -> argparse.ArgumentParser:
     """Detectron2's ``default_argument_parser``, whose arguments :func:`start_processes` takes."""
-    return default_argument_parser(epilog=epilog)
+    found = default_argument_parser(epilog=epilog)
+    found.allow_abbrev = False
+    return found
 
 
 def num_processes(args: argparse.Namespace) -> int:

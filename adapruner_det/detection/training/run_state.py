@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,8 +112,8 @@ class StopHook(HookBase):
         self._before_save()
         self.trainer.checkpointer.save(f"model_{self.trainer.iter:07d}")
         logger.warning(
-            "Stopped by signal %d after %d of %d steps, which are saved; %s",
-            signum,
+            "Stopped by %s after %d of %d steps, which are saved; %s",
+            signal.Signals(signum).name,
             done,
             self.trainer.max_iter,
             how_to_go_on(self.trainer.checkpointer.save_dir),

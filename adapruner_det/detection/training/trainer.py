@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetCatalog,
@@ -20,6 +21,7 @@ from detectron2.data import (
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -34,7 +36,7 @@ from ...random_states import random_states_kept
 from ...selection import Selection
 from ...stopping import StopRequest, how_to_go_on
 from .. import compat
-from ..config import leaves_to_data
+from ..config import leaves_to_data, resolve_device
 from ..data import coco_set, voc_folder
 from ..data.checks import require_room_for_classes
 from ..data.evaluators import build_evaluator
@@ -55,6 +57,7 @@ from .weighting import LossWeighting
 logger = logging.getLogger(__name__)
 
 SELECTION_FILE = "selection.json"
+PACKAGE = "adapruner_det"
 
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class RunMixin(Mixed):
         show_data_errors_as_one_line()
         self._stop = StopRequest()
         self._index = index
+        log_beside_detectron2(cfg)
         cfg = fitted(cfg)
         with compat.parallel_on(cfg.MODEL.DEVICE):
             super().__init__(cfg)
@@ -408,18 +412,27 @@ def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
     )
 
 
-def fitted(cfg: CfgNode) -> CfgNode:
-    """``cfg`` with its own data sets registered, and with what it leaves to the data set.
+def log_beside_detectron2(cfg: CfgNode) -> None:
+    """Let this package be heard where ``default_setup`` has opened a log and nobody one for it."""
+    opened = os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "log.txt"))
+    if opened and not logging.getLogger(PACKAGE).handlers:
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=PACKAGE)
 
-    So it is for a script of the user's, which has the tools' checks behind it in no case. The
-    ``config.yaml`` that ``default_setup`` has written of the numbers before is written anew.
+
+def fitted(cfg: CfgNode) -> CfgNode:
+    """``cfg`` with its own data sets registered, and with what it leaves to machine and data set.
+
+    The tools have done so before their checks; a script of the user's has not. The ``config.yaml``
+    that ``default_setup`` has written of the values before is written anew.
     """
     names = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     known = names <= set(DatasetCatalog.list())
-    if known and not leaves_to_data(cfg):
+    no_gpu = cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available()
+    if known and not no_gpu and not leaves_to_data(cfg):
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
+    resolve_device(cfg)
     if not known:
         register_from_config(cfg)
     if leaves_to_data(cfg):

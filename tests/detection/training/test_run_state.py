@@ -140,8 +140,8 @@ def test_a_signal_saves_once_the_step_is_done_and_tells_its_code(signum, code, c
     assert events == ["gathered", "model_0000004"]
     assert stop.value.code == code
     assert (
-        "after 5 of 10 steps, which are saved; the same command goes on from the checkpoint in out"
-        in caplog.text
+        f"Stopped by {signal.Signals(signum).name} after 5 of 10 steps, which are saved; to go on, "
+        "give the same command with --resume as its first option" in caplog.text
     )
     assert signal.getsignal(signum) is before
 

@@ -1,6 +1,9 @@
 import json
 import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +33,8 @@ from adapruner_det.methods.recorder import Recorder
 from adapruner_det.settings import config_digest
 from tests.detection.toy import register, toy_cfg, write_voc_folder
 from tests.detection.training.runs import assert_same_weights, files, prune, start, visits, weights
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_run_keeps_exactly_the_part_asked_for_and_writes_it_down(finished, tmp_path):
@@ -192,6 +197,46 @@ def test_a_script_that_has_written_no_configuration_gets_none(shaped, tmp_path):
     (tmp_path / "out").mkdir()
     OwnPruning(cfg)
     assert not list((tmp_path / "out").glob("*.yaml"))
+
+
+def test_a_script_that_asks_for_a_gpu_that_is_not_there_trains_on_the_cpu(
+    toy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = toy_cfg("yolo_darknet", tmp_path, "MODEL.DEVICE", "cuda")
+    trainer = OwnPruning(cfg)
+    assert (trainer.cfg.MODEL.DEVICE, cfg.MODEL.DEVICE) == ("cpu", "cuda")
+
+
+def test_a_script_hears_of_the_epochs_and_of_the_selection(tmp_path):
+    """By the log that default_setup opens, and by none where a script opens none."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup\n"
+        "from adapruner_det import PruningMixin\n"
+        "from tests.detection.toy import register, squares, toy_cfg\n"
+        "class Trainer(PruningMixin, DefaultTrainer): ...\n"
+        "register('toy', squares(sys.argv[1] + '/images', 10))\n"
+        "cfg = toy_cfg('yolo_darknet', sys.argv[1])\n"
+        "if sys.argv[2] == 'log': default_setup(cfg, default_argument_parser().parse_args([]))\n"
+        "trainer = Trainer(cfg)\n"
+        "trainer.resume_or_load(resume=False)\n"
+        "trainer.train()\n"
+    )
+    for kind in ("log", "none"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        words = [sys.executable, str(script), str(folder), kind]
+        ended = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=with_root())
+        assert ended.returncode == 0, ended.stderr
+        heard = (folder / "log.txt").read_text() if kind == "log" else ended.stdout
+        for line in ("Epoch 6 of 6", "Selection written to"):
+            assert (line in heard) == (kind == "log"), heard
+
+
+def with_root():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def test_an_end_that_nothing_would_find_out_is_refused_before_the_run(toy, tmp_path):

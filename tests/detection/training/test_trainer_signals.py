@@ -70,5 +70,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(toy, tmp_path, caplo
     with pytest.raises(DataError) as error:
         prune(cfg, trainer_class=trainer_class, hooks=[Killing()])
     assert "has ended: DataLoader worker" in str(error.value)
-    assert "lower DATALOADER.NUM_WORKERS; the same command goes on from" in str(error.value)
+    assert "lower DATALOADER.NUM_WORKERS; to go on, give the same command with --resume" in str(
+        error.value
+    )
     assert "Traceback" not in caplog.text

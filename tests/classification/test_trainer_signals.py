@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(tmp_path, monkeypatc
     with pytest.raises(Stopped if signum else DataError) as error:
         trainer.train()
     if signum:
-        assert "Stopped; the same command goes on" in caplog.text
+        assert "Stopped; to go on, give the same command" in caplog.text
     else:
         assert "has ended: DataLoader worker" in str(error.value)
         assert "lower DATA.WORKERS; to go on, give the same command with --resume" in str(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 from fvcore.common.config import CfgNode
 
 from .errors import DataError
 from .settings import leaves
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80  # a path in it stays whole
+
 
 def checked_overrides(cfg: CfgNode, overrides: Sequence[str]) -> list[str]:
-    """Overrides that ``cfg`` can be merged with, if their values are of the right types.
+    """Overrides that ``cfg`` can be merged with.
 
     A whole number for a decimal key, such as ``KEEP_RATIO 1``, is made a decimal one.
 
     Raises:
-        DataError: an option among them, a key without a value, or one that ``cfg`` does not have.
+        DataError: an option among them, a key without a value or one that ``cfg`` does not have,
+            or a value of another type than the key's.
     """
     found, keys = list(overrides), dict(leaves(cfg))
     if option := next((text for text in map(str, found) if re.match("--[a-z]", text)), ""):
@@ -37,4 +44,42 @@ def checked_overrides(cfg: CfgNode, overrides: Sequence[str]) -> list[str]:
             near = difflib.get_close_matches(key, keys, 1, 0.75)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise DataError(f"there is no key {key!r} in the configuration{meant}")
+        if key in keys:
+            _require_type(key, _decoded(found[place + 1]), keys[key])
     return found
+
+
+def _decoded(value: Any) -> Any:
+    """What a text stands for, as yacs reads it; a text that stands for nothing else is itself."""
+    try:
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two of deep nesting
+        return value
+
+
+def _require_type(key: str, value: Any, default: Any) -> None:
+    """Raise a DataError unless yacs takes ``value`` for a key whose value is ``default``."""
+    listed = (list, tuple)
+    if type(value) is type(default) or value is None or default is None:
+        return
+    if isinstance(value, listed) and isinstance(default, listed):
+        return
+    if isinstance(default, bool):
+        wanted = "True or False"
+    elif isinstance(default, listed):
+        wanted = f'a list, such as "{_REPR.repr(_as_list(value, default))}"'
+    elif isinstance(default, str):
+        wanted = f'a text, such as "{str(value)!r}"'
+    else:
+        wanted = f"a {'whole ' * isinstance(default, int)}number, such as {default!r}"
+    raise DataError(f"{key} is {_REPR.repr(value)}; it must be {wanted}")
+
+
+def _as_list(value: Any, default: Sequence[Any]) -> tuple[Any, ...]:
+    """A list such as ``value`` was meant to be, where that can be told, else ``default``."""
+    if not isinstance(value, str):
+        return (value,)
+    names = [own.strip(" ()[]'\"") for own in value.split(",")]  # a shell eats the inner quotes
+    names = [own for own in names if own]
+    of_names = all(isinstance(own, str) for own in default)
+    return tuple(names) if names and of_names else tuple(default)

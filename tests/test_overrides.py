@@ -19,7 +19,7 @@ def cfg():
 
 
 def test_what_can_be_taken_is_taken_as_it_is(cfg):
-    given = ["SOLVER.STEPS", "(3, 5)", "DATASETS.TRAIN", ("a",), "OUTPUT_DIR", "1", "SEED", "7"]
+    given = ["SOLVER.STEPS", "(3, 5)", "DATASETS.TRAIN", ("a",), "OUTPUT_DIR", "x", "SEED", "7"]
     assert checked_overrides(cfg, given) == given
     assert checked_overrides(cfg, ()) == []
 
@@ -54,6 +54,46 @@ def test_what_cannot_is_said_alone(cfg, overrides, message):
     with pytest.raises(DataError) as error:
         load_detection("", overrides)
     assert message in str(error.value) and len(str(error.value)) < 150
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("ADAPRUNER.KEEP_RATIO", "80%", "is '80%'; it must be a number, such as 0.9"),
+        (
+            "DATASETS.TRAIN",
+            "my_train",
+            """is 'my_train'; it must be a list, such as "('my_train',)\"""",
+        ),
+        ("DATASETS.TRAIN", "(a,b)", """is '(a,b)'; it must be a list, such as "('a', 'b')\""""),
+        (
+            "ADAPRUNER.VOC_FOLDERS",
+            "my_train=/data/of/mine:trainval",
+            "it must be a list, such as \"('my_train=/data/of/mine:trainval',)\"",
+        ),
+        ("SOLVER.STEPS", "many", """is 'many'; it must be a list, such as "(30000,)\""""),
+        ("SOLVER.STEPS", "7", """is 7; it must be a list, such as "(7,)\""""),
+        ("SOLVER.MAX_ITER", "2.5", "is 2.5; it must be a whole number, such as 40000"),
+        ("OUTPUT_DIR", "1", """is 1; it must be a text, such as "'1'\""""),
+        ("TEST.AUG.ENABLED", "true", "is 'true'; it must be True or False"),
+        ("SEED", "(" * 5000, "it must be a whole number, such as -1"),
+    ],
+)
+def test_a_value_of_another_type_is_said_alone_and_in_plain_words(cfg, key, value, message):
+    given = ["DATASETS.TEST", "('a',)", key, value]
+    for take in (lambda: checked_overrides(cfg, given), lambda: load_detection("", given)):
+        with pytest.raises(DataError) as error:
+            take()
+        said = str(error.value)
+        assert said.startswith(f"{key} is ") and said.endswith(message) and len(said) < 180
+
+
+def test_a_value_may_be_none_and_a_key_without_a_value_takes_any(cfg):
+    for value in ("None", None):
+        given = ["OUTPUT_DIR", value]
+        assert checked_overrides(cfg, given) == given
+    cfg.OUTPUT_DIR = None
+    assert checked_overrides(cfg, ["OUTPUT_DIR", "7"]) == ["OUTPUT_DIR", "7"]
 
 
 def test_a_node_and_an_unknown_key_are_told_apart():

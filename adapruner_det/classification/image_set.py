@@ -173,19 +173,13 @@ class ImageSet:
         Raises:
             DataError: a selection of other data.
         """
-        if self.name in ONCE_NAMED_AFTER_THEIR_FOLDER and len(selection.datasets) == 1:
-            selection = selection.with_dataset_name(self.name)
-        mine = self._where([key not in selection.excluded for key in self.keys])
+        mine, selection = self._matched(selection)
         if len(mine) < len(self):
             logger.warning(
                 "%d image(s) that the pruning run left out are left out here too.",
                 len(self) - len(mine),
             )
-        by_name_alone = self.digest_of == "bytes" and not selection.digest_of
-        if by_name_alone:
-            selection = mine._with_digests_of_same_names(selection)
-        selection.check(mine.keys, mine.samples.digests)
-        if by_name_alone:
+        if self._by_name_alone(selection):
             logger.warning(
                 "The selection is of version 0.1, which kept no digest of the files' bytes: the "
                 "images were found by their names alone."
@@ -196,6 +190,23 @@ class ImageSet:
             columns={**selection.columns, **classes},
             class_names=tuple(self.class_names),
         )
+
+    def require_its_selection(self, selection: Selection) -> None:
+        """Raise a DataError where :meth:`checked_selection` would, and say nothing else."""
+        self._matched(selection)
+
+    def _matched(self, selection: Selection) -> tuple[ImageSet, Selection]:
+        """This set without what the selection's run left out, and ``selection`` with its names."""
+        if self.name in ONCE_NAMED_AFTER_THEIR_FOLDER and len(selection.datasets) == 1:
+            selection = selection.with_dataset_name(self.name)
+        mine = self._where([key not in selection.excluded for key in self.keys])
+        if self._by_name_alone(selection):
+            selection = mine._with_digests_of_same_names(selection)
+        selection.check(mine.keys, mine.samples.digests)
+        return mine, selection
+
+    def _by_name_alone(self, selection: Selection) -> bool:
+        return self.digest_of == "bytes" and not selection.digest_of
 
     def _with_digests_of_same_names(self, selection: Selection) -> Selection:
         """``selection`` with its keys in NFC, and this set's digests under the keys it shares."""

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             selection = selection.cut(args.keep_ratio)
         data = load_data(cfg)
         if selection is not None:
+            data.train.require_its_selection(selection)  # before anything is said of its training
             classifying.warn_of_few_steps(cfg, selection.num_kept)
         result = run.train(cfg, data, selection, resume=args.resume, selection_file=args.selection)
         print(

@@ -68,12 +68,18 @@ def prepare(args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
         require_elsewhere(args.selection, cfg)
         require_its_sets(selection, cfg)
         leave_out_excluded(selection)
+    lines: list[str] = []
     check_training_inputs(  # on all images: what follows from the data is that of the pruning run
-        cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
+        cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=lines.append
     )
     if selection:
-        take_selection(cfg, args, selection)
-    return cfg, run_identity(TRAIN, cfg, SampleIndex.from_config(cfg))
+        cfg.DATASETS.TRAIN = tuple(register_kept(selection))
+    index = SampleIndex.from_config(cfg)  # refuses other data, before the schedule is spoken of
+    for line in lines:
+        print(line)
+    if selection:
+        fit_schedule(cfg, args, selection)
+    return cfg, run_identity(TRAIN, cfg, index)
 
 
 def require_effect(args: argparse.Namespace) -> None:
@@ -99,11 +105,10 @@ def require_its_sets(selection: Selection, cfg: Any) -> None:
         )
 
 
-def take_selection(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:
-    """Make what the selection keeps the training set of ``cfg``."""
+def fit_schedule(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:
+    """Fit the schedule of ``cfg`` to what the selection keeps, its training set by now."""
     for line in warnings_of(selection):
         print(f"warning: {line}", file=sys.stderr)
-    cfg.DATASETS.TRAIN = tuple(register_kept(selection))
     if args.same_iterations:
         print(f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations")
     else:

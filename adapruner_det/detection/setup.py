@@ -30,7 +30,7 @@ from .data.keypoints import require_keypoints
 from .data.loader import check_sampler
 from .data.masks import require_masks
 from .data.own_sets import register_from_config
-from .data.samples import SampleIndex, require_datasets, require_same_classes
+from .data.samples import SampleIndex, require_datasets, require_same_classes, warn_of_empty
 from .ranges import check_ranges
 from .training.checkpoints import check_weights, newest_whole, require_same_run
 from .training.fit import fit_to_data
@@ -138,7 +138,10 @@ def check_training_inputs(
     """As :func:`check_pruning_inputs`, for training without a mask."""
     resolve_device(cfg)
     check_weights(cfg, trust_pickle)
-    index = SampleIndex.from_sets(cfg, check_datasets(cfg))
+    found = check_datasets(cfg)
+    index = SampleIndex.from_sets(cfg, found)
+    for name in cfg.DATASETS.TRAIN:
+        warn_of_empty(cfg, name, found[name].dicts)
     for line in fit_to_data(cfg, index.dicts, processes):
         say(line)
     require_room_for_classes(_trial_run(cfg), index.dicts, index.samples.class_names)

@@ -8,6 +8,7 @@ C classes, K kept.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -279,8 +280,11 @@ def get_method(name: str) -> Method:
                     f"the method {name!r} of {point.value} cannot be loaded: {one_line(error)}"
                 ) from error
     if name not in _METHODS:
+        names = method_names()
+        near = difflib.get_close_matches(name, names, 3)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
         raise DataError(
-            f"there is no method {name!r}; there are {', '.join(method_names())} "
+            f"there is no method {name!r}; {meant}there are {', '.join(names)} "
             f"(another package registers its own under the entry point {ENTRY_POINTS})"
         )
     return _METHODS[name]

@@ -89,6 +89,17 @@ def test_the_next_command_works_word_for_word_where_the_first_was_given(tmp_path
     assert (here / "out of it_kept" / "result.json").is_file()
 
 
+def test_a_selection_of_other_data_is_refused_before_its_steps_are_spoken_of(tmp_path, run, caplog):
+    other = [*QUICK, "DATA.NUM_TRAIN", "200", "SOLVER.EPOCHS", "2"]
+    assert run("prune_cls.py", *other, "OUTPUT_DIR", tmp_path / "other")[0] == 0
+    caplog.clear()
+    given = ["--selection", tmp_path / "other" / "selection.json", *QUICK]
+    status, text, errors = run("train_cls.py", *given, "OUTPUT_DIR", tmp_path / "out")
+    assert (status, text) == (2, "") and "made from other data" in errors
+    assert "steps on the kept part" not in caplog.text + errors
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("flag", [[], ["--without", "warmup"]])
 def test_an_ablation_is_a_flag(tmp_path, run, flag, caplog):
     with caplog.at_level("INFO"):
@@ -169,7 +180,7 @@ def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
         ("prune_cls.py", ["ADAPRUNER.WARMUP_EPOCHS", "20"], "none is left to prune in"),
         ("prune_cls.py", ["DATA.NAME", "packed", "DATA.ROOT", "gone"], "there is no folder"),
         ("prune_cls.py", ["OUTPUT_DIR", "/proc/no"], "OUTPUT_DIR '/proc/no' cannot be written to"),
-        ("prune_cls.py", ["MODEL.WIDTH", "many"], "is not valid"),
+        ("prune_cls.py", ["MODEL.WIDTH", "many"], "is 'many'; it must be a whole number"),
         ("prune_cls.py", ["SEED", "1", "--resume"], "give options before them"),
         ("prune_cls.py", ["MODEL.WEIGHTS", "gone.pt"], "there are no weights at gone.pt"),
         ("prune_cls.py", ["--config-file", "gone.yaml"], "there is no configuration file"),

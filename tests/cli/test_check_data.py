@@ -94,6 +94,38 @@ def test_a_coco_file_is_looked_at_too(tmp_path, check):
     assert_one_error_line(err, "1 sample(s) are faulty")
 
 
+@pytest.mark.parametrize("faulty", [False, True])
+def test_boxes_are_looked_at_and_counted_as_a_run_takes_them(tmp_path, check, caplog, faulty):
+    """Those without area are said and left out, whether an image is faulty or none is."""
+    data = content()  # 4 images with a cat each, and a dog in the first and the third
+    data["annotations"].append(annotation(500, 2, box=(9, 9, 0, 5)))
+    file, folder = write_coco(tmp_path, data)
+    if faulty:
+        (folder / "004.png").write_bytes(b"")
+    code, out, _ = check(*coco_arguments(file, folder))
+    assert code == (2 if faulty else 0)
+    counts = "3 image(s) with 5 box(es) are fit, 1" if faulty else "4 image(s) with 6 box(es) are"
+    assert f"pets: {counts}" in out
+    assert caplog.messages == [
+        f"pets: 1 box(es) without area are left out, the first in {folder}/002.png"
+    ]
+
+
+def test_images_without_objects_are_said_of_a_training_set_alone(voc, check, caplog):
+    for image in ("im3", "im4", "im7"):  # im7 is one of the test set, which is not filtered
+        (voc / "Annotations" / f"{image}.xml").write_text("<annotation></annotation>")
+    code, out, _ = check(*voc_arguments(voc))
+    assert code == 0 and "own_train: 6 image(s) with 4 box(es) are fit, 0 faulty" in out
+    said = [text for text in caplog.messages if "without objects" in text]
+    assert said == [
+        "own_train: 2 image(s) without objects are left out "
+        f"(DATALOADER.FILTER_EMPTY_ANNOTATIONS), the first is {voc}/JPEGImages/im3.png"
+    ]
+    caplog.clear()
+    assert check(*voc_arguments(voc), "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False")[0] == 0
+    assert "without objects" not in caplog.text
+
+
 def test_faulty_boxes_are_warned_of_and_are_no_fault_of_their_sample(tmp_path, check, caplog):
     data = content()
     data["annotations"] += [

@@ -206,6 +206,19 @@ def test_a_selection_that_cannot_be_used_gets_one_line_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_selection_of_other_data_is_refused_before_the_schedule_is_spoken_of(
+    voc, tmp_path, monkeypatch, capsys
+):
+    path, _ = select(voc, tmp_path)
+    file = voc / "Annotations" / "im2.xml"
+    file.write_text(file.read_text().replace("<xmax>", "<xmax>1"))
+    options = ["ADAPRUNER.EPOCHS", 20]  # which sets the schedule by the data, and says so
+    assert train(monkeypatch, voc, tmp_path / "out", "--selection", path, options=options) == 2
+    out, err = capsys.readouterr()
+    assert_one_error_line(err, "made from other data")
+    assert out == "" and "steps" not in err
+
+
 def test_no_data_set_at_all_says_what_to_give(tmp_path, monkeypatch, capsys):
     assert run_here(monkeypatch, "train_pruned.py", "OUTPUT_DIR", str(tmp_path / "out")) == 2
     assert_one_error_line(capsys.readouterr().err, "DATASETS.TRAIN", "--config-file")

@@ -16,6 +16,7 @@ from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import (
     check_datasets,
     check_pruning_inputs,
+    check_training_inputs,
     load_config,
     require_elsewhere,
     run,
@@ -79,6 +80,27 @@ def test_a_configuration_that_cannot_be_used_is_named(tmp_path, text, overrides,
 def test_good_inputs_give_the_index_of_the_run(toy):
     index = check_pruning_inputs(toy_cfg("yolo_darknet", "unused"))
     assert len(index) == 10
+
+
+def test_images_without_objects_are_said_once_a_run(tmp_path, caplog):
+    dicts = squares(tmp_path, 6)
+    dicts[1]["annotations"] = []
+    dicts[4]["annotations"][0]["iscrowd"] = 1
+    dicts[5]["annotations"][0]["bbox"] = [9, 9, 9, 20]  # no area, so none is left
+    register("toy", dicts)
+    cfg = toy_cfg("yolo_darknet", "unused")
+    assert len(check_training_inputs(cfg)) == 3
+    check_training_inputs(cfg)  # as the trials of DROP auto do
+    SampleIndex.from_config(cfg)  # as each process of a run, and each cell of a grid
+    said = [text for text in caplog.messages if "without objects" in text]
+    assert said == [
+        "toy: 3 image(s) without objects are left out (DATALOADER.FILTER_EMPTY_ANNOTATIONS), "
+        f"the first is {dicts[1]['file_name']}"
+    ]
+    caplog.clear()
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    assert len(check_training_inputs(cfg)) == 6
+    assert "without objects" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,13 @@ def test_a_name_is_taken_once_and_the_same_function_may_come_again():
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(DataError, match="no method 'el3n'; there are .*adapruner, .*random"):
+    with pytest.raises(DataError, match="no method 'zzz'; there are .*adapruner, .*random"):
+        get_method("zzz")
+    with pytest.raises(
+        DataError, match=r"'adaprunner'; did you mean adapruner\? there are .*random"
+    ):
+        get_method("adaprunner")
+    with pytest.raises(DataError, match=r"'el3n'; did you mean el2n\? there are "):
         get_method("el3n")
 
 

@@ -109,16 +109,27 @@ def checked_set(name: str, on_bad_sample: str = "stop") -> CheckedSet:
         )
     else:
         raise_faults(faults)
-    boxes = BoxCounts()
-    dicts = [boxes.sort_out(d, d["file_name"]) for d in dicts]
-    boxes.warn(name)
+    dicts, boxes = usable_boxes(name, dicts)
     if faults or boxes.counts.keys() & set(UNUSABLE):
         leave_out(name, excluded)
     elif (folder := folder_behind(name, reader)) not in (None, reader):
         DatasetCatalog.remove(name)  # Detectron2's own reader takes no list with blank lines, say
         DatasetCatalog.register(name, folder)
-    _warn_of_similar_classes(name)
+    warn_of_similar_classes(name)
     return CheckedSet(dicts, excluded)
+
+
+def usable_boxes(
+    name: str, dicts: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], BoxCounts]:
+    """Samples of the data set ``name`` without the boxes that cannot be trained on.
+
+    What is wrong with their boxes is said, and counted in what stands beside them.
+    """
+    boxes = BoxCounts()
+    found = [boxes.sort_out(d, d["file_name"]) for d in dicts]
+    boxes.warn(name)
+    return found, boxes
 
 
 def fault_key(name: str, fault: Fault) -> str:
@@ -325,7 +336,7 @@ def _say_notes(name: str, facts: Mapping[str, ImageFacts]) -> None:
         logger.warning("%s: %d image(s), the first %s, %s", name, len(paths), paths[0], note)
 
 
-def _warn_of_similar_classes(name: str) -> None:
+def warn_of_similar_classes(name: str) -> None:
     """Say which class names differ by case or spaces alone."""
     for names in alike_names(class_names(name)):
         logger.warning(

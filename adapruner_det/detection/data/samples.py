@@ -9,10 +9,11 @@ filtered the data sets.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from ...images import read_upright
 from ...samples import Samples, fingerprints
 from .checks import CheckedSet, checked_set, class_names, collector_paused
 from .identity import key_of, sample_digest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,8 @@ def require_registered(name: str) -> None:
         f"there is no data set named {name!r}"
         + (f"; near it are {', '.join([*near][:6])}" if near else "")
         + "; register a folder in the VOC layout with "
-        f"ADAPRUNER.VOC_FOLDERS \"['{name}=/path/to/folder:trainval']\""
+        f"ADAPRUNER.VOC_FOLDERS \"['{name}=/path/to/folder:trainval']\", or a COCO file with "
+        f"ADAPRUNER.COCO_SETS \"['{name}=/path/to/file.json:/path/to/images']\""
     )
 
 
@@ -200,9 +204,37 @@ def require_same_classes(names: Sequence[str]) -> None:
 
 def _filtered(cfg: CfgNode, name: str, dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The samples that Detectron2 would train on, as its ``get_detection_dataset_dicts`` does."""
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and all("annotations" in d for d in dicts):
-        dicts = filter_images_with_only_crowd_annotations(dicts)
+    dicts = _with_objects(cfg, dicts)
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     if cfg.MODEL.KEYPOINT_ON and keypoints > 0:
         dicts = filter_images_with_few_keypoints(dicts, keypoints)
     return dicts
+
+
+def _with_objects(cfg: CfgNode, dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and all("annotations" in d for d in dicts):
+        return list(filter_images_with_only_crowd_annotations(dicts))
+    return dicts
+
+
+def warn_of_empty(cfg: CfgNode, name: str, dicts: list[dict[str, Any]]) -> None:
+    """Say how many images of a training set are left out because they have no object.
+
+    Detectron2 says so itself as it filters, but to a log that is not yet set up.
+
+    Args:
+        cfg: the configuration.
+        name: of the data set.
+        dicts: its samples, without unusable boxes and not yet filtered.
+    """
+    stay = {id(sample) for sample in _with_objects(cfg, dicts)}
+    if empty := [sample for sample in dicts if id(sample) not in stay]:
+        _warn_once(
+            f"{name}: {len(empty)} image(s) without objects are left out "
+            f"(DATALOADER.FILTER_EMPTY_ANNOTATIONS), the first is {empty[0]['file_name']}"
+        )
+
+
+@lru_cache  # a run whose data are looked at twice, as where DROP is auto, says it once
+def _warn_once(line: str) -> None:
+    logger.warning("%s", line)

@@ -105,6 +105,8 @@ def test_near_names_are_suggested():
     with pytest.raises(DataError, match="near it are voc_2007_trainval, "):
         require_registered("voc2007_trainval")
     assert "near it" not in str(caught.value)
+    for part in ("VOC_FOLDERS \"['nothing_like_it=", "COCO_SETS \"['nothing_like_it="):
+        assert part in str(caught.value)
     require_registered("voc_2007_trainval")
 
 

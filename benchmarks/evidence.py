@@ -292,16 +292,11 @@ def methods_table(rows: Sequence[Trained], setting: str) -> str:
 
 
 def side_by_side(rows: Sequence[Trained]) -> list[Trained]:
-    """Those of a setting of which, at their keep ratio and seed, no source has more methods."""
-    beside = Counter((row.source, row.keep_ratio, row.seed) for row in rows)
-    most: Counter[tuple[float, int]] = Counter()
-    for (_, *place), count in beside.items():
-        most[tuple(place)] = max(most[tuple(place)], count)
-    return [
-        row
-        for row in rows
-        if beside[row.source, row.keep_ratio, row.seed] == most[row.keep_ratio, row.seed]
-    ]
+    """Those of a setting that are, at their keep ratio, of the source with most methods."""
+    methods = {(r.keep_ratio, r.source, r.method) for r in rows}
+    beside = Counter(place[:2] for place in methods)
+    best = {keep: max(beside, key=lambda p: (p[0] == keep, beside[p], p)) for keep, _ in beside}
+    return [row for row in rows if (row.keep_ratio, row.source) == best[row.keep_ratio]]
 
 
 def keeps_of(rows: Iterable[Trained]) -> list[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from os.path import splitext
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,7 @@ def page_data(
         "byScore": bool(np.array_equal(kept, order < selection.num_kept)),
         "keys": keys,
         "names": [shown(image_id_of(key)) for key in keys],
+        "files": _files(keys, own),
         "classNames": _class_names(selection, classes, own),
         "classes": classes,
         "reasons": [_reason(code) for code in known],
@@ -198,6 +200,20 @@ def _of_picture(picture: Picture | None) -> list[int]:
     if picture.label is not None:
         return [picture.label]
     return sorted({int(c) for c in picture.classes[~picture.crowd]})
+
+
+def _files(keys: Sequence[str], pictures: Sequence[Picture | None]) -> list[str]:
+    """(N,) what the file of each sample is called, without its folders; empty where that is not
+    known or its id says it already. [] where that is so of all: a page can be of very many."""
+    files = [_file(key, picture) for key, picture in zip(keys, pictures, strict=True)]
+    return files if any(files) else []
+
+
+def _file(key: str, picture: Picture | None) -> str:
+    if picture is None or not picture.file:
+        return ""
+    own = image_id_of(key).rpartition("\\")[2]  # an id's slashes are turned in a key
+    return "" if own in (picture.file, splitext(picture.file)[0]) else shown(picture.file)
 
 
 def _boxes(picture: Picture | None) -> list[float]:

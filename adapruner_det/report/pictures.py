@@ -5,6 +5,7 @@ Shape letters: N samples, M objects of one of them, H x W pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class Picture:
         crowd: (M,) bool, whether a box is around a crowd.
         difficult: (M,) bool, VOC's flag.
         label: the class of the whole image, of a data set for classification.
+        file: the name of its file, without folders; empty where it has none.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Picture:
     crowd: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     label: int | None = None
+    file: str = ""
 
 
 def of_records(records: Iterable[Record]) -> dict[str, Picture]:
@@ -60,7 +63,8 @@ def of_array(key: str, pixels: Callable[[], np.ndarray], label: int) -> Picture:
 
 def of_file(key: str, path: str, width: int, height: int, label: int) -> Picture:
     """The picture of a labelled image file; ``width`` and ``height`` are those of it upright."""
-    return Picture(key, lambda: read_upright(path), width, height, label=label)
+    file = os.path.basename(path)
+    return Picture(key, lambda: read_upright(path), width, height, label=label, file=file)
 
 
 def _of_record(record: Record) -> Picture:
@@ -74,4 +78,5 @@ def _of_record(record: Record) -> Picture:
         crowd=record.crowd,
         difficult=record.difficult,
         label=record.label,
+        file=record.name.rpartition("/")[2],
     )

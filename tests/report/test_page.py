@@ -89,6 +89,10 @@ def test_how_it_was_made_stands_there(text):
     assert "adapruner report --selection '<s>'" in plain
 
 
+def test_the_commands_that_it_names_are_those_of_the_program(text):
+    assert text.count("adapruner report --apply") == 2 and "tools/" not in text
+
+
 def test_rows_of_what_is_not_known_are_left_out():
     names = [name for name, _ in provenance(many(4), "")]
     assert "Soft ratio" not in names and "Cut from a run for" not in names

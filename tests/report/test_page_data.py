@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,3 +136,24 @@ def test_crowds_and_difficult_boxes_are_marked():
     shown["toy/g"].crowd[1] = shown["toy/g"].difficult[0] = True
     boxes = by_id(data_of(own, shown), "boxes")["g"]
     assert (boxes[5], boxes[11]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("image_id", "file", "wanted"),
+    [
+        ("7", "000007.jpg", "000007.jpg"),
+        ("000007", "000007.jpg", ""),
+        ("000007.jpg", "000007.jpg", ""),
+        ("cats\\7.jpg", "7.jpg", ""),
+        ("7", "a\x1b.jpg", "'a\\x1b.jpg'"),
+        ("7", "", ""),
+    ],
+)
+def test_a_file_is_named_where_the_id_does_not_say_it(image_id, file, wanted):
+    own = selection(samples={"a": (True, 0, "", (0,), 0), image_id: (False, 1, "easy", (0,), 1)})
+    shown = pictures(own)
+    key = f"toy/{image_id}"
+    shown[key] = replace(shown[key], file=file)
+    data = data_of(own, shown)
+    assert (by_id(data, "files")[image_id] if wanted else data["files"]) == (wanted or [])
+    assert data_of(own, {})["files"] == []  # nor does a page without pictures grow

@@ -51,7 +51,7 @@ function showClasses() {
   }
   showCost(images);
 }
-/** One line: what this cut would do, the class that pays most first. */
+/** What this cut would do, the class that pays most first. */
 function showCost(images) {
   const place = $("cut-cost");
   if (count === K0 && cut === K0 && !say.size) { place.textContent = "The cut as the run made it. Slide to see what another would cost."; return; }
@@ -62,5 +62,4 @@ function showCost(images) {
   if (shown.length) words.push(shown.map(([points, c]) => `${D.classNames[c]} ${points > 0 ? "+" : "−"}${Math.abs(points).toFixed(1)}`).join(", ") + " points");
   if (lost.length) words.unshift(`Lost: ${lost.slice(0, 3).join(", ")}${lost.length > 3 ? ` and ${lost.length - 3} more` : ""}`);
   place.textContent = words.join(" · ");
-  place.title = place.textContent;
 }

@@ -42,7 +42,7 @@ const wanted = (i, keep) => keep === byCut(i) ? undefined : keep;
 function flip(i) {
   const keep = !stays(i);
   act({say: [[i, say.get(i), wanted(i, keep)]]});
-  tell(`${keep ? "Kept" : "Dropped"}: ${D.names[i]}. ${whole(count)} of ${whole(N)} kept.`);
+  tell(`${keep ? "Kept" : "Dropped"}: ${titleOf(i)}. ${whole(count)} of ${whole(N)} kept.`);
 }
 function flipAll(indices, keep) {
   const steps = indices.filter((i) => stays(i) !== keep).map((i) => [i, say.get(i), wanted(i, keep)]);

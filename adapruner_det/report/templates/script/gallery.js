@@ -16,7 +16,7 @@ function filter() {
     if (reason && (now[i] || reasonAt(i).code !== reason.slice(1))) continue;
     const score = D.score[i] === null ? Infinity : D.score[i];
     if (score < low || score > high) continue;
-    if (part && !D.keys[i].toLowerCase().includes(part)) continue;
+    if (part && !D.keys[i].toLowerCase().includes(part) && !(D.files[i] || "").toLowerCase().includes(part)) continue;
     list.push(i);
   }
   const order = $("f-order").value, r = D.rank;
@@ -74,15 +74,15 @@ function card(place) {
   if (withPredicted() && guessed(i)) facts.unshift(guessed(i));
   if (!hasBoxes && D.classes[i].length) facts.unshift(`labelled ${D.classes[i].map((c) => D.classNames[c]).join(", ")}`);
   const high = cardHigh - WORDS_HIGH, wide = twin >= 0 ? cardWide / 2 : cardWide;
-  const pics = el("div", {class: "pics", on: {click: () => { focus(place); view(i); }}}, picture(i, wide, high, "few", twin >= 0 ? "goes" : ""), twin >= 0 ? picture(twin, wide, high, "few", `${now[twin] ? "stays" : "goes too"}${cardWide < 190 ? "" : ": " + D.names[twin]}`) : null, badgeOf(i));
+  const pics = el("div", {class: "pics", on: {click: () => { focus(place); view(i); }}}, picture(i, wide, high, "few", twin >= 0 ? "goes" : ""), twin >= 0 ? picture(twin, wide, high, "few", `${now[twin] ? "stays" : "goes too"}${cardWide < 190 ? "" : ": " + titleOf(twin)}`) : null, badgeOf(i));
   const made = el("div", {class: `card ${now[i] ? "kept" : "gone"}`, role: "listitem", tabindex: place === active ? 0 : -1, "data-key": D.keys[i], "aria-posinset": place + 1, "aria-setsize": list.length,
-    "aria-label": `${D.names[i]}: ${state}. ${why(i)}`, on: {focus: () => { if (active !== place) { drawn.get(active)?.setAttribute("tabindex", -1); active = place; made.setAttribute("tabindex", 0); } }}}, pics,
+    "aria-label": `${titleOf(i)}: ${state}. ${why(i)}`, on: {focus: () => { if (active !== place) { drawn.get(active)?.setAttribute("tabindex", -1); active = place; made.setAttribute("tabindex", 0); } }}}, pics,
     el("div", {class: "words"},
-      el("p", {class: "key", title: D.keys[i]}, el("bdi", {dir: "ltr"}, D.names[i])),
+      el("p", {class: "key", title: D.files[i] ? `${D.files[i]} · ${D.keys[i]}` : D.keys[i]}, el("bdi", {dir: "ltr"}, titleOf(i))),
       el("p", {class: "why", title: why(i)}, why(i, true)),
       el("span", {class: "small", title: facts.join(" · ")}, facts.join(" · ")),
       el("div", {class: "line"}, el("span", {class: "state"}, now[i] ? "✓ Kept" : "✕ Dropped"),
-        el("button", {type: "button", class: "flip", tabindex: -1, "aria-label": `${now[i] ? "Drop" : "Keep"} ${D.names[i]}`, on: {click: () => { focus(place); flip(i); }}}, now[i] ? "Drop" : "Keep"))));
+        el("button", {type: "button", class: "flip", tabindex: -1, "aria-label": `${now[i] ? "Drop" : "Keep"} ${titleOf(i)}`, on: {click: () => { focus(place); flip(i); }}}, now[i] ? "Drop" : "Keep"))));
   return made;
 }
 function focus(place, scroll = false) {

@@ -2,6 +2,8 @@
 
 const D = JSON.parse(document.getElementById("data").textContent);
 const N = D.n, SVG = "http://www.w3.org/2000/svg";
+/** What a person calls sample i: its file where that is known, else its id. */
+const titleOf = (i) => D.files[i] || D.names[i];
 const $ = (id) => document.getElementById(id);
 
 /** An element with attributes and children; strings become text, never markup. */

@@ -102,6 +102,7 @@ function start() {
   $("s-predicted-of").textContent = asked < N ? `of ${plural(asked, "image")}` : "";
   $("s-boxes").parentElement.hidden = !hasBoxes;
   if (!D.byScore) $("cut").title = "This method chose a set. At another ratio samples are ranked by its score alone.";
+  if (D.files.length) $("f-key-words").textContent = "Key or file contains";
   $("panels").classList.toggle("few", !hasBoxes);
   recount(); buildClasses(); buildReasons(); prepareBoxes();
   showCount(); showClasses(); showReasons(); showHistory(); showLosses(); showBoxes();

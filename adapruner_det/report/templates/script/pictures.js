@@ -22,7 +22,7 @@ function picture(i, wide, high, labels, tag) {
   if (D.src[i]) {
     const classes = [...new Set(D.classes[i])].slice(0, 4).map((c) => D.classNames[c]).join(", ");
     const boxes = objectCount[i] ? `, ${plural(objectCount[i], "box", "boxes")}` : "";
-    place.append(el("img", {src: D.src[i], alt: `${D.names[i]}${classes ? ": " + classes : ""}${boxes}`, loading: "lazy", decoding: "async", draggable: "false"}));
+    place.append(el("img", {src: D.src[i], alt: `${titleOf(i)}${classes ? ": " + classes : ""}${boxes}`, loading: "lazy", decoding: "async", draggable: "false"}));
   } else place.append(el("span", {class: "none"}, w ? "no thumbnail in this report" : "image not at hand"));
   if (w && D.src[i]) {
     const root = svg("svg", {viewBox: `0 0 ${w} ${h}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true"});

@@ -10,7 +10,7 @@ function why(i, briefly = false) {
   }
   if (changed(i)) return "You sent it away.";
   const {code, words, brief} = reasonAt(i);
-  if (code === "twin" && twinOf(i) >= 0) return `Twin of ${D.names[twinOf(i)]}, which ${now[twinOf(i)] ? "stays" : "goes too"}.`;
+  if (code === "twin" && twinOf(i) >= 0) return `Twin of ${titleOf(twinOf(i))}, which ${now[twinOf(i)] ? "stays" : "goes too"}.`;
   if (code === "fault" && against(i, true)) return `${briefly ? "Fault" : words}: ${against(i, true)}.`;
   return `${briefly ? brief : words}.`;
 }

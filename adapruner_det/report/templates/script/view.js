@@ -10,7 +10,7 @@ function view(i) {
 function showView() {
   const i = viewed, twin = D.kept0[viewed] && now[viewed] ? -1 : twinOf(viewed), body = document.querySelector("#view .view-body");
   if (i < 0) return;
-  $("view-title").replaceChildren(el("bdi", {}, D.names[i]));
+  $("view-title").replaceChildren(el("bdi", {}, titleOf(i)));
   $("view-flip").textContent = now[i] ? "Drop it" : "Keep it";
   const wide = Math.min(innerWidth - 60, 620) / (twin >= 0 && D.size[i][0] <= 1.2 * D.size[i][1] ? 2 : 1);
   const figure = (j, words) => {
@@ -18,7 +18,7 @@ function showView() {
     own.style.setProperty("--shape", D.size[j][0] ? `${D.size[j][0]} / ${D.size[j][1]}` : "4 / 3");
     return el("figure", {}, own, el("figcaption", {}, el("bdi", {}, words)));
   };
-  const pics = el("div", {class: "view-pics"}, figure(i, `${now[i] ? "kept" : "dropped"} · ${D.size[i][0] ? `${D.size[i][0]} × ${D.size[i][1]} pixels` : ""}`), twin >= 0 ? figure(twin, `its twin ${D.names[twin]}, ${now[twin] ? "kept" : "dropped"}`) : null);
+  const pics = el("div", {class: "view-pics"}, figure(i, `${now[i] ? "kept" : "dropped"} · ${D.size[i][0] ? `${D.size[i][0]} × ${D.size[i][1]} pixels` : ""}`), twin >= 0 ? figure(twin, `its twin ${titleOf(twin)}, ${now[twin] ? "kept" : "dropped"}`) : null);
   const rows = [["Key", D.keys[i]], ["Place", `${whole(D.rank[i] + 1)} of ${whole(N)}; the cut keeps ${whole(cut)}`], ["Score", short(D.score[i])]];
   rows.push(["Classes", D.classes[i].map((c) => D.classNames[c]).join(", ") || "none"]);
   for (const [name, values] of Object.entries(D.columns)) rows.push([name.replaceAll("_", " "), short(values[i])]);

@@ -86,8 +86,9 @@ def test_a_detector_taken_apart_trains_like_the_one_left_alone(config, options, 
         assert value.sum() > 0, f"{name} was not exercised"
     largest = max(gradient.abs().max() for gradient in wanted_gradients.values())
     for name, gradient in gradients.items():
-        # A bias before a batch norm has gradient 0 but for rounding.
-        close(gradient, wanted_gradients[name], 1e-5, 1e-8 * largest)
+        # Sums of float32 in another order: some processors come to 1.2e-5 apart. A bias before a
+        # batch norm has gradient 0 but for rounding.
+        close(gradient, wanted_gradients[name], 3e-5, 1e-8 * largest)
     assert same(logs, wanted_logs)
     assert random == wanted_random
 

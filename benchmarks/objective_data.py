@@ -80,7 +80,7 @@ def load_pool(name: str, root: Path | None) -> Pool:
 
 def _shrunk(data: ImageSet, side: int) -> np.ndarray:
     """(n, side·side·channels) float32 in [0, 1], by averaging blocks."""
-    images = np.stack([data.images[i].numpy() for i in range(len(data))]).transpose(0, 2, 3, 1)
+    images = np.asarray(data.images).transpose(0, 2, 3, 1)
     block = images.shape[1] // side
     blocks = images.reshape(len(images), side, block, side, block, -1)
     return (blocks.mean((2, 4)) / 255.0).reshape(len(images), -1).astype(np.float32)

@@ -71,12 +71,17 @@ def add_adapruner_config(cfg: CN) -> None:
     node.LAZY_OVERRIDES = []
 
 
+def lacks_gpu(cfg: CN) -> bool:
+    """Whether ``cfg`` asks for a GPU that is not there."""
+    return bool(cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available())
+
+
 def resolve_device(cfg: CN) -> None:
     """Fall back to the CPU, with one log line, where ``cfg`` asks for a GPU that is not there.
 
     Mixed precision, which Detectron2 has on GPUs alone, goes with it.
     """
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+    if lacks_gpu(cfg):
         logger.info("No GPU found: MODEL.DEVICE is 'cpu' in place of %r.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:

@@ -12,38 +12,15 @@ from adapruner_det.report import thumbs
 from adapruner_det.report.overrule import apply, identity, read_decisions
 from adapruner_det.report.page import write_report
 from adapruner_det.report.predictions import Predicted
-from tests.report.browser import Opened, running
+from tests.report.browser import Opened
 from tests.report.examples import (
     BITES,
     CLASSES,
-    HISTORY,
     many,
     pictures,
-    predictions,
     selection,
     written,
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with running() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """The page of ten samples, with predictions and a history."""
-    return written(tmp_path_factory.mktemp("page"), predictions=predictions(), history=HISTORY)
-
-
-@pytest.fixture
-def opened(browser, report):
-    """The page of ten samples, fresh; it may ask for nothing and complain of nothing."""
-    found = Opened(browser, report)
-    yield found
-    found.close()
-
 
 KEYS = {image_id: f"toy/{image_id}" for image_id in "abcdefg"}
 
@@ -315,56 +292,6 @@ def test_decisions_on_another_ratio_and_bad_names_are_what_the_page_showed(opene
     assert opened.count() == 4
     found = apply(selection(), read_decisions(opened.save(tmp_path / "decisions.json")))
     assert found.kept_keys == {KEYS["a"], KEYS["e"], KEYS["f"], f"toy/{BITES[0]}"}
-
-
-@pytest.mark.parametrize("width", [400, 700, 1000, 1280, 1920])
-def test_the_slider_stays_where_it_is_whatever_the_words_about_it(browser, report, width):
-    found = Opened(browser, report, width=width)
-    words = found.page.inner_text("#changes")
-
-    def place():  # in the bar, which a shorter page takes along
-        cut, bar = (found.page.locator(own).bounding_box() for own in ("#cut", "#bar"))
-        return cut["x"], cut["width"], round(cut["y"] - bar["y"])
-
-    first = place()
-
-    def same():
-        return place() == first
-
-    found.page.focus("#cut")
-    found.page.keyboard.press("ArrowLeft")
-    found.wait("document.getElementById('changes').textContent.includes('another ratio')")
-    assert same() and (found.page.inner_text("#changes") != words or width == 400)
-    found.slide(1)
-    assert same()
-    found.page.click("#keep-shown")
-    assert "by you: " in found.page.text_content("#changes") and same()
-    found.page.click("#reset-cut")
-    assert same()
-    found.close()
-
-
-@pytest.mark.parametrize("width", [400, 1280])
-def test_what_a_cut_costs_can_be_read_to_its_end(browser, report, width):
-    found = Opened(browser, report, width=width)
-    page = found.page
-    high = page.locator("#bar").bounding_box()["height"]
-    found.slide(4)
-    assert page.inner_text("#cut-cost").endswith("points")
-    page.focus("#cut")
-    page.keyboard.press("ArrowRight")  # a key shows the ring
-    ring, cost, fits = page.evaluate(
-        "() => { const cut = document.getElementById('cut'), own = getComputedStyle(cut);"
-        "const cost = document.getElementById('cut-cost');"
-        "const wide = parseFloat(own.outlineWidth) + parseFloat(own.outlineOffset);"
-        "return [wide + cut.getBoundingClientRect().bottom, cost.getBoundingClientRect().top,"
-        "cost.scrollWidth <= cost.clientWidth && cost.scrollHeight <= cost.clientHeight]; }"
-    )
-    assert fits and ring <= cost
-    found.slide(5)
-    assert "fewer" in page.inner_text("#cut-cost")
-    assert abs(page.locator("#bar").bounding_box()["height"] - high) < 1
-    found.close()
 
 
 def test_an_image_goes_by_its_file_where_that_is_known(browser, tmp_path):

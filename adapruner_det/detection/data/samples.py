@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,14 +24,13 @@ from detectron2.data.build import (
     filter_images_with_only_crowd_annotations,
 )
 from detectron2.structures import BoxMode
+from detectron2.utils.logger import log_first_n
 
 from ...errors import DataError
 from ...images import read_upright
 from ...samples import Samples, fingerprints
 from .checks import CheckedSet, checked_set, class_names, collector_paused
 from .identity import key_of, sample_digest
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -229,12 +228,9 @@ def warn_of_empty(cfg: CfgNode, name: str, dicts: list[dict[str, Any]]) -> None:
     """
     stay = {id(sample) for sample in _with_objects(cfg, dicts)}
     if empty := [sample for sample in dicts if id(sample) not in stay]:
-        _warn_once(
+        line = (
             f"{name}: {len(empty)} image(s) without objects are left out "
             f"(DATALOADER.FILTER_EMPTY_ANNOTATIONS), the first is {empty[0]['file_name']}"
         )
-
-
-@lru_cache  # a run whose data are looked at twice, as where DROP is auto, says it once
-def _warn_once(line: str) -> None:
-    logger.warning("%s", line)
+        # A run whose data are looked at twice, as where DROP is auto, says it once.
+        log_first_n(logging.WARNING, line, key="message")

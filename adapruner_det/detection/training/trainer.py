@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetCatalog,
@@ -36,7 +35,7 @@ from ...random_states import random_states_kept
 from ...selection import Selection
 from ...stopping import StopRequest, how_to_go_on
 from .. import compat
-from ..config import leaves_to_data, resolve_device
+from ..config import lacks_gpu, leaves_to_data, resolve_device
 from ..data import coco_set, voc_folder
 from ..data.checks import require_room_for_classes
 from ..data.evaluators import build_evaluator
@@ -427,8 +426,7 @@ def fitted(cfg: CfgNode) -> CfgNode:
     """
     names = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     known = names <= set(DatasetCatalog.list())
-    no_gpu = cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available()
-    if known and not no_gpu and not leaves_to_data(cfg):
+    if known and not lacks_gpu(cfg) and not leaves_to_data(cfg):
         return cfg
     cfg = cfg.clone()
     cfg.defrost()

@@ -18,8 +18,8 @@ from ..selection import Selection
 SHOWN = 3  # names of samples in a line
 
 
-def class_kept_shares(selection: Selection) -> dict[str, float]:
-    """Of each class's images, the share that is kept, in [0, 1]; boxes of crowds do not count.
+def class_counts(selection: Selection) -> dict[str, tuple[int, int]]:
+    """How many of each class's images are kept, of how many; boxes of crowds do not count.
 
     Empty where the selection does not know the classes of its samples.
     """
@@ -34,7 +34,30 @@ def class_kept_shares(selection: Selection) -> dict[str, float]:
         if stays:
             kept.update(own)
     names = selection.class_names
-    return {names[c] if c < len(names) else f"class {c}": kept[c] / total[c] for c in sorted(total)}
+    return {
+        names[c] if c < len(names) else f"class {c}": (kept[c], total[c]) for c in sorted(total)
+    }
+
+
+def class_kept_shares(selection: Selection) -> dict[str, float]:
+    """Of each class's images, the share that is kept, in [0, 1]."""
+    return {name: kept / total for name, (kept, total) in class_counts(selection).items()}
+
+
+def classes_nearly_lost(selection: Selection) -> list[str]:
+    """Classes of which less than half of the keep ratio stays, by more than chance would have it.
+
+    Chance is three standard deviations of a binomial draw, so that two images of a class of three
+    may go without a word. The least kept first.
+    """
+    ratio = selection.keep_ratio
+    far = {
+        name: kept / total
+        for name, (kept, total) in class_counts(selection).items()
+        if kept < ratio * total / 2
+        and (ratio * total - kept) ** 2 > 9 * ratio * (1 - ratio) * total
+    }
+    return sorted(far, key=far.__getitem__)
 
 
 def summarize(selection: Selection, seconds: float, path: str, next_step: str) -> str:
@@ -139,6 +162,9 @@ def _warnings(selection: Selection) -> list[tuple[str, str]]:
         rows.append(("too short", line))
     if lost := selection.lost_classes():
         rows.append(("classes lost", f"{_few(lost)}: no image of them is kept"))
+    if selection.method == "adapruner" and (far := classes_nearly_lost(selection)):
+        hint = "ADAPRUNER.CLASS_BAND 0.1 holds every class within 10 points of the keep ratio"
+        rows.append(("few left of", f"{_few(far)}: {hint}"))
     return rows
 
 

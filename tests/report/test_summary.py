@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adapruner_det import Selection
-from adapruner_det.report.summary import class_kept_shares, summarize
+from adapruner_det.report.summary import class_kept_shares, classes_nearly_lost, summarize
 
 
 def selection(kept, mean_loss=None, soft_ratio=0.75, keep_ratio=0.75, classes=None, **header):
@@ -186,3 +186,30 @@ def test_a_run_whose_loss_still_falls_has_a_line():
         text[name] = rows(summarize(chosen, 1.0, "s.json", "next"))
     assert text["falls"]["too short"].startswith("14% of the loss's fall came")
     assert "too short" not in text["flat"]
+
+
+def test_a_class_far_below_the_ratio_is_named_with_what_holds_it():
+    classes = [[0]] * 40 + [[1]] * 40 + [[2]] * 40
+    kept = [1] * 36 + [0] * 4 + [1] * 36 + [0] * 4 + [1] * 18 + [0] * 22
+    chosen = selection(kept, classes=classes)
+    assert rows(summarize(chosen, 1, "s", "c")).get("few left of") is None  # 45% is above a half
+    chosen = replace(chosen, keep_ratio=0.92)
+    text = rows(summarize(chosen, 1, "s", "c"))["few left of"]
+    assert text.startswith("cow: ADAPRUNER.CLASS_BAND 0.1 holds every class within 10 points")
+    other = replace(chosen, method="random")
+    assert "few left of" not in rows(summarize(other, 1, "s", "c"))
+
+
+@pytest.mark.parametrize(("of", "named"), [(1, False), (3, False), (4, True), (30, True)])
+def test_what_chance_may_take_of_a_class_is_no_news(of, named):
+    """That all n images go: (0.7 n)^2 is above 9 * 0.7 * 0.3 * n from n = 3.9 on."""
+    classes = [[0]] * 100 + [[1]] * of
+    kept = [1] * 70 + [0] * 30 + [0] * of
+    chosen = selection(kept, keep_ratio=0.7, classes=classes)
+    assert ("dog" in classes_nearly_lost(chosen)) == named
+
+
+def test_the_least_kept_of_several_lost_classes_stands_first():
+    classes = [[0]] * 50 + [[1]] * 50 + [[2]] * 50
+    kept = [1] * 10 + [0] * 40 + [1] * 5 + [0] * 45 + [1] * 50
+    assert classes_nearly_lost(selection(kept, keep_ratio=0.6, classes=classes)) == ["dog", "cat"]

@@ -25,6 +25,16 @@ logger = logging.getLogger(__name__)
 
 TAG_FILE = "last_checkpoint"
 
+#: What NumPy's arrays and numbers are pickled by, which PyTorch loads only where it is told to.
+_NUMPY = [
+    np.ndarray,
+    np.dtype,
+    bytes,  # of an array without entries
+    np.empty(0).__reduce__()[0],
+    np.float64().__reduce__()[0],
+    *{type(np.dtype(code)) for code in np.typecodes["All"]},
+]
+
 
 class WholeCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with files that a kill or a bad disk cannot spoil unnoticed.
@@ -89,7 +99,7 @@ class WholeCheckpointer(DetectionCheckpointer):
 
 def _plain(state: Any) -> Any:
     """A state with Python's numbers for NumPy's, which a hook may hold as the best of a metric:
-    only plain values and tensors are loaded again."""
+    so Detectron2 itself loads the file too, which takes plain values and tensors alone."""
     if isinstance(state, dict):
         return {key: _plain(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)) and not hasattr(state, "_fields"):
@@ -151,7 +161,7 @@ def _steps(path: Path) -> int:
 
 
 def load_pth(path: str | Path) -> dict[str, Any]:
-    """The tensors and plain values of a ``.pth``; nothing in it can run.
+    """The tensors, arrays and plain values of a ``.pth``; nothing in it can run.
 
     Raises:
         DataError: a file that does not hold such, or is damaged.
@@ -159,7 +169,8 @@ def load_pth(path: str | Path) -> dict[str, Any]:
     if zipfile.is_zipfile(path) and not _is_whole(Path(path)):
         raise DataError(f"{path} is damaged: its checksums are wrong; get the file again")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for a file that is torn or something else
         raise DataError(
             f"{path} does not hold weights that can be loaded: {one_line(error)[:200]}"

@@ -78,6 +78,44 @@ def test_numbers_of_numpy_in_what_a_hook_holds_are_loaded_again(tmp_path):
     assert type(best.loaded["best"]) is float
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int16).reshape(2, 3),
+        np.array([True, False]),
+        np.array([0.5, np.nan], dtype=np.float16),
+        np.array(["cat", "a dog"]),
+        np.array(["cat", None, 3], dtype=object),
+        np.empty((0, 4), dtype=np.float32),
+    ],
+    ids=lambda array: str(array.dtype),
+)
+def test_arrays_of_numpy_in_what_a_hook_holds_are_loaded_again(tmp_path, array):
+    class Table:
+        def state_dict(self):
+            return {"scores": array}
+
+        def load_state_dict(self, state):
+            self.loaded = state["scores"]
+
+    table = Table()
+    WholeCheckpointer(model(), str(tmp_path), table=table).save("model_0000004")
+    WholeCheckpointer(model(), table=table).load(str(tmp_path / "model_0000004.pth"))
+    assert table.loaded.dtype == array.dtype
+    np.testing.assert_array_equal(table.loaded, array)
+
+
+def test_an_array_that_holds_code_is_not_loaded(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"model": {}, "x": np.array([Runs()], dtype=object)}, tmp_path / "model.pth")
+    with pytest.raises(DataError, match="does not hold weights that can be loaded"):
+        load_pth(tmp_path / "model.pth")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     save(tmp_path, "model_0000004")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}

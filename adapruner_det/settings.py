@@ -30,10 +30,11 @@ from .errors import DataError, one_line
 from .neighbours import can_compare, look_alikes, thumbnails
 from .samples import Samples, digest
 
-#: Keys that say where a run reads and writes, or how fast, and change nothing of what comes out:
-#: what is read is told by the fingerprint of the data.
+#: Keys that say where a run reads and writes, how often, or how fast, and change nothing of what
+#: comes out: what is read is told by the fingerprint of the data.
 WITHOUT_EFFECT = (
     "OUTPUT_DIR",
+    "SOLVER.CHECKPOINT_PERIOD",
     "DATALOADER.NUM_WORKERS",
     "DATA.ROOT",
     "DATA.WORKERS",

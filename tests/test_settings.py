@@ -207,6 +207,7 @@ def test_without_effect_are_places_and_means_and_nothing_else():
     assert set(WITHOUT_EFFECT) <= keys
     places = {"OUTPUT_DIR", "DATA.ROOT", "ADAPRUNER.VOC_FOLDERS", "ADAPRUNER.COCO_SETS"}
     means = {"DATALOADER.NUM_WORKERS", "DATA.WORKERS", "DATA.MEMORY_MB"}
+    means |= {"SOLVER.CHECKPOINT_PERIOD"}
     assert set(WITHOUT_EFFECT) == places | means
 
 

@@ -41,6 +41,19 @@ def test_a_run_of_so_many_steps_is_gone_on_with_bit_for_bit_and_not_as_another(t
             Trainer(cfg, tiny_set(), Recorder(36), steps=steps).resume()
 
 
+def test_a_run_goes_on_with_other_checkpoints_as_it_was(tmp_path):
+    cfg, rarer = (
+        tiny_config(OUTPUT_DIR=str(tmp_path), SOLVER__EPOCHS=2, SOLVER__CHECKPOINT_PERIOD=period)
+        for period in (3, 0)
+    )
+    whole, stopped, resumed = (Trainer(own, tiny_set(), Recorder(36)) for own in (cfg, cfg, rarer))
+    whole.train(save=False)
+    stop_after(stopped, 3)
+    assert resumed.resume() and resumed.step == 3
+    resumed.train()
+    assert same_state(whole.model.state_dict(), resumed.model.state_dict())
+
+
 @pytest.mark.parametrize(("took", "saved"), [(0.4, [5, 10, 15, 20, 25, 30]), (0.6, [5, 20, 30])])
 def test_what_takes_long_to_save_waits_for_its_share_of_the_time(
     tmp_path, monkeypatch, took, saved

@@ -180,6 +180,17 @@ def test_more_workers_are_no_other_run(toy, tmp_path):
     start(toy_cfg("yolo_darknet", tmp_path, "DATALOADER.NUM_WORKERS", 1), resume=True)
 
 
+def test_nor_are_checkpoints_at_other_steps(toy, finished, tmp_path):
+    with pytest.raises(Stopped):
+        prune(toy_cfg("yolo_darknet", tmp_path / "cut"), hooks=[StopAfter(6)])
+    rarer = toy_cfg("yolo_darknet", tmp_path / "cut", "SOLVER.CHECKPOINT_PERIOD", 7)
+    trainer = start(rarer, resume=True)
+    assert trainer.start_iter == 4
+    trainer.train()
+    assert_same_weights(weights(tmp_path / "cut"), weights(tmp_path / "done"))
+    assert trainer.selection.kept_keys == finished.selection.kept_keys
+
+
 def test_a_guide_is_resumed_and_another_guides_run_is_not_gone_on_with(toy, tmp_path):
     def recording(folder, **options):
         guided = partial(PruningTrainer, guide=Recorder(10, ["loss_yolo_box"]))

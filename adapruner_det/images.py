@@ -1,4 +1,4 @@
-"""Image files: which are read, how, and the check that all of them can be before a run begins.
+"""Image files: which are read, how, and what is known of each once it has been read.
 
 Shape letters: H and W pixels, C channels.
 
@@ -11,23 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
-import sqlite3
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from .errors import DataError
-
-logger = logging.getLogger(__name__)
 
 #: Modes of Pillow's that become RGB or grey of 8 bits with no more lost than an alpha channel.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
@@ -127,75 +119,9 @@ def format_of(path: str) -> str:
             return ""
 
 
-def check_images(
-    paths: Sequence[str], label: str = "checking images", workers: int | None = None
-) -> dict[str, ImageFacts]:
-    """:func:`inspect` every file, several at a time, with a progress bar.
-
-    What was found is kept in :func:`cache_file` by path, size and time of change, so that a second
-    check reads no unchanged file. Where it cannot be written, which is said once, that holds within
-    this process. A check that is interrupted keeps what it has found.
-
-    Args:
-        paths: the files; one that is there twice is read once.
-        label: of the progress bar.
-        workers: threads; by default one a core.
-
-    Returns:
-        path → what is known of it, of every path, in the order in which they are given.
-    """
-    stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
-    found = _kept_here(stamps)
-    found |= _cached({path: stamp for path, stamp in stamps.items() if path not in found})
-    missing = [path for path in stamps if path not in found]
-    if missing:
-        found |= _inspect_all(missing, stamps, label, workers or os.cpu_count() or 1)
-    return {path: found[path] for path in stamps}
-
-
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of that name, without others above it, is none of the user's."""
     return name.startswith(".") or name in NOT_THE_USERS
-
-
-def cache_file() -> Path:
-    """Where checks are kept: ``images.sqlite`` in $ADAPRUNER_CACHE, or in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("ADAPRUNER_CACHE") or Path(home) / "adapruner_det") / "images.sqlite"
-
-
-_WINDOW = 4096  # files that are waited for at a time; each that waits takes 2 kB
-
-
-def _inspect_all(
-    paths: Sequence[str], stamps: dict[str, _Stamp | None], label: str, workers: int
-) -> dict[str, ImageFacts]:
-    found: dict[str, ImageFacts] = {}
-    unwritable = ""
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(
-            desc=label, total=len(paths), unit=" images", mininterval=1, leave=False, disable=None
-        ) as bar,
-    ):
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters stands in the facts
-        for start in range(0, len(paths), _WINDOW):
-            window = paths[start : start + _WINDOW]
-            try:
-                for path, facts in zip(window, pool.map(inspect, window), strict=True):
-                    found[path] = facts
-                    bar.update()
-            except BaseException:  # Ctrl-C: what has not begun is not waited for
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            finally:
-                sound = _fit_to_keep(window, stamps, found)
-                unwritable = unwritable or _remember(sound)
-                if unwritable:
-                    bar.clear()  # for the line that a warning takes
-                    _keep_here(sound, unwritable)
-    return found
 
 
 class _Decoded(NamedTuple):
@@ -308,148 +234,3 @@ def _is_see_through(image: Image.Image) -> bool:
     except Exception:  # no sense in what the file says of it
         return False
     return alpha.getextrema()[0] != 255
-
-
-_CHUNK = 900  # paths of one question to the cache; SQLite takes at least 999
-
-# Size in bytes, and the times of the last change of content and of the file's entry, in
-# nanoseconds: tools that turn a photograph in place may set the first time back.
-_Stamp = tuple[int, int, int]
-
-
-def _stamp(path: str) -> _Stamp | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-# What the cache on disk did not take: absolute path → stamp and facts, half a kB an image.
-_kept: dict[str, tuple[_Stamp, ImageFacts]] = {}
-
-
-def _fit_to_keep(
-    paths: Iterable[str], stamps: dict[str, _Stamp | None], found: dict[str, ImageFacts]
-) -> dict[str, tuple[_Stamp, ImageFacts]]:
-    """Stamp and facts of what was found sound; a faulty file is looked at again each time."""
-    facts = {}
-    for path in paths:
-        stamp = stamps[path]
-        if stamp is not None and path in found and not found[path].problem:
-            facts[path] = stamp, found[path]
-    return facts
-
-
-def _kept_here(stamps: dict[str, _Stamp | None]) -> dict[str, ImageFacts]:
-    """The facts that this process keeps of those paths whose stamp is the remembered one."""
-    found = {}
-    if _kept:
-        for path, place in _places(stamps).items():
-            stamp, facts = _kept.get(place, (None, None))
-            if facts is not None and stamp == stamps[path]:
-                found[path] = facts
-    return found
-
-
-def _keep_here(facts: dict[str, tuple[_Stamp, ImageFacts]], why: str) -> None:
-    """Keep ``facts`` in this process; the first time, say that the cache cannot be written."""
-    if facts and not _kept:
-        logger.warning(
-            "What is known of images cannot be kept in %s: %s; this process remembers it, and the "
-            "next decodes them all again. Set ADAPRUNER_CACHE to a folder that can be written.",
-            cache_file(),
-            why,
-        )
-    places = _places(facts)
-    _kept.update((places[path], known) for path, known in facts.items())
-
-
-_COLUMNS = "path, size, modified, changed, problem, width, height, mode, digest, note"
-_TABLE = """CREATE TABLE IF NOT EXISTS images_2 (path BLOB PRIMARY KEY, size INTEGER,
-modified INTEGER, changed INTEGER, problem TEXT, width INTEGER, height INTEGER, mode TEXT,
-digest TEXT, note TEXT) WITHOUT ROWID"""
-
-
-def _cached(stamps: dict[str, _Stamp | None]) -> dict[str, ImageFacts]:
-    """The facts of those paths whose stamp is the remembered one."""
-    try:
-        if not cache_file().is_file():
-            return {}
-        keys = _cache_keys(stamps)
-        wanted = list(keys.values())
-        known = {}
-        with closing(_connection()) as connection:
-            for start in range(0, len(wanted), _CHUNK):
-                chunk = wanted[start : start + _CHUNK]
-                marks = ",".join("?" * len(chunk))
-                query = f"SELECT {_COLUMNS} FROM images_2 WHERE path IN ({marks})"
-                for row in connection.execute(query, chunk):
-                    known[row[0]] = row
-    except (sqlite3.Error, OSError) as error:
-        logger.debug("The cache of checked images is not read: %s", error)
-        if _is_torn(error):
-            _discard()
-        return {}
-    found = {}
-    for path, stamp in stamps.items():
-        row = known.get(keys[path])
-        if row is not None and row[1:4] == stamp:
-            found[path] = ImageFacts._make(row[4:])
-    return found
-
-
-def _remember(facts: dict[str, tuple[_Stamp, ImageFacts]]) -> str:
-    """Keep ``facts`` on disk; why the cache takes nothing, empty where it does."""
-    try:
-        keys = _cache_keys(facts)
-        rows = [(keys[path], *stamp, *found) for path, (stamp, found) in facts.items()]
-        cache_file().parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _insert(rows)
-        except sqlite3.DatabaseError as error:
-            if not _is_torn(error):
-                raise
-            _discard()
-            _insert(rows)
-    except (sqlite3.Error, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return reason or type(error).__name__
-    return ""
-
-
-def _insert(rows: Iterable[tuple[object, ...]]) -> None:
-    with closing(_connection()) as connection, connection:
-        connection.execute(_TABLE)
-        marks = ",".join("?" * len(_COLUMNS.split(",")))
-        connection.executemany(
-            f"INSERT OR REPLACE INTO images_2 ({_COLUMNS}) VALUES ({marks})", rows
-        )
-
-
-def _is_torn(error: Exception) -> bool:
-    # Not a class under it: those tell of one that is in use, full or closed to writing.
-    return type(error) is sqlite3.DatabaseError
-
-
-def _discard() -> None:
-    with suppress(OSError):
-        cache_file().unlink()
-
-
-def _connection() -> sqlite3.Connection:
-    return sqlite3.connect(cache_file(), timeout=10)
-
-
-def _cache_keys(paths: Iterable[str]) -> dict[str, bytes]:
-    return {path: os.fsencode(place) for path, place in _places(paths).items()}
-
-
-def _places(paths: Iterable[str]) -> dict[str, str]:
-    """Each path from the root; one that is so already is the same object and takes no memory."""
-    try:
-        here = os.getcwd()
-    except OSError:  # it is gone, and what is named from there with it
-        here = ""
-    # Not os.path.abspath, which takes "link/../x" for "x".
-    return {path: os.path.join(here, path) for path in paths}

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .core.neighbours import COUNTED, SCALE_RANK, TWIN_REACH, Neighbours
 from .errors import DataError
 from .files import write_whole
-from .images import cache_file
+from .image_cache import cache_file
 from .samples import Samples
 
 logger = logging.getLogger(__name__)

@@ -30,3 +30,26 @@ def shared_data(request):
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; ADAPRUNER_TEST_DATA names another place")
     return folder
+
+
+@pytest.fixture
+def image_cache_file(tmp_path, monkeypatch):
+    """A cache of images of each test's own; its file."""
+    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "images.sqlite"
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The paths of images that have been read, by a process that keeps nothing yet."""
+    from adapruner_det import image_cache, image_check, images
+
+    paths = []
+
+    def watched(path):
+        paths.append(path)
+        return images.inspect(path)
+
+    monkeypatch.setattr(image_cache, "_kept", {})
+    monkeypatch.setattr(image_check, "inspect", watched)
+    return paths

@@ -14,25 +14,18 @@ from PIL import Image, ImageOps
 
 from adapruner_det import images
 from adapruner_det.errors import DataError
+from adapruner_det.image_check import check_images
 from adapruner_det.images import (
     MAX_BYTES,
     MAX_PIXELS,
     MODES,
     ImageFacts,
-    check_images,
     format_of,
     inspect,
     read_upright,
 )
 from tests.apart import within
 from tests.image_files import BROKEN_EXIF, PICTURE, TURNED, encoded, exif_of, write
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """A cache of each test's own; its file."""
-    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "images.sqlite"
 
 
 def pixels(path):
@@ -195,7 +188,7 @@ def test_a_file_that_cannot_be_opened(tmp_path):
     assert_refused("x\0.png", "cannot be read: embedded null byte")
 
 
-def test_a_name_that_is_not_utf_8(tmp_path):
+def test_a_name_that_is_not_utf_8(tmp_path, image_cache_file):
     name = os.fsencode(tmp_path) + b"/\xff.png"
     with open(name, "wb") as file:
         file.write(encoded())

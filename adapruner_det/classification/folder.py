@@ -20,7 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import DataError, shown
-from ..images import ImageFacts, check_images, read_upright
+from ..image_check import check_images
+from ..images import ImageFacts, read_upright
 from ..samples import dataset_of, sample_key
 from .image_set import ImageSet
 from .listing import ImageFile, list_images, warn_of_alike_classes

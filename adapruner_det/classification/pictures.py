@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..images import check_images
+from ..image_check import check_images
 from ..report.pictures import Picture, of_array, of_file
 from .folder import FileImages
 from .image_set import ImageSet

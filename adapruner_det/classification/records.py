@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import DataError
 from ..export.records import Record, Records
-from ..images import check_images
+from ..image_check import check_images
 from ..samples import image_id_of
 from ..selection import Selection
 from .config import load_config

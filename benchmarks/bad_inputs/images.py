@@ -393,7 +393,7 @@ def _skip() -> list[Case]:
 
 def _remembered(folder: Path) -> None:
     """Let the check's cache know the sound file, then spoil it: same length, later time."""
-    from adapruner_det.images import check_images
+    from adapruner_det.image_check import check_images
 
     path = folder / VOC_IMAGE
     check_images([str(path)])

@@ -18,7 +18,8 @@ from detectron2.structures import BoxMode
 from torch import nn
 
 from ...errors import DataError
-from ...images import ImageFacts, check_images
+from ...image_check import check_images
+from ...images import ImageFacts
 from ...samples import alike_names, sample_key
 from ...values import is_number
 from .faults import UNUSABLE, BoxCounts, Fault, SampleReader, raise_faults

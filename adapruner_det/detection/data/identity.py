@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...images import ImageFacts, check_images
+from ...image_check import check_images
+from ...images import ImageFacts
 from ...samples import digest, sample_key
 
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 TAG_FILE = "last_checkpoint"
 
 #: What NumPy's arrays and numbers are pickled by, which PyTorch loads only where it is told to.
-_NUMPY = [
+_NUMPY: list[Any] = [
     np.ndarray,
     np.dtype,
     bytes,  # of an array without entries

@@ -1,60 +1,21 @@
-"""The check of many images, and its cache."""
+"""What is remembered of images, on disk and in a process."""
 
-import fcntl
 import os
-import pty
 import random
 import sqlite3
-import struct
-import termios
 import time
-import warnings
 
 import pytest
 from PIL import Image
 
-from adapruner_det import images
-from adapruner_det.images import ImageFacts, cache_file, check_images, inspect
+from adapruner_det import image_cache, image_check
+from adapruner_det.image_cache import cache_file
+from adapruner_det.image_check import check_images
+from adapruner_det.images import ImageFacts, inspect
 from tests import apart
-from tests.apart import within
-from tests.image_files import BROKEN_EXIF, PICTURE, encoded, several, write
+from tests.image_files import PICTURE, encoded, several, write
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """A cache of each test's own; its file."""
-    monkeypatch.setenv("ADAPRUNER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "images.sqlite"
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """The paths that have been read, by a process that keeps nothing yet."""
-    paths = []
-    monkeypatch.setattr(images, "_kept", {})
-
-    def watched(path):
-        paths.append(path)
-        return inspect(path)
-
-    monkeypatch.setattr(images, "inspect", watched)
-    return paths
-
-
-def test_all_are_read_once_and_found_in_their_order(tmp_path, reads):
-    paths = several(tmp_path)
-    asked = [paths[2], paths[0], paths[2], paths[1], paths[0]]
-    found = check_images(asked)
-    assert list(found) == [paths[2], paths[0], paths[1]]
-    assert found == {path: inspect(path) for path in paths}
-    assert sorted(reads) == sorted(paths)
-    new = write(tmp_path / "new.png", encoded())
-    assert list(check_images([paths[1], new, paths[0]])) == [paths[1], new, paths[0]]
-
-
-def test_no_images_are_no_files(cache):
-    assert check_images([]) == {}
-    assert not cache.exists()
+pytestmark = pytest.mark.usefixtures("image_cache_file")
 
 
 def test_a_second_check_reads_nothing(tmp_path, reads, monkeypatch):
@@ -206,34 +167,34 @@ DAMAGE += [with_the_journal_of_a_killed_process]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_cache_is_begun_anew(tmp_path, cache, reads, damage):
+def test_a_damaged_cache_is_begun_anew(tmp_path, image_cache_file, reads, damage):
     paths = several(tmp_path, 60)
     found = check_images(paths)
-    damage(cache)
+    damage(image_cache_file)
     assert check_images(paths) == found
     assert len(reads) == 120
     assert check_images(paths) == found
     assert len(reads) == 120
 
 
-def test_tables_of_another_program_stay(tmp_path, cache):
-    cache.parent.mkdir()
-    with sqlite3.connect(cache) as connection:
+def test_tables_of_another_program_stay(tmp_path, image_cache_file):
+    image_cache_file.parent.mkdir()
+    with sqlite3.connect(image_cache_file) as connection:
         connection.execute("CREATE TABLE other (x)")
     check_images(several(tmp_path))
     assert connection.execute("SELECT count(*) FROM other").fetchone() == (0,)
     connection.close()
 
 
-def test_a_table_of_other_columns_is_let_be(tmp_path, cache, reads):
-    cache.parent.mkdir()
-    with sqlite3.connect(cache) as connection:
+def test_a_table_of_other_columns_is_let_be(tmp_path, image_cache_file, reads):
+    image_cache_file.parent.mkdir()
+    with sqlite3.connect(image_cache_file) as connection:
         connection.execute("CREATE TABLE images_2 (path BLOB, size INTEGER, colour TEXT)")
     connection.close()
     paths = several(tmp_path)
     assert check_images(paths) == check_images(paths)
     assert len(reads) == 3  # this process keeps what the table does not take
-    with sqlite3.connect(cache) as connection:
+    with sqlite3.connect(image_cache_file) as connection:
         assert connection.execute("SELECT count(*) FROM images_2").fetchone() == (0,)
     connection.close()
 
@@ -253,12 +214,14 @@ def link_to_nowhere(cache):
 @pytest.mark.parametrize(
     "block", [file_in_place_of_the_folder, folder_in_place_of_the_file, link_to_nowhere]
 )
-def test_without_a_cache_all_is_read_once_in_a_process(tmp_path, cache, reads, block, monkeypatch):
-    block(cache)
+def test_without_a_cache_all_is_read_once_in_a_process(
+    tmp_path, image_cache_file, reads, block, monkeypatch
+):
+    block(image_cache_file)
     paths = several(tmp_path)
     assert check_images(paths) == check_images(paths)
     assert len(reads) == 3
-    monkeypatch.setattr(images, "_kept", {})  # as in another one
+    monkeypatch.setattr(image_cache, "_kept", {})  # as in another one
     check_images(paths)
     assert len(reads) == 6
 
@@ -271,7 +234,7 @@ def test_a_cache_that_cannot_be(tmp_path, monkeypatch, place):
 
 
 def test_a_cache_that_another_program_holds_is_neither_waited_for_nor_lost(
-    tmp_path, cache, reads, monkeypatch
+    tmp_path, image_cache_file, reads, monkeypatch
 ):
     paths = several(tmp_path, 9)
     check_images(paths[:1])
@@ -280,18 +243,18 @@ def test_a_cache_that_another_program_holds_is_neither_waited_for_nor_lost(
 
     def connect():
         tries.append(1)
-        return sqlite3.connect(cache, timeout=0.05)
+        return sqlite3.connect(image_cache_file, timeout=0.05)
 
-    monkeypatch.setattr(images, "_connection", connect)
-    monkeypatch.setattr(images, "_WINDOW", 1)
-    holder = sqlite3.connect(cache)
+    monkeypatch.setattr(image_cache, "_connection", connect)
+    monkeypatch.setattr(image_check, "_WINDOW", 1)
+    holder = sqlite3.connect(image_cache_file)
     holder.execute("BEGIN EXCLUSIVE")
     assert len(check_images(paths)) == 9
     assert len(tries) == 2  # to read, and once to write
     holder.rollback()
     holder.close()
     reads.clear()
-    monkeypatch.setattr(images, "_kept", {})  # as in another process
+    monkeypatch.setattr(image_cache, "_kept", {})  # as in another process
     check_images(paths)
     assert reads == paths[1:]  # what it held is still there
 
@@ -299,7 +262,7 @@ def test_a_cache_that_another_program_holds_is_neither_waited_for_nor_lost(
 def test_two_processes_at_once(tmp_path, reads):
     paths = several(tmp_path, 30)
     code = """
-from adapruner_det.images import check_images
+from adapruner_det.image_check import check_images
 for path in sys.argv[1:]:  # a write of its own for each
     assert not check_images([path])[path].problem
 print("done")
@@ -311,88 +274,21 @@ print("done")
     assert reads == []
 
 
-def test_a_check_that_is_interrupted_keeps_what_it_has_found(tmp_path, monkeypatch):
-    paths = several(tmp_path, 12)
-    seen = []
-
-    def interrupted(path):
-        if path == paths[6]:
-            raise KeyboardInterrupt
-        seen.append(path)
-        return inspect(path)
-
-    monkeypatch.setattr(images, "_WINDOW", 4)
-    monkeypatch.setattr(images, "inspect", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        check_images(paths, workers=1)
-    assert seen[:6] == paths[:6] and not set(seen) & set(paths[8:])
-    rest = []
-    monkeypatch.setattr(images, "inspect", lambda path: rest.append(path) or inspect(path))
-    assert list(check_images(paths)) == paths
-    assert sorted(rest) == sorted(paths[6:])
-
-
-def test_memory_does_not_grow_with_files_that_wait(tmp_path, monkeypatch):
-    waiting = []
-
-    class Pool(images.ThreadPoolExecutor):
-        def map(self, function, paths):
-            waiting.append(len(paths))
-            return super().map(function, paths)
-
-    monkeypatch.setattr(images, "_WINDOW", 5)
-    monkeypatch.setattr(images, "ThreadPoolExecutor", Pool)
-    assert len(check_images(several(tmp_path, 12))) == 12
-    assert waiting == [5, 5, 2]
-
-
-def test_warnings_of_pillow_do_not_stand_before_ours(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # of which PICTURE has more
-    broken = BROKEN_EXIF["a count that is too large"]
-    path = write(tmp_path / "x.jpg", encoded(kind="jpeg", exif=broken))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert not check_images([path])[path].problem
-        assert caught == []
-        inspect(path)
-    assert {type(warning.message) for warning in caught} >= {Image.DecompressionBombWarning}
-
-
-def test_a_terminal_shows_how_far_it_is(tmp_path):
-    code = """
-from adapruner_det.images import check_images
-check_images(sys.argv[1:], "checking images of mine")
-"""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with apart.start(code, *several(tmp_path, 20), stderr=theirs) as process:
-        assert process.wait(30) == 0
-    with within(5):
-        text = os.read(ours, 10_000).decode()
-    os.close(theirs)
-    os.close(ours)
-    assert text.startswith("\rchecking images of mine:   0%|") and "| 0/20 [" in text
-    assert " images/s]" in text
-    assert text.endswith("\r") and text.split("\r")[-2].strip() == ""  # it is gone in the end
-
-
-def test_nothing_is_shown_where_there_is_no_terminal(tmp_path, capfd):
-    check_images(several(tmp_path))
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_cached_image_costs_microseconds(tmp_path):
+def test_many_images_take_few_questions_to_the_cache(tmp_path, monkeypatch):
     data = encoded()
-    paths = [write(tmp_path / f"{i}.png", data) for i in range(800)]
+    paths = [write(tmp_path / f"{i}.png", data) for i in range(25)]
     check_images(paths)
+    connect, asked = image_cache._connection, []
 
-    def seconds():
-        begin = time.process_time()
-        check_images(paths)
-        return time.process_time() - begin
+    def watched():
+        connection = connect()
+        connection.set_trace_callback(asked.append)
+        return connection
 
-    best = min(seconds() for _ in range(5)) / len(paths)
-    assert best < 40e-6  # about 10 where nothing else runs
+    monkeypatch.setattr(image_cache, "_connection", watched)
+    monkeypatch.setattr(image_cache, "_CHUNK", 10)
+    assert list(check_images(paths)) == paths
+    assert [text.split()[0] for text in asked] == ["SELECT"] * 3
 
 
 # --- where the cache cannot be written -----------------------------------------------------------
@@ -409,7 +305,7 @@ def closed(tmp_path, monkeypatch):
 def test_without_a_cache_a_process_decodes_each_image_once_and_says_so_once(
     tmp_path, closed, reads, caplog, monkeypatch
 ):
-    monkeypatch.setattr(images, "_WINDOW", 2)
+    monkeypatch.setattr(image_check, "_WINDOW", 2)
     monkeypatch.chdir(tmp_path)
     paths = several(tmp_path, 7)
     expected = {path: inspect(path) for path in paths}
@@ -450,20 +346,20 @@ def test_without_a_cache_a_changed_image_of_the_same_size_and_time_is_decoded_an
 
 
 def test_what_a_cache_holds_that_is_closed_to_writing_is_taken_from_it(
-    tmp_path, cache, reads, caplog, monkeypatch
+    tmp_path, image_cache_file, reads, caplog, monkeypatch
 ):
     def closed(rows):
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
     paths = several(tmp_path, 5)
     check_images(paths[1:3])
-    assert not images._kept and not caplog.records  # twice in memory is once too often
-    monkeypatch.setattr(images, "_insert", closed)
+    assert not image_cache._kept and not caplog.records  # twice in memory is once too often
+    monkeypatch.setattr(image_cache, "_insert", closed)
     found = check_images(paths)
     assert check_images(paths) == found == {path: inspect(path) for path in paths}
     assert list(found) == paths and sorted(reads) == sorted(paths)
-    assert len(images._kept) == 3
-    assert f"{cache}: attempt to write a readonly database; " in caplog.messages[0]
+    assert len(image_cache._kept) == 3
+    assert f"{image_cache_file}: attempt to write a readonly database; " in caplog.messages[0]
     assert len(caplog.messages) == 1
 
 
@@ -477,7 +373,7 @@ def test_without_a_cache_a_check_that_is_interrupted_keeps_what_it_has_found(
 
     paths = several(tmp_path, 6)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(images, "inspect", interrupted)
+        patch.setattr(image_check, "inspect", interrupted)
         check_images(paths, workers=1)
     check_images(paths)
     assert sorted(reads) == sorted(paths[4:])

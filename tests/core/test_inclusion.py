@@ -223,6 +223,33 @@ def test_a_process_knows_which_samples_its_rows_are():
     np.testing.assert_array_equal(part["draw"], Draw(digests(7), 3).stored[1::2])
 
 
+def test_of_samples_that_move_alike_the_first_say_what_is_half_learnt():
+    objective = inclusion(15, gate=False)
+    mask = SampleMask(15, learnt=objective.learnt, given=objective.given)
+    objective.start(mask)
+    mask.column("times_seen")[:] = 1
+    mask.column("uncertainty")[:] = 9
+    shares = np.arange(15)[::-1] / 20
+    mask.column("confidence")[:] = stored_share(shares)
+    objective._moved = True
+    objective.end_epoch(mask)
+    assert objective.known.middle == pytest.approx(shares[: objective.TOP].mean(), abs=1e-4)
+
+
+def test_a_batch_in_which_one_sample_is_new_counts():
+    """The visits of the others are over; what they have to say is known."""
+    stream = Stream(16, 20)
+    losses = stream.losses.copy()
+    stream.losses[:, 3] = np.nan
+    pruner = train(new(16), stream)
+    before = pruner.objective.state_dict()
+    pruner.end_epoch()
+    assert pruner.objective.state_dict() == before
+    pruner.observe(np.arange(16), losses[0], confidence=np.linspace(0.1, 0.9, 16))
+    pruner.end_epoch()
+    assert pruner.objective.state_dict() != before
+
+
 def test_the_gate_opens_by_what_all_processes_have():
     gate = FaultGate(10)
     mask = SampleMask(9, learnt=gate.learnt, exchange=SecondOfTwo())
@@ -247,9 +274,11 @@ def test_a_run_never_goes_on_with_another_objective():
 def test_samples_that_were_never_seen_are_kept_last():
     stream = Stream(60, 20)
     stream.losses[:, [4, 9]] = np.nan
+    stream.losses[1:, 20] = np.nan  # seen once
     pruner = train(new(60, 0.9, neighbours=twin_pairs(60, 6)), stream)
     kept = pruner.select()
     assert kept.sum() == 54 and not kept[[4, 9]].any()
+    np.testing.assert_array_equal(np.flatnonzero(np.isinf(pruner.ranking()[0])), [4, 9])
     assert np.isinf(pruner.columns()["score"][[4, 9]]).all()
 
 

@@ -210,6 +210,36 @@ def build_pruner(
     Raises:
         DataError: a run too short for its warm-up, or values that make no mask.
     """
+    _check_options(options, samples, epochs, length)
+    warmup = options["WARMUP_EPOCHS"]
+    ratio = options["KEEP_RATIO"] if keep_ratio is None else keep_ratio
+    near = None
+    if look and _knows_twins(options, samples):
+        thumbs = thumbnails(samples) if thumbs is None else thumbs
+        near = look_alikes(thumbs)
+    terms = (options[f"{name}_LOSS"] for name in ("CLASSIFICATION", "SELECTION", "COMPRESSION"))
+    try:
+        return AdaPruner(
+            len(samples),
+            ratio,
+            Schedule(warmup, epochs - warmup, options["ALPHA_START"], options["ALPHA_END"]),
+            objective=_objective(options, samples, ratio, epochs, seed, offered, near),
+            controller=options["CONTROLLER"],
+            normalize=options["NORMALIZE"],
+            # Only a detector has the option, and objects.
+            sizes=samples.sizes if "NORMALIZE_BY_OBJECTS" in options else None,
+            by_size=options.get("NORMALIZE_BY_OBJECTS", False),
+            balance=_balance(options, samples),
+            terms=Terms(*terms),
+            paper_scale=options["PAPER_SCALE"],
+            exchange=exchange,
+        )
+    except ValueError as error:
+        raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
+
+
+def _check_options(options: Mapping[str, Any], samples: Samples, epochs: int, length: str) -> None:
+    """Raise a DataError for options that make no mask over ``samples`` in so many epochs."""
     check_settings({"ADAPRUNER": options}, PRUNER_RANGES, PRUNER_CHOICES)
     if options["DROP"] == "twins" and not _knows_twins(options, samples):
         raise DataError(
@@ -229,35 +259,13 @@ def build_pruner(
             f"the run makes {epochs} epochs of {len(samples)} images, of which {warmup} are "
             f"warm-up: none is left to prune in; raise {length} or lower ADAPRUNER.WARMUP_EPOCHS"
         )
-    balance = None
-    if options["CLASS_BAND"]:
-        num_classes = 1 + max(max(own, default=0) for own in samples.classes)
-        sets = ClassSets.from_sets(samples.classes, num_classes)
-        balance = Balance(sets, options["CLASS_BAND"])
-    ratio = options["KEEP_RATIO"] if keep_ratio is None else keep_ratio
-    near = None
-    if look and _knows_twins(options, samples):
-        thumbs = thumbnails(samples) if thumbs is None else thumbs
-        near = look_alikes(thumbs)
-    terms = (options[f"{name}_LOSS"] for name in ("CLASSIFICATION", "SELECTION", "COMPRESSION"))
-    try:
-        return AdaPruner(
-            len(samples),
-            ratio,
-            Schedule(warmup, epochs - warmup, options["ALPHA_START"], options["ALPHA_END"]),
-            objective=_objective(options, samples, ratio, epochs, seed, offered, near),
-            controller=options["CONTROLLER"],
-            normalize=options["NORMALIZE"],
-            # Only a detector has the option, and objects.
-            sizes=samples.sizes if "NORMALIZE_BY_OBJECTS" in options else None,
-            by_size=options.get("NORMALIZE_BY_OBJECTS", False),
-            balance=balance,
-            terms=Terms(*terms),
-            paper_scale=options["PAPER_SCALE"],
-            exchange=exchange,
-        )
-    except ValueError as error:
-        raise DataError(f"{error} (see ADAPRUNER in the configuration)") from error
+
+
+def _balance(options: Mapping[str, Any], samples: Samples) -> Balance | None:
+    if not options["CLASS_BAND"]:
+        return None
+    num_classes = 1 + max(max(own, default=0) for own in samples.classes)
+    return Balance(ClassSets.from_sets(samples.classes, num_classes), options["CLASS_BAND"])
 
 
 def require_enough_for_auto(num_samples: int) -> None:

@@ -32,7 +32,7 @@ from .cut import cut, kept_count, ranks
 from .exchange import Exchange
 from .mask import COLUMNS, SampleMask
 from .objectives import Objective, Paper
-from .ratio import DualRatio, PaperRatio, RatioController, RunState
+from .ratio import PaperRatio, RunState, make_controller
 from .schedule import Schedule
 from .status import TOLERANCE, Status, Terms
 from .typical import TypicalLoss, size_levels
@@ -97,24 +97,13 @@ class AdaPruner:
             raise ValueError(f"normalize is {normalize!r}; it must be 'median' or 'none'")
         self.num_samples, self.keep_ratio, self.schedule = num_samples, keep_ratio, schedule
         self.terms = terms or Terms()
-        paper = Paper(
-            use_classification=self.terms.classification, use_selection=self.terms.selection
-        )
-        self.objective: Objective = paper if objective is None else objective
-        if not isinstance(self.objective, Paper) and (
-            controller != "dual" or not (self.terms.classification and self.terms.selection)
-        ):
-            raise ValueError(
-                f"the objective {self.objective.name!r} needs the controller 'dual' and all terms "
-                "of the paper, which ranks and the ratio are held by; leave both as they are"
-            )
+        self.objective = _fitting(objective, controller, self.terms)
         self.epoch = 0
         self.nonfinite = 0
         self.epoch_losses: list[float] = []
         self._sum, self._count = 0.0, 0  # of the losses of this epoch
-        self._controller = _make_controller(
-            controller, num_samples, keep_ratio, schedule, self.terms, paper_scale
-        )
+        own = (num_samples, keep_ratio, schedule.alpha_end, paper_scale, self.terms.compression)
+        self._controller = make_controller(controller, *own)
         if sizes is not None and len(sizes) != num_samples:
             raise ValueError(f"there are {len(sizes)} sizes for {num_samples} samples")
         levels, level = (None, None) if sizes is None else size_levels(sizes)
@@ -134,14 +123,9 @@ class AdaPruner:
             TypicalLoss(num_samples, levels, by_size=by_size) if normalize == "median" else None
         )
         self.balance = balance
-        self._duals: ClassDuals | None = None
-        if balance is not None:
-            if controller != "dual" or len(balance.sets) != num_samples:
-                raise ValueError(
-                    f"balance needs the controller 'dual' and the classes of all {num_samples} "
-                    f"samples; it got {controller!r} and those of {len(balance.sets)}"
-                )
-            self._duals = ClassDuals(balance, keep_ratio)
+        self._duals = (
+            None if balance is None else _duals(balance, controller, num_samples, keep_ratio)
+        )
 
     @property
     def signals(self) -> frozenset[str]:
@@ -429,16 +413,24 @@ class AdaPruner:
         return "the run was too short, or samples were not visited every epoch"
 
 
-def _make_controller(
-    name: str,
-    num_samples: int,
-    keep_ratio: float,
-    schedule: Schedule,
-    terms: Terms,
-    paper_scale: float,
-) -> RatioController:
-    if name == "dual":
-        return DualRatio(num_samples, keep_ratio, schedule.alpha_end, terms.compression)
-    if name == "paper":
-        return PaperRatio(paper_scale, use_compression=terms.compression)
-    raise ValueError(f"the controller is {name!r}; it must be 'dual' or 'paper'")
+def _fitting(objective: Objective | None, controller: str, terms: Terms) -> Objective:
+    """``objective``, by default the paper's, if it goes with the controller and the terms."""
+    if objective is None:
+        return Paper(use_classification=terms.classification, use_selection=terms.selection)
+    if not isinstance(objective, Paper) and (
+        controller != "dual" or not (terms.classification and terms.selection)
+    ):
+        raise ValueError(
+            f"the objective {objective.name!r} needs the controller 'dual' and all terms "
+            "of the paper, which ranks and the ratio are held by; leave both as they are"
+        )
+    return objective
+
+
+def _duals(balance: Balance, controller: str, num_samples: int, keep_ratio: float) -> ClassDuals:
+    if controller != "dual" or len(balance.sets) != num_samples:
+        raise ValueError(
+            f"balance needs the controller 'dual' and the classes of all {num_samples} "
+            f"samples; it got {controller!r} and those of {len(balance.sets)}"
+        )
+    return ClassDuals(balance, keep_ratio)

@@ -228,6 +228,22 @@ class DualRatio:
         self._window.load_state_dict(state["window"])
 
 
+def make_controller(
+    name: str,
+    num_samples: int,
+    keep_ratio: float,
+    alpha_end: float,
+    paper_scale: float,
+    use_compression: bool,
+) -> RatioController:
+    """The controller ``dual`` or ``paper``; the arguments are those of the two."""
+    if name == "dual":
+        return DualRatio(num_samples, keep_ratio, alpha_end, use_compression)
+    if name == "paper":
+        return PaperRatio(paper_scale, use_compression=use_compression)
+    raise ValueError(f"the controller is {name!r}; it must be 'dual' or 'paper'")
+
+
 def _break_ties(ids: np.ndarray, f: np.ndarray) -> np.ndarray:
     """``f`` shifted by at most 1e-9 of itself, by a hash of the index that never changes.
 

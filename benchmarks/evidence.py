@@ -283,7 +283,7 @@ def methods_table(rows: Sequence[Trained], setting: str) -> str:
     lines = []
     for name in names:
         own = {keep: gap for keep, gaps in shared.items() if (gap := gaps[name])}
-        if len(own) < len(shared):
+        if not own or len(own) < len(shared):
             continue
         line = {"method": name, "mean": f"{np.mean([found.mean for found in own.values()]):+.2f}"}
         lines.append(line | {f"at {100 * keep:g}%": text(found) for keep, found in own.items()})
@@ -323,6 +323,8 @@ def main() -> None:
     parser.add_argument("action", nargs="?", choices=("collect",))
     parser.add_argument("grids", nargs="*", help="names of files in benchmarks/grids")
     args = parser.parse_args()
+    if args.action and not args.grids:
+        parser.error("collect what? Name grids of benchmarks/grids")
     with reported():
         for name in args.grids:
             collect(name)

@@ -5,10 +5,10 @@
     python benchmarks/paper.py table3 --processes 1
     python benchmarks/paper.py fig2 --scale cpu --data ../shared/data --processes 2
 
-fig2, table1, table2, table3, table4, table5 and fig3. Each is a grid, as ``adapruner compare`` has
-it, whose cells lie in --folder: what was stopped goes on where it was, by the same command, and
-several processes or machines may share it. --minutes ends it with what it has by then saved, so
-that a training longer than that is made in parts.
+fig2, table1, table2, table3, table4 and table5. Each is a grid, as ``adapruner compare`` has it,
+whose cells lie in --folder: what was stopped goes on where it was, by the same command, and several
+processes or machines may share it. fig3 is of one process, and goes on likewise. --minutes ends it
+with what it has by then saved, so that a training longer than that is made in parts.
 
 The scale ``gpu`` is the paper's: its models, 200 epochs of 256 images, VOC by Detectron2. What it
 does not give is ours: the warm-up, the seeds, the schedules of fine-tuning and of VOC. ResNet-18
@@ -280,7 +280,8 @@ def main(words: Sequence[str]) -> None:
     args = parse(words)
     end_after(args.minutes)
     if args.which == "fig3":
-        figure3.main(figure3_words(args))
+        with reported():
+            figure3.main(figure3_words(args))
         return
     with reported():
         experiments = TABLES[args.which](args.where)
@@ -344,33 +345,37 @@ def page(
 
 
 def beside(paper: Mapping[str, Mapping[str, float]], board: Board) -> str:
-    """A line a method and keep ratio: the paper's value, ours, and what each has above its full."""
+    """A line a method and keep ratio: the paper's value, ours, and what each has above its full.
+
+    Ours is paired by seed.
+    """
     rows = rows_of(board)
-    full = [row.value for row in by_seed(rows, "full", Setting(1.0, "epochs")).values()]
+    full = {seed: r.value for seed, r in by_seed(rows, "full", Setting(1.0, "epochs")).items()}
     whole = next((own["100"] for own in paper.values() if "100" in own), None)
-    found = [["full", "100", *_compared(whole, full, None, [])]]
+    found = [["full", "100", *_compared(whole, [*full.values()], None, [])]]
     for setting in settings_of(rows):
         for method in methods_of(rows):
-            values = [row.value for row in by_seed(rows, method, setting).values()]
+            own = {seed: row.value for seed, row in by_seed(rows, method, setting).items()}
+            above = [value - full[seed] for seed, value in own.items() if seed in full]
             percent = f"{100 * setting.keep_ratio:g}"
             theirs = paper.get(method, {}).get(percent)
-            found.append([method, percent, *_compared(theirs, values, whole, full)])
+            found.append([method, percent, *_compared(theirs, [*own.values()], whole, above)])
     head = ["trained on", "keep %", "paper", "ours, mean ± sd", "ours - paper"]
     head += ["paper - its full", "ours - our full"]
     return tabulate(found, head, tablefmt="github", disable_numparse=True)
 
 
 def _compared(
-    theirs: float | None, values: list[float], whole: float | None, full: list[float]
+    theirs: float | None, values: list[float], whole: float | None, above: list[float]
 ) -> list[str]:
-    """The last five columns of a line."""
+    """The last five columns of a line, of values and what each is above its full."""
     ours = float(np.mean(values)) if values else None
     return [
         "" if theirs is None else f"{theirs:.2f}",
         spread(values) if values else "",
         _difference(ours, theirs),
         _difference(theirs, whole),
-        _difference(ours, float(np.mean(full)) if full else None),
+        f"{np.mean(above):+.2f}" if above else "",
     ]
 
 
@@ -379,8 +384,20 @@ def _difference(one: float | None, other: float | None) -> str:
 
 
 def figure3_words(args: argparse.Namespace) -> list[str]:
-    """What benchmarks/figure3.py is called with."""
+    """What benchmarks/figure3.py is called with.
+
+    Raises:
+        DataError: an option that it has no use for.
+    """
     where = args.where
+    unused = {
+        "--methods": args.methods,
+        "--keep-ratios": args.keep_ratios,
+        "--processes": args.processes > 1,
+        "--table-only": args.table_only,
+    }
+    if given := [name for name, value in unused.items() if value]:
+        raise DataError(f"{given[0]} has no effect on fig3, which is no grid: leave it out")
     words = ["--name", f"mnist_{where.scale}", "--folder", str(args.folder)]
     words += ["--seeds", *map(str, args.seeds), *(["--write"] if args.write else [])]
     opts = [*where.opts]

@@ -45,7 +45,7 @@ def plant(
     Args:
         source: a folder in the VOC layout.
         ids: its training images.
-        out: the folder to make; one that was made here is left as it is.
+        out: the folder to make; one that was made here in the same way is left as it is.
         seed: of what is drawn.
         faults: of the images, the part that each kind of fault gets.
         twins: of the images, the part that near-copies take the place of.
@@ -57,28 +57,15 @@ def plant(
         DataError: another folder at ``out``, more twins than there are clean images for, or one
             class alone where labels are to be swapped.
     """
+    asked = {"seed": seed, "faults": faults, "twins": twins}
     if (out / "truth.json").is_file():
-        return json.loads((out / "truth.json").read_text())["images"]
+        return _made_before(out, asked)
     if out.exists():
         raise DataError(f"{out} is there already and was not made here; name another folder")
     rng = np.random.default_rng([seed, 7])
     trees: Trees = {name: ET.parse(source / "Annotations" / f"{name}.xml") for name in ids}
-    classes = sorted({o.findtext("name") for t in trees.values() for o in t.iter("object")})
     truth: dict[str, dict[str, Any]] = {name: {"kind": "clean"} for name in ids}
-    for kind in KINDS:
-        if kind == "swapped" and faults and len(classes) < 2:
-            raise DataError(
-                f"{source} has one class, {classes[0]}: none can be swapped for another"
-            )
-        fewest = 2 if kind == "missing" else 1
-        choose = _movable if kind == "shifted" else _objects
-        fit = [
-            n
-            for n in ids
-            if truth[n]["kind"] == "clean" and len(choose(trees[n].getroot())) >= fewest
-        ]
-        for name in rng.permutation(fit)[: round(faults * len(ids))].tolist():
-            truth[name] = {"kind": kind, **FAULTS[kind](trees[name].getroot(), classes, rng)}
+    _faults(source, trees, truth, round(faults * len(ids)), rng)
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
@@ -94,9 +81,43 @@ def plant(
     for path in (source / "ImageSets/Main").iterdir():
         shutil.copy(path, part / "ImageSets/Main")
     (part / "ImageSets/Main/trainval.txt").write_text("".join(f"{n}\n" for n in ids))
-    (part / "truth.json").write_text(json.dumps({"seed": seed, "images": truth}, indent=1))
+    (part / "truth.json").write_text(json.dumps({**asked, "images": truth}, indent=1))
     part.rename(out)
     return truth
+
+
+def _faults(
+    source: Path,
+    trees: Trees,
+    truth: dict[str, dict[str, Any]],
+    count: int,
+    rng: np.random.Generator,
+) -> None:
+    """Put ``count`` faults of each kind into ``trees`` and ``truth``, or as many as fit."""
+    classes = sorted({o.findtext("name") for t in trees.values() for o in t.iter("object")})
+    if count and len(classes) < 2:
+        raise DataError(f"{source} has one class, {classes[0]}: none can be swapped for another")
+    for kind in KINDS:
+        fewest = 2 if kind == "missing" else 1
+        choose = _movable if kind == "shifted" else _objects
+        fit = [
+            name
+            for name, own in truth.items()
+            if own["kind"] == "clean" and len(choose(trees[name].getroot())) >= fewest
+        ]
+        for name in rng.permutation(fit)[:count].tolist():
+            truth[name] = {"kind": kind, **FAULTS[kind](trees[name].getroot(), classes, rng)}
+
+
+def _made_before(out: Path, asked: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """What was done to each image of ``out``; a DataError where it was made in another way."""
+    known = json.loads((out / "truth.json").read_text())
+    for name, value in asked.items():
+        if known.get(name, value) != value:
+            raise DataError(
+                f"{out} was made with {name} {known[name]}, not {value}; name another folder"
+            )
+    return known["images"]
 
 
 def _twins(

@@ -3,6 +3,10 @@
 import os
 import re
 
+from adapruner_det.detection.evidence import BOX_SIGNALS, EVIDENCE
+from adapruner_det.methods import get_method, method_names
+from adapruner_det.methods.base import BOX_FEATURES, BOXES, FEATURES, PREDICTIONS, THUMBNAILS
+from adapruner_det.methods.recorder import LOSS
 from tests.test_imports import ROOT
 
 PAGES = [
@@ -40,3 +44,14 @@ def test_every_page_can_be_reached_from_the_readme():
     wanted = {"LICENSE", *(str(page.relative_to(ROOT)) for page in PAGES)}
     wanted = {name for name in wanted if not name.startswith("benchmarks/")}
     assert wanted <= reached, wanted - reached
+
+
+def test_the_methods_that_serve_detectors_too_are_named():
+    of_boxes = {BOXES, BOX_FEATURES, *BOX_SIGNALS}
+    given = {LOSS, FEATURES, PREDICTIONS, THUMBNAILS, *EVIDENCE}
+    methods = [get_method(name) for name in method_names()]
+    own = [m for m in methods if m.choose.__module__.startswith("adapruner_det.")]
+    serve = {m.name for m in own if m.needs <= given and not (m.one_class or m.needs & of_boxes)}
+    text = (ROOT / "docs" / "methods.md").read_text()
+    (names,) = re.findall(r"^(`[^.|]*`)\s+serve\s+detectors too\.", text, re.M)
+    assert set(re.findall(r"`([^`]+)`", names)) == serve

@@ -59,7 +59,7 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         if word == "--":
             return list(words[:index]), list(words[index + 1 :])
-        key = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*|[a-z_]\w*(\.\w+)*=.*", word)
+        key = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*|\+{0,2}[A-Za-z_]\w*(\.\w+)*=.*", word)
         if key and index and not words[index - 1].startswith("--"):
             return list(words[:index]), list(words[index:])
     return list(words), []

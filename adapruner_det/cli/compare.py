@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command import config_path
+from ..command import OUTPUT_KEYS, config_path
 from ..errors import DataError, reported
 from ..experiment.board import CellsLeft, Part, board_of
 from ..experiment.grid import Grid
@@ -133,9 +133,8 @@ def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     for task in given:
         other = (train_on, more) if train_on else (task.train_on, task.train_overrides)
         tasks.append(TaskPlan(task.config_file, task.name, (*task.overrides, *overrides), *other))
-        _require_effect(tasks[-1], bool(args.keep_ratios or plan.keep_ratios))
-        if "OUTPUT_DIR" in tasks[-1].overrides[::2] and (args.folder or plan.folder):
-            raise DataError("OUTPUT_DIR has no effect beside --grid or --folder: give --folder")
+        has_ratios, folder = args.keep_ratios or plan.keep_ratios, args.folder or plan.folder
+        _require_effect(tasks[-1], has_ratios=bool(has_ratios), has_folder=bool(folder))
     counted = () if args.num_seeds is None else range(args.num_seeds)
     return Plan(
         tasks=tuple(tasks),
@@ -159,16 +158,28 @@ def _require_jobs(args: argparse.Namespace, action: str) -> None:
         raise DataError(f"--slurm submits what is to be run: leave it out of {action}")
 
 
-def _require_effect(task: TaskPlan, has_ratios: bool) -> None:
+def _require_effect(task: TaskPlan, *, has_ratios: bool, has_folder: bool) -> None:
     """Raise a DataError for an override that a comparison would pass over."""
-    keys = {*task.overrides[::2], *task.train_overrides[::2]}
-    if "SEED" in keys:
-        raise DataError("SEED has no effect in a comparison: give --seeds, or seeds in the grid")
-    if "ADAPRUNER.KEEP_RATIO" in keys and has_ratios:
+    own = _keys(task.overrides, task.config_file)
+    other = _keys(task.train_overrides, task.train_on)
+    for seed in sorted({"SEED", "train.seed"} & (own | other)):
+        raise DataError(f"{seed} has no effect in a comparison: give --seeds, or seeds in the grid")
+    for key in sorted({"ADAPRUNER.KEEP_RATIO", *OUTPUT_KEYS} & other):
+        raise DataError(f"{key} has no effect for the trained model alone: give it for both")
+    if "ADAPRUNER.KEEP_RATIO" in own and has_ratios:
         raise DataError(
             "ADAPRUNER.KEEP_RATIO has no effect beside --keep-ratios, or keep_ratios in the grid: "
             "leave one of them out"
         )
+    for key in sorted({*OUTPUT_KEYS} & own) if has_folder else ():
+        raise DataError(f"{key} has no effect beside --grid or --folder: give --folder")
+
+
+def _keys(overrides: Sequence[str], config_file: str) -> set[str]:
+    """What overrides of a yaml, or of a LazyConfig, set."""
+    if config_file.endswith(".py"):
+        return {word.lstrip("+").partition("=")[0] for word in overrides}
+    return {*overrides[::2]}
 
 
 def _transfer_options(words: Sequence[str], train_on: str) -> tuple[str, ...]:

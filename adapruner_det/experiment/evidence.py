@@ -10,10 +10,10 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -175,7 +175,7 @@ def record(task: Task, seed: int, folder: Path, wanted: Iterable[str]) -> Run:
     if not recorder.epochs:
         raise DataError(f"{folder} has a finished training without its record; remove the folder")
     for name in sorted(wanted & {LOSS, *recorder.signals}):
-        _save(folder, name, recorder.signal(name))
+        _save_stacked(folder, name, recorder.by_epoch(name))
     if FEATURES in wanted:
         _save(folder, FEATURES, task.features(folder / RUN_FOLDER))
     if BOX_FEATURES in wanted:
@@ -194,6 +194,25 @@ def save_thumbnails(samples: Samples, folder: Path) -> None:
 
 def _save(folder: Path, name: str, values: np.ndarray) -> None:
     write_whole(folder / f"{name}.npy", lambda file: np.save(file, values, allow_pickle=False))
+
+
+def _save_stacked(folder: Path, name: str, parts: Sequence[np.ndarray]) -> None:
+    """As :func:`_save` of ``np.stack(parts)``, which would take the memory of all of them again.
+
+    Raises:
+        ValueError: parts of several shapes or types.
+    """
+    if len({(part.shape, part.dtype) for part in parts}) != 1:
+        raise ValueError(f"the epochs of {name} are not alike")
+
+    def write(file: IO[bytes]) -> None:
+        header = np.lib.format.header_data_from_array_1_0(parts[0])
+        header |= {"shape": (len(parts), *parts[0].shape), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+
+    write_whole(folder / f"{name}.npy", write)
 
 
 def _load(path: Path) -> np.ndarray:

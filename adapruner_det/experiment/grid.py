@@ -121,28 +121,8 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
         DataError: a method that is not there, is there twice, needs what the task does not give
             or a longer training, or cannot do what its options say.
     """
-    chooser = chooser_of(task)
+    chooser, methods = chooser_of(task), _checked_methods(grid, task)
     given = offers(chooser)
-    methods = [parse_method(text, task.options) for text in grid.methods]
-    texts: dict[tuple[str, str], str] = {}  # a method and all it reads → as it was written
-    for number, (method, options) in enumerate(methods):
-        require_offered(method, given)
-        require_epochs(method, chooser.epochs)
-        if method.one_class:
-            require_one_class(method.name, task.samples)
-        in_full = {name: task.options[name] for name in method.options & task.options.keys()}
-        in_full |= options
-        same = texts.setdefault((method.name, repr(sorted(in_full.items()))), grid.methods[number])
-        if same != grid.methods[number]:
-            raise DataError(
-                f"the method {grid.methods[number]!r} is {same!r} again: what it reads of "
-                "ADAPRUNER is the same in both, on this task"
-            )
-        for ratio in grid.keep_ratios:
-            try:
-                method.check({**task.options, **options}, task.samples, chooser.epochs, ratio)
-            except DataError as error:
-                raise DataError(f"the method {grid.methods[number]!r}: {error}") from error
     reads = [method.reads({**task.options, **own}, given) for method, own in methods]
     needs = frozenset[str]().union(*reads)
     thumbnails = []
@@ -168,6 +148,33 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
             own += thumbnails if THUMBNAILS in read else []
             found += _cells_of(grid, task, seed, method, tuple(options.items()), tuple(own))
     return found
+
+
+def _checked_methods(grid: Grid, task: Task) -> list[tuple[Method, dict[str, Any]]]:
+    """The methods of the grid with their overrides; the errors are those of :func:`cells`."""
+    chooser = chooser_of(task)
+    given = offers(chooser)
+    methods = [parse_method(text, task.options) for text in grid.methods]
+    texts: dict[tuple[str, str], str] = {}  # a method and all it reads → as it was written
+    for number, (method, options) in enumerate(methods):
+        require_offered(method, given)
+        require_epochs(method, chooser.epochs)
+        if method.one_class:
+            require_one_class(method.name, task.samples)
+        in_full = {name: task.options[name] for name in method.options & task.options.keys()}
+        in_full |= options
+        same = texts.setdefault((method.name, repr(sorted(in_full.items()))), grid.methods[number])
+        if same != grid.methods[number]:
+            raise DataError(
+                f"the method {grid.methods[number]!r} is {same!r} again: what it reads of "
+                "ADAPRUNER is the same in both, on this task"
+            )
+        for ratio in grid.keep_ratios:
+            try:
+                method.check({**task.options, **options}, task.samples, chooser.epochs, ratio)
+            except DataError as error:
+                raise DataError(f"the method {grid.methods[number]!r}: {error}") from error
+    return methods
 
 
 def _visits(task: Task) -> float:

@@ -101,7 +101,8 @@ def short_lines(rows: Sequence[Row]) -> list[str]:
     """One line for each setting at which a part was trained on for too few steps to be judged."""
     found = {}
     for row in rows:
-        if row.method != "full" and not row.dynamic and (line := too_few_steps(row.steps)):
+        known = row.steps > 0 and row.method != "full" and not row.dynamic
+        if known and (line := too_few_steps(row.steps)):
             found[Setting(row.keep_ratio, row.budget)] = line
     return [f"{own}: {found[own]}" for own in settings_of(rows) if own in found]
 

@@ -174,7 +174,8 @@ def _run_next(
                 if not stop.signum:
                     continue
             except Exception as error:  # of a method or a task, which may be another package's
-                _note_failure(cell, board.root, error)
+                if claimed.still_held():
+                    _note_failure(cell, board.root, error)
             else:
                 if claimed.still_held():
                     write_done(cell, board.root, {**result, ORIGIN: made_with})

@@ -92,7 +92,7 @@ class Gap(NamedTuple):
     @property
     def ahead(self) -> int:
         """In how many seeds the method is better."""
-        return sum(value > 0 for value in self.values)
+        return sum(value > EQUAL for value in self.values)
 
     @property
     def is_sure(self) -> bool:
@@ -112,7 +112,8 @@ def gap(values: Sequence[float]) -> Gap:
     if np.ptp(values) > EQUAL:
         error = np.std(values, ddof=1) / np.sqrt(len(values))
         half = float(student.ppf(0.975, len(values) - 1) * error)
-    return Gap(tuple(values), float(np.mean(values)), half)
+    mean = float(np.mean(values))
+    return Gap(tuple(values), mean if abs(mean) > EQUAL else 0.0, half)
 
 
 def gap_to_random(rows: Iterable[Row], method: str, setting: Setting) -> Gap | None:

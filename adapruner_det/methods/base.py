@@ -198,8 +198,9 @@ def register(
 
     def add(choose: Callable[[Evidence, float], Choice]) -> Callable[[Evidence, float], Choice]:
         known = _METHODS.get(name)
-        if known is not None and known.choose.__qualname__ != choose.__qualname__:
-            raise ValueError(f"there is a method {name!r} already: {known.choose.__qualname__}")
+        # By name: a module that is loaded anew registers another object of the same function.
+        if known is not None and _full_name(known.choose) != _full_name(choose):
+            raise ValueError(f"there is a method {name!r} already: {_full_name(known.choose)}")
         _METHODS[name] = Method(
             name=name,
             choose=choose,
@@ -214,6 +215,10 @@ def register(
         return choose
 
     return add
+
+
+def _full_name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 class Dynamic(Guide, Protocol):

@@ -5,7 +5,7 @@ Shape letters: N samples, B samples of a batch, E epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,16 @@ class Recorder:
         Raises:
             KeyError: a signal that is not kept.
         """
-        epochs = self._done[name]
+        epochs = self.by_epoch(name)
         return np.stack(epochs) if epochs else np.empty((0, self.num_samples), dtype=np.float32)
+
+    def by_epoch(self, name: str) -> Sequence[np.ndarray]:
+        """E of (N, ...) float32, which are no copies: a signal may take most of the memory.
+
+        Raises:
+            KeyError: a signal that is not kept.
+        """
+        return self._done[name]
 
     def state_dict(self) -> dict[str, Any]:
         """What was recorded, the unfinished epoch too; nothing of it is copied but the latter."""

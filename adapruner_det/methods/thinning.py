@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.neighbours import Neighbours
+from ..core.neighbours import TWIN, Neighbours
 from ..neighbours import look_alikes
 from .base import THUMBNAILS, Choice, Evidence, register
 from .shared import finite_features
@@ -35,10 +35,18 @@ def thinning(evidence: Evidence, keep_ratio: float) -> Choice:
 
 
 def nearness(near: Neighbours, stays: np.ndarray) -> np.ndarray:
-    """(N,) the largest closeness of each sample to one that ``stays`` (N,), in either's list."""
+    """(N,) the largest closeness of each sample to one that ``stays`` (N,), in either's list.
+
+    A list holds ten. Of more copies, those that are in no list with the one that stays have the
+    largest closeness of the others.
+    """
     close = near.closeness
     found = np.zeros(len(stays))
     index = near.index[:, : close.shape[1]]
     np.maximum.at(found, np.arange(len(stays)), np.where(stays[index], close, 0.0).max(axis=1))
     np.maximum.at(found, index[stays].ravel(), close[stays].ravel().astype(np.float64))
+    if near.alike is not None:
+        largest = np.zeros(len(stays))
+        np.maximum.at(largest, near.alike, found)
+        found = np.where(~stays & (found < TWIN), largest[near.alike], found)
     return found

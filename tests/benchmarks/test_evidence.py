@@ -119,6 +119,9 @@ def test_where_many_methods_were_compared_each_has_a_line_the_best_first():
     lines = cells_of(module.methods_table([*rows(), *more, *deep, *others], "set, clean"))
     assert [line["method"] for line in lines] == ["aum", "el2n", "grand", "tdds", "inclusion"]
     assert list(lines[0]) == ["method", "mean", "at 30%"] and lines[-1]["mean"] == "-1.50"
+    light = [row for row in more if row.keep_ratio == 0.8]  # of no ratio there are most
+    drawn = [row for row in rows() if row.method in ("full", "random")]
+    assert module.methods_table([*drawn, *light, *deep], "set, clean") == ""
     many = [
         replace(row, seed=seed) for row in [*rows(), *more] for seed in (row.seed, row.seed + 2)
     ]
@@ -234,3 +237,10 @@ def test_what_is_collected_is_what_the_page_is_of(tmp_path, monkeypatch):
     text = (tmp_path / "results/evidence/toy.md").read_text()
     assert "](toy-accuracy-epochs.png)" in text and "# What changed" in text
     assert (tmp_path / "results/evidence/toy-accuracy-epochs.png").read_bytes() == b"png"
+
+
+def test_collect_wants_the_names_of_grids(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["evidence.py", "collect"])
+    with pytest.raises(SystemExit) as caught:
+        module.main()
+    assert caught.value.code == 2 and "collect what?" in capsys.readouterr().err

@@ -142,6 +142,18 @@ def test_arguments_leave_parts_out():
         paper.grid_of(own, args)
 
 
+@pytest.mark.parametrize(
+    "words", [["--methods", "random"], ["--keep-ratios", "0.9"], ["--processes", "2"],
+              ["--table-only"]],
+)  # fmt: skip
+def test_what_the_figure_of_embeddings_has_no_use_for_is_refused(words, capsys, monkeypatch):
+    monkeypatch.setattr(paper.figure3, "main", lambda words: None)
+    with pytest.raises(SystemExit) as caught:
+        main(["fig3", "--scale", "cpu", *words])
+    assert caught.value.code == 2
+    assert f"error: {words[0]} has no effect on fig3" in capsys.readouterr().err
+
+
 def test_it_ends_by_itself_after_some_minutes(monkeypatch):
     timers = []
     monkeypatch.setattr(paper.threading, "Timer", lambda *a: timers.append(a) or Timer())
@@ -171,8 +183,8 @@ def test_differences_by_hand(monkeypatch):
     assert lines == [
         ["full", "100", "96.27", "81.00 ± 1.41", "-15.27", "", ""],
         ["random", "90", "", "70.50 ± 0.71", "", "", "-10.50"],
-        ["adapruner", "90", "96.40", "83.00", "-13.40", "+0.13", "+2.00"],
-    ]
+        ["adapruner", "90", "96.40", "83.00", "-13.40", "+0.13", "+3.00"],
+    ]  # of the seed that both have
     rows.clear()
     assert lines_of(f"\n## x\n{beside(theirs, None)}", "x")[0][2:5] == ["96.27", "", ""]
     assert lines_of(f"\n## x\n{beside({}, None)}", "x") == [["full", "100", "", "", "", "", ""]]

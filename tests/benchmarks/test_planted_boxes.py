@@ -95,7 +95,20 @@ def test_the_same_seed_plants_the_same_and_a_whole_folder_stays(made, tmp_path):
     ids = list(truth)
     assert plant(source, ids, tmp_path / "again", 3, twins=0.3) == truth
     assert plant(source, ids, tmp_path / "other", 4, twins=0.3) != truth
-    assert plant(source, ids, out, 4) == truth
+    assert plant(source, ids, out, 3, twins=0.3) == truth
+
+
+@pytest.mark.parametrize(
+    ("seed", "asked", "part"),
+    [(4, {"twins": 0.3}, "seed 3, not 4"), (3, {}, "twins 0.3, not 0.0"),
+     (3, {"twins": 0.3, "faults": 0.2}, "faults 0.1, not 0.2")],
+)  # fmt: skip
+def test_a_folder_that_was_made_in_another_way_is_not_taken_for_what_is_asked(
+    made, seed, asked, part
+):
+    source, out, truth = made
+    with pytest.raises(DataError, match=part):
+        plant(source, list(truth), out, seed, **asked)
 
 
 def test_a_folder_that_was_made_elsewhere_is_left_alone(made, tmp_path):

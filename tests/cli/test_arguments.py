@@ -72,6 +72,8 @@ def test_without_words_they_are_those_of_the_process(monkeypatch):
         ("--methods random adapruner[A=0]", "--methods random adapruner[A=0]", ""),
         ("--folder OUT --seeds 1", "--folder OUT --seeds 1", ""),
         ("--seeds 1 train.max_iter=7", "--seeds 1", "train.max_iter=7"),
+        ("--methods random a[B=0] A.B_C=0.7 x=2", "--methods random a[B=0]", "A.B_C=0.7 x=2"),
+        ("--seeds 1 ++train.x=a=b", "--seeds 1", "++train.x=a=b"),
         ("--seeds 1 -- a b", "--seeds 1", "a b"),
         ("--transfer-opts A.B=1 c.d=2 A.B 3", "--transfer-opts A.B=1 c.d=2", "A.B 3"),
         ("--transfer-opts A=1 --seeds 1 c.d=2", "--transfer-opts A=1 --seeds 1", "c.d=2"),

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ from adapruner_det.cli import compare as module
 from adapruner_det.cli import tasks
 from adapruner_det.cli.arguments import split_overrides
 from adapruner_det.cli.compare import main
+from adapruner_det.errors import DataError
 from adapruner_det.methods import method_names
 from tests.experiment import toy
 from tests.tools.running import assert_one_error_line
@@ -279,6 +281,8 @@ def test_what_failed_keeps_nothing_else_out_of_the_table(made, tmp_path, capsys)
         (["--grid", YAML], "or --grid FILE"),
         (["--transfer-opts", "SEED=1"], "overrides of what --transfer names: give that too"),
         (["--transfer", YAML, "--transfer-opts", "SEED", 1], "has 'SEED'; its words are KEY=VALUE"),
+        (["--transfer", YAML, "--transfer-opts", "SEED=1"], "SEED has no effect in a comparison"),
+        (["--transfer", YAML, "--transfer-opts", "OUTPUT_DIR=x"], "OUTPUT_DIR has no effect for"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line_before_anything_is_written(
@@ -289,6 +293,22 @@ def test_what_cannot_be_compared_is_one_line_before_anything_is_written(
     assert caught.value.code == 2
     assert_one_error_line(capsys.readouterr().err, part)
     assert not (tmp_path / "grid").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["train.max_iter=5", "train.seed=3"], "train.seed has no effect in a comparison"),
+        (["--keep-ratios", "0.5", "+ADAPRUNER.KEEP_RATIO=0.7"], "KEEP_RATIO has no effect beside"),
+        (["--folder", "other", "train.output_dir=x"], "train.output_dir has no effect beside"),
+        (["--transfer", "b.py", "--transfer-opts", "train.seed=3"], "train.seed has no effect"),
+    ],
+)
+def test_overrides_of_a_lazy_config_that_have_no_effect_are_refused(options, part):
+    words, overrides = split_overrides(["--config-file", "a.py", *options])
+    args = module._parser().parse_args(words)
+    with pytest.raises(DataError, match=re.escape(part)):
+        module.plan_of(args, (*args.opts, *overrides))
 
 
 def test_an_action_that_is_none_is_named(capsys):

@@ -1,5 +1,6 @@
 import json
 import logging
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +39,20 @@ def test_one_recorded_training_gives_all_that_is_wanted(task, tmp_path):
     np.testing.assert_array_equal(found.features(), task.features(tmp_path / "direct" / "run"))
     np.testing.assert_allclose(found.predictions().sum(1), 1, rtol=1e-6)
     assert len(calls(tmp_path)) == 2
+
+
+def test_a_record_is_written_without_a_second_one_in_memory(tmp_path):
+    parts = list(np.random.default_rng(0).normal(size=(20, 1000, 50)).astype(np.float32))
+    parts[1] = np.asfortranarray(parts[1])
+    tracemalloc.start()
+    module._save_stacked(tmp_path, "margin", parts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < sum(part.nbytes for part in parts) / 4
+    np.save(tmp_path / "whole.npy", np.stack(parts))
+    assert (tmp_path / "margin.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    with pytest.raises(ValueError, match="the epochs of margin are not alike"):
+        module._save_stacked(tmp_path, "margin", [*parts, parts[0][:, 0]])
 
 
 def test_what_is_not_wanted_is_not_kept(task, tmp_path):

@@ -216,6 +216,7 @@ def test_trainings_that_are_too_short_to_judge_by_are_one_line_a_setting(done, r
     assert [line[:8] for line in module.short_lines(long)] == ["70% kept"]
     whole = [row for row in rows if row.method == "full"]
     assert module.short_lines(whole) == []
+    assert module.short_lines([replace(row, steps=0) for row in rows]) == []  # not known
 
 
 def test_classes_that_are_lost_are_one_line_in_the_table(tmp_path, root):

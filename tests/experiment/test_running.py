@@ -286,6 +286,19 @@ def test_a_cell_that_was_taken_over_is_left_to_who_has_it(make, root, monkeypatc
     assert (cell.folder(root) / "run").exists() and not (cell.folder(root) / DONE).exists()
 
 
+def test_what_fails_once_it_was_taken_over_is_no_failure_of_who_has_it(make, root, monkeypatch):
+    def fails(*_):
+        raise DataError("its files are another's by now")
+
+    cell = cell_of(SMALL, make, "train", "full", 1.0)
+    monkeypatch.setattr(module, "run_cell", fails)
+    monkeypatch.setattr("adapruner_det.experiment.cells.Claim.still_held", lambda self: False)
+    monkeypatch.setattr(module, "_run_next", limited(module._run_next, 1))
+    with pytest.raises(DataError, match="0 of 4 cells failed and 4 more"):
+        run(SMALL, make, root)
+    assert cell.folder(root).exists() and board_of(SMALL, make, root).error(cell) is None
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_folder_that_another_run_is_writing_to_is_waited_for(
     make, root, monkeypatch, times, caplog

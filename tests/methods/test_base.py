@@ -39,8 +39,19 @@ def test_a_registered_function_is_found_with_what_it_needs():
 def test_a_name_is_taken_once_and_the_same_function_may_come_again():
     register("by-index")(by_index)
     register("by-index")(by_index)
-    with pytest.raises(ValueError, match="'by-index' already: by_index"):
+    with pytest.raises(ValueError, match=r"'by-index' already: .*test_base\.by_index"):
         register("by-index")(answering)
+
+
+def test_a_function_of_that_name_in_another_module_is_another():
+    def random(evidence, keep_ratio):
+        return by_index(evidence, keep_ratio)
+
+    own = get_method("random").choose
+    random.__qualname__ = own.__qualname__
+    with pytest.raises(ValueError, match=r"'random' already: adapruner_det\.methods\.random"):
+        register("random")(random)
+    assert get_method("random").choose is own
 
 
 def test_an_unknown_name_lists_those_there_are():

@@ -67,6 +67,16 @@ def test_of_twins_one_stays_and_the_nearest_copies_go_first():
     assert set(group[60:]) == set(range(10))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_of_more_copies_than_a_list_holds_all_go_before_twins_that_are_less_near(seed):
+    rng = np.random.default_rng(seed)
+    rows = scenes(rng, 60, 20, noise=0.1)
+    one = rng.normal(size=16)
+    rows = np.concatenate([rows, np.tile(one / np.linalg.norm(one), (40, 1))])
+    order = order_of(thinning(Given([0] * 120, seed=seed, thumbnails=rows), 0.5))
+    assert min(order[-39:]) >= 80
+
+
 def test_a_deeper_cut_draws_from_every_class():
     classes = np.repeat([0, 1], [60, 20])
     rows = np.random.default_rng(0).normal(size=(80, 32))

@@ -52,6 +52,7 @@ class ClassificationTask:
         cfg.SEED, cfg.ADAPRUNER.KEEP_RATIO, cfg.OUTPUT_DIR = 0, 1.0, ""
         self._cfg, self.data = cfg, data
         self.samples = data.train.samples
+        self.device: str = cfg.DEVICE
         self.options: Mapping[str, Any] = cfg.ADAPRUNER
         self.epochs: int = cfg.SOLVER.EPOCHS
         self.pretrained = bool(cfg.MODEL.WEIGHTS or cfg.MODEL.PRETRAINED)

@@ -90,6 +90,7 @@ class DetectionTask:
         known += file_digest(cfg.MODEL.WEIGHTS)
         self._cfg = cfg
         self.samples: Samples = self._index.samples
+        self.device: str = cfg.MODEL.DEVICE
         self.options: Mapping[str, Any] = cfg.ADAPRUNER
         self.epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH // len(self.samples)
         self.pretrained = bool(cfg.MODEL.WEIGHTS)

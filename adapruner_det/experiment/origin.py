@@ -27,20 +27,21 @@ CPU_INFO = Path("/proc/cpuinfo")
 ORIGIN = "made_with"
 
 
-def origin(*libraries: str) -> dict[str, str]:
+def origin(device: str, *libraries: str) -> dict[str, str]:
     """What this process makes cells with.
 
     Args:
+        device: that is trained on, as a task has it.
         libraries: that decide an outcome besides torch and numpy.
 
     Returns:
         Library → version, ``code`` → the beginning of the SHA-256 of this package's files,
-        ``device`` → the GPU where there is one, else the processor, and ``threads`` → how many
+        ``device`` → the GPU where one is trained on, else the processor, and ``threads`` → how many
         PyTorch shares an operation between, by which its sums differ.
     """
     versions = library_versions("adapruner-det", "torch", "numpy", *libraries)
     threads = str(torch.get_num_threads())
-    return {**versions, "code": _code(), "device": _device(), "threads": threads}
+    return {**versions, "code": _code(), "device": _device(device), "threads": threads}
 
 
 def mixed_lines(results: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -73,9 +74,9 @@ def _code() -> str:
     return total.hexdigest()[:8]
 
 
-def _device() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def _device(device: str) -> str:
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
     with suppress(OSError):  # a virtual processor's name may tell little, its numbers tell it apart
         first = CPU_INFO.read_text().partition("\n\n")[0]
         found = dict(re.findall(r"^([^\t\n]+?)\t*: (.*)$", first, re.M))

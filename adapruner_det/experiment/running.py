@@ -158,7 +158,8 @@ def _run_next(
             if not board.is_ready(cell):  # another process was quicker
                 continue
             task = tasks[cell.name]
-            made_with = origin(*task.libraries)  # before: the files may change meanwhile
+            # Before, as the files may change meanwhile.
+            made_with = origin(task.device, *task.libraries)
             done = cell.folder(board.root) / DONE
             if done.exists():
                 logger.warning("%s is damaged; the cell is run again.", done)

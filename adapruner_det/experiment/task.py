@@ -57,6 +57,7 @@ class Task(Protocol):
             :meth:`train`. Another seed or another keep ratio is no other task.
         config_digest: of the configuration alone.
         libraries: those whose versions decide the outcome, besides torch and numpy.
+        device: that it trains on where there is one: ``cpu``, ``cuda`` or ``cuda:<number>``.
         options: the node ADAPRUNER of the configuration; KEEP_RATIO in it has no effect.
         epochs: that a training on all samples has.
         pretrained: whether trainings begin with weights that were trained before.
@@ -77,6 +78,7 @@ class Task(Protocol):
     identity: str
     config_digest: str
     libraries: tuple[str, ...]
+    device: str
     options: Mapping[str, Any]
     epochs: int
     pretrained: bool

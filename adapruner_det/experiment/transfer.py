@@ -39,6 +39,7 @@ class Transfer:
         self.identity = hashlib.sha256(both.encode()).hexdigest()
         self.config_digest = chooser.config_digest
         self.libraries = tuple(dict.fromkeys((*chooser.libraries, *learner.libraries)))
+        self.device = learner.device
         self.options: Mapping[str, Any] = chooser.options
         self.epochs = learner.epochs
         self.pretrained = learner.pretrained

@@ -62,6 +62,7 @@ def test_a_task_is_what_its_configuration_says():
         data.train.samples.fingerprint
     )
     assert task.signals == SIGNALS.keys() and task.libraries == ("torchvision",)
+    assert task.device == "cpu"
     assert task.offers == {"features", "predictions", "thumbnails"}
     assert task.options["WARMUP_EPOCHS"] == 1
 

@@ -83,6 +83,7 @@ def halting(trainer_class, step):
 
 def test_a_task_says_what_it_is(task):
     assert (task.name, task.metric, task.libraries) == ("detection", "AP50", ("detectron2",))
+    assert task.device == "cpu"
     assert task.title == "task_train (10 images), YOLOv3Tiny"
     assert task.epochs == 6  # 15 steps of 4 images
     assert len(task.samples) == 10 and task.samples.class_names == ("blue", "green")

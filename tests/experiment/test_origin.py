@@ -21,7 +21,7 @@ def package(tmp_path, monkeypatch):
 
 
 def test_it_has_the_versions_the_code_and_the_device():
-    found = origin("scipy", "nothing-of-that-name")
+    found = origin("cpu", "scipy", "nothing-of-that-name")
     assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert found["nothing-of-that-name"] == "unknown" and found["scipy"][0].isdigit()
     assert len(found["code"]) == 8 and found["device"]
@@ -48,9 +48,9 @@ def test_whatever_changes_in_the_code_changes_its_digest(package, change):
 def test_the_digest_is_of_what_a_process_began_with(package):
     """Files that are edited in a long run are not what runs."""
     module._code.cache_clear()
-    before = origin()["code"]
+    before = origin("cpu")["code"]
     (package / "run.py").write_text("b = 3\n")
-    assert origin()["code"] == before
+    assert origin("cpu")["code"] == before
     module._code.cache_clear()
 
 
@@ -58,7 +58,7 @@ def test_the_threads_are_those_of_the_moment():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(before + 1)
-        assert origin()["threads"] == str(before + 1)
+        assert origin("cpu")["threads"] == str(before + 1)
     finally:
         torch.set_num_threads(before)
 
@@ -69,16 +69,17 @@ def test_a_processor_is_told_apart_by_its_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CPU_INFO", path)
     other = INFO.replace("85", "106").replace("0\n", "1\n", 1)
     path.write_text(INFO + "\n" + other)
-    assert module._device() == "Xeon 6 85 7"
+    assert module._device("cuda") == "Xeon 6 85 7"
     for text in (None, "Features : of another architecture\n"):
         path.unlink() if text is None else path.write_text(text)
-        assert module._device() in (module.platform.processor(), module.platform.machine())
+        assert module._device("cpu") in (module.platform.processor(), module.platform.machine())
 
 
-def test_a_gpu_is_named_before_the_processor(monkeypatch):
-    gpu = SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "NVIDIA of theirs")
+def test_a_gpu_that_is_trained_on_is_named_before_the_processor(monkeypatch):
+    gpu = SimpleNamespace(is_available=lambda: True, get_device_name=lambda own: f"NVIDIA {own}")
     monkeypatch.setattr(module.torch, "cuda", gpu)
-    assert module._device() == "NVIDIA of theirs"
+    assert module._device("cuda:1") == "NVIDIA cuda:1"
+    assert "NVIDIA" not in module._device("cpu")  # it is there, and not what is trained on
 
 
 def test_what_is_of_several_origins_is_said_with_how_many():

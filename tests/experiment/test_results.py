@@ -54,7 +54,8 @@ def test_cells_that_another_program_made_are_said_to_be_mixed(done, root):
     result = done[1].result(cell)
     assert result["made_with"]["code"]
     result["made_with"] = {**result["made_with"], "code": "another"}
-    assert f"- Warning: cells of several code: {origin()['code']} (" in write_results(root, [done])
+    code = origin("cpu")["code"]
+    assert f"- Warning: cells of several code: {code} (" in write_results(root, [done])
 
 
 def test_the_memory_of_what_a_method_reads_is_among_its_own(done, root, monkeypatch):

@@ -70,6 +70,7 @@ class Toy:
     identity: str = "toy-1"
     config_digest: str = "c" * 64
     libraries: tuple = ()
+    device: str = "cpu"
     options: dict = field(default_factory=OPTIONS.copy)
     epochs: int = EPOCHS
     pretrained: bool = True

@@ -21,6 +21,9 @@ PCA_DIMENSIONS = 50
 #: Neighbours that count; t-SNE needs three times as many points.
 PERPLEXITY = 30.0
 
+#: Of fewer samples there is no embedding.
+LEAST = 5
+
 
 def tsne(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.ndarray:
     """(N, 2) float64, without unit: the embedding of features by t-SNE (van der Maaten, 2008).
@@ -38,14 +41,16 @@ def tsne(features: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.
         perplexity: lowered to (N − 1) / 3 where there are few points.
 
     Raises:
-        DataError: features that are not finite, or of fewer than 5 samples.
+        DataError: features that are not finite, none, or of fewer than :data:`LEAST` samples.
     """
     features = np.asarray(features, dtype=np.float64)
-    if features.ndim != 2 or not np.isfinite(features).all():
-        raise DataError(f"features of shape {features.shape} must be (N, D) and finite")
+    if features.ndim != 2 or not features.shape[1] or not np.isfinite(features).all():
+        raise DataError(
+            f"features of shape {features.shape} must be (N, D), with D of 1 or more, and finite"
+        )
     n, d = features.shape
-    if n < 5:
-        raise DataError(f"{n} samples are too few for t-SNE; it needs 5")
+    if n < LEAST:
+        raise DataError(f"{n} samples are too few for t-SNE; it needs {LEAST}")
     if d > PCA_DIMENSIONS and n > PCA_DIMENSIONS:
         features = PCA(PCA_DIMENSIONS, random_state=seed).fit_transform(features)
     most = (n - 1) / 3

@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..files import write_whole
 from ..selection import Selection
 from .clusters import Geometry, geometry
-from .embeddings import tsne
+from .embeddings import LEAST, tsne
 
 logger = logging.getLogger(__name__)
 
@@ -122,18 +122,16 @@ def study(
         DataError: columns that do not fit each other, and what t-SNE and :func:`geometry` refuse.
     """
     n = len(labels)
-    for what, given in (("features", features), ("features of a second model", other)):
-        if given is not None and (given.ndim != 2 or len(given) != n):
-            raise DataError(
-                f"{what} of shape {given.shape} do not fit {n} samples: they must be ({n}, D), in "
-                "the order of the selection's keys"
-            )
+    _require_rows("features", features, n)
+    if other is not None:
+        _require_rows("features of a second model", other, n)
     known = np.asarray(labels) >= 0
     if not known.all():
         logger.warning(
             "%d of %d samples have not one class each and are left out", n - known.sum(), n
         )
     every, stays = np.flatnonzero(known), np.flatnonzero(known & kept)
+    _require_enough(np.asarray(labels)[stays])
     found = Study(class_names, np.asarray(labels), seeds, folder)
     for seed in seeds:
         found.add(ALL, seed, features, every)
@@ -144,6 +142,28 @@ def study(
         if other is not None:
             found.add(OTHER, seed, other, every)
     return found
+
+
+def _require_rows(what: str, features: np.ndarray, n: int) -> None:
+    """Raise a DataError unless ``features`` are (N, D)."""
+    if features.ndim != 2 or len(features) != n:
+        raise DataError(
+            f"{what} of shape {features.shape} do not fit {n} samples: they must be ({n}, D), in "
+            "the order of the selection's keys"
+        )
+
+
+def _require_enough(labels: np.ndarray) -> None:
+    """Raise a DataError where the kept samples, of classes (K,), are too few to be measured.
+
+    All are embedded before them, which of many takes hours.
+    """
+    count, classes = len(labels), len(np.unique(labels))
+    if count < LEAST or classes < 2:
+        raise DataError(
+            f"the selection keeps {count} samples with one class each, of {classes} class(es): too "
+            f"few to be measured, which takes {LEAST}, of two classes"
+        )
 
 
 def single_labels(selection: Selection) -> np.ndarray:

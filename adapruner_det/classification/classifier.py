@@ -136,23 +136,31 @@ class Classifier:
         save_tensors(self.model.state_dict(), Path(folder) / MODEL_FILE)
 
 
-def load_classifier(cfg: CfgNode, folder: str | Path) -> Classifier:
-    """The trained model of ``cfg`` that a run left in ``folder``.
+def load_classifier(cfg: CfgNode, folder: str | Path, images: ImageSet) -> Classifier:
+    """The trained model of ``cfg`` that a run left in ``folder``, for images such as ``images``.
 
     Raises:
-        DataError: a folder without a finished model, or with one of another kind.
+        DataError: a folder without a finished model, or with one of another kind, of images with
+            other channels or of other classes.
     """
     path = Path(folder) / INPUT_FILE
     try:
         meaning: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         mean, std = (torch.tensor(meaning[name], dtype=torch.float32) for name in ("mean", "std"))
-        num_classes = len(meaning["classes"])
+        classes = [str(name) for name in meaning["classes"]]
     except UNREADABLE as error:
         raise DataError(
             f"{path} does not say what a trained model expects: {short(error)}; train in "
             f"{folder} first"
         ) from error
+    channels = images.images.shape[1]
+    if (len(mean), classes) != (channels, list(images.class_names)):
+        raise DataError(
+            f"the model in {folder} is of {len(classes)} classes and {len(mean)} channel(s), which "
+            f"are not the {len(images.class_names)} classes and {channels} channel(s) of "
+            f"{images.name}; give the folder of a training on these data"
+        )
     cfg = cfg.clone()
     cfg.MODEL.WEIGHTS, cfg.MODEL.PRETRAINED = str(Path(folder) / MODEL_FILE), False
-    model = build_model(cfg, len(mean), num_classes)
+    model = build_model(cfg, channels, len(classes))
     return Classifier(cfg, model, resolve_device(cfg), mean, std)

@@ -18,6 +18,7 @@ from .folder import load_folder
 from .image_set import ImageSet, draw, from_arrays, shrunk, split_off
 from .packed import load_packed
 from .planted import with_twins, with_wrong_labels
+from .tiny_imagenet import NAME as TINY_IMAGENET
 from .tiny_imagenet import load_tiny_imagenet
 
 TORCHVISION = {
@@ -176,3 +177,6 @@ SOURCES: dict[str, Callable[[CfgNode], tuple[ImageSet, ImageSet]]] = {
     ),
     "packed": lambda cfg: load_packed(cfg.DATA.ROOT),
 }
+
+#: What the training sets of all sources are called.
+TRAIN_SETS = frozenset(f"{name}_train" for name in (*SOURCES, TINY_IMAGENET))

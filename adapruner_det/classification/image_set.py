@@ -191,10 +191,6 @@ class ImageSet:
             class_names=tuple(self.class_names),
         )
 
-    def require_its_selection(self, selection: Selection) -> None:
-        """Raise a DataError where :meth:`checked_selection` would, and say nothing else."""
-        self._matched(selection)
-
     def _matched(self, selection: Selection) -> tuple[ImageSet, Selection]:
         """This set without what the selection's run left out, and ``selection`` with its names."""
         if self.name in ONCE_NAMED_AFTER_THEIR_FOLDER and len(selection.datasets) == 1:
@@ -247,7 +243,8 @@ def from_arrays(
     """
     if images.ndim == 3:
         images = images[..., None]
-    keys = [sample_key(name, f"{i:06d}") for i in range(len(images))]
+    digits = max(6, len(str(len(images) - 1)))  # of all alike, or the keys would not be sorted
+    keys = [sample_key(name, f"{i:0{digits}d}") for i in range(len(images))]
     tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return ImageSet(name, keys, tensor, torch.as_tensor(labels, dtype=torch.int64), class_names)
 

@@ -23,7 +23,14 @@ from ..files import write_whole
 from ..methods.adapruner import choice_of
 from ..methods.base import Guide, make_selection
 from ..selection import Selection, lost_classes_line, warnings_of
-from .checkpoint import MODEL_FILE, RESULT_FILE, SELECTION_FILE, require_elsewhere, run_folder
+from .checkpoint import (
+    MODEL_FILE,
+    RESULT_FILE,
+    SELECTION_FILE,
+    has_checkpoint,
+    require_elsewhere,
+    run_folder,
+)
 from .data import Data
 from .image_set import ImageSet
 from .models import build_model
@@ -133,6 +140,18 @@ def _folder(
     return contextlib.nullcontext()
 
 
+def kept_images(images: ImageSet, selection: Selection) -> ImageSet:
+    """What ``selection`` keeps of ``images``; what is to be known of it is logged.
+
+    Raises:
+        DataError: a selection of other data.
+    """
+    selection = images.checked_selection(selection)
+    for line in warnings_of(selection):
+        logger.warning("Warning: %s.", line)
+    return images.with_keys(selection.kept_keys)
+
+
 def train(
     cfg: CfgNode,
     data: Data,
@@ -160,12 +179,7 @@ def train(
     Raises:
         DataError: a selection of other data, or what :class:`Trainer` raises.
     """
-    images = data.train
-    if selection is not None:
-        selection = images.checked_selection(selection)
-        for line in warnings_of(selection):
-            logger.warning("Warning: %s.", line)
-        images = images.with_keys(selection.kept_keys)
+    images = data.train if selection is None else kept_images(data.train, selection)
     trainer = Trainer(cfg, images, guide, f"train {len(images)}", steps)
     with _folder(cfg, trainer, resume, save, [selection_file]):
         trainer.train(save=save)
@@ -208,8 +222,17 @@ def transfer(
             or what :func:`train` raises.
     """
     _require_transferable(source_cfg, source.train, target_cfg, target.train)
-    require_elsewhere(target_cfg.OUTPUT_DIR, [selection_file, source_cfg.MODEL.WEIGHTS], resume)
-    before = train(source_cfg, source, selection, resume=resume, selection_file=selection_file)
+    if selection is not None:
+        source = replace(source, train=kept_images(source.train, selection))
+    inputs = [selection_file, source_cfg.MODEL.WEIGHTS]
+    goes_on = resume and has_checkpoint(source_cfg.OUTPUT_DIR)
+    require_elsewhere(target_cfg.OUTPUT_DIR, inputs, goes_on)
+    if not goes_on:
+        # Now, not when its turn comes: a kill in between would leave an earlier transfer's
+        # fine-tuning there, and --resume would take that for this one's.
+        with run_folder(target_cfg.OUTPUT_DIR, None, inputs):
+            pass
+    before = train(source_cfg, source, resume=resume, selection_file=selection_file)
     target_cfg = target_cfg.clone()
     target_cfg.MODEL.WEIGHTS = str(Path(source_cfg.OUTPUT_DIR) / MODEL_FILE)
     return before, train(target_cfg, target, resume=resume)

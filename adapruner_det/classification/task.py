@@ -119,7 +119,8 @@ class ClassificationTask:
         Raises:
             DataError: a folder without a finished model of this task.
         """
-        return load_classifier(self._cfg, folder).all_features(self.data.train)
+        images = self.data.train
+        return load_classifier(self._cfg, folder, images).all_features(images)
 
     def predictions(self, folder: Path) -> np.ndarray:
         """(N, C) float32: the probabilities that the model in ``folder`` gives, likewise.
@@ -127,7 +128,8 @@ class ClassificationTask:
         Raises:
             DataError: a folder without a finished model of this task.
         """
-        return load_classifier(self._cfg, folder).predictions(self.data.train)
+        images = self.data.train
+        return load_classifier(self._cfg, folder, images).predictions(images)
 
 
 def make_task(config_file: str = "", overrides: Sequence[str] = ()) -> ClassificationTask:

@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     _log_to_terminal()
     with reported():
         start = time.perf_counter()
+        if wrong := [seed for seed in args.seeds if not 0 <= seed < 2**32]:
+            raise DataError(f"--seeds has {wrong[0]}; a seed of t-SNE is from 0 to 2^32 - 1")
         selection = Selection.load(args.selection)
         features, other = all_features(selection, args)
         own = read_labels(args.labels, selection) if args.labels else single_labels(selection)

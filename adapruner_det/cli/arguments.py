@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..command import OUTPUT_KEYS, config_path, help_text, program, recorded, without
+from ..errors import DataError
 from ..report.page import write_report_of_run
 from ..report.pictures import Picture
 from ..report.predictions import Predicted
-from ..selection import Selection
+from ..selection import Selection, check_keep_ratio
 from ..settings import WITHOUT_EFFECT
 
 #: An option whose words are overrides themselves.
@@ -44,6 +45,25 @@ def add_trust_switch(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="load MODEL.WEIGHTS from a .pkl, which can run any code that its maker put there",
     )
+
+
+def as_keep_ratio(word: str) -> float:
+    """The keep ratio that was typed as ``word``.
+
+    It is no ``type`` of argparse's, which would print its usage in place of the line.
+
+    Raises:
+        DataError: no number in (0, 1].
+    """
+    try:
+        found = float(word)
+    except ValueError:
+        raise DataError(
+            f"the keep ratio is {word!r}; it must be a number in (0, 1]: 0.9 keeps nine images in "
+            "ten"
+        ) from None
+    check_keep_ratio(found)
+    return found
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

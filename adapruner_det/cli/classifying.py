@@ -21,6 +21,7 @@ from ..classification.batches import steps_per_epoch
 from ..command import beside, shipped_config, sibling_command, with_output
 from ..enough import too_few_steps
 from ..errors import DataError, one_line, reported
+from .arguments import plain_parser
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +37,12 @@ def silence_libraries() -> None:
 silence_libraries()  # at once: libraries warn as they are imported
 
 
-def parser(description: str | None, *, config: bool = True) -> argparse.ArgumentParser:
+def parser(tool: str, doc: str | None, *, config: bool = True) -> argparse.ArgumentParser:
     """A tool's arguments: its ``--config-file`` if asked for, ``--resume`` and overrides.
 
     The overrides take the rest of the line, so further options are to be added to the result.
     """
-    found = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    found = plain_parser(tool, doc)
     if config:
         found.add_argument("--config-file", default=DEFAULT_CONFIG, help="default: %(default)s")
     found.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR's checkpoint")

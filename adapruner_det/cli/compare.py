@@ -37,7 +37,14 @@ from ..experiment.transfer import Transfer
 from ..files import require_writable
 from ..methods import method_names
 from ..methods.base import dynamic_names
-from .arguments import TRANSFER_OPTIONS, add_trust_switch, log_to, plain_parser, split_overrides
+from .arguments import (
+    TRANSFER_OPTIONS,
+    add_trust_switch,
+    as_keep_ratio,
+    log_to,
+    plain_parser,
+    split_overrides,
+)
 from .tasks import KINDS, guess_task, make, settings
 
 NUM_SEEDS = 3
@@ -135,11 +142,12 @@ def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         tasks.append(TaskPlan(task.config_file, task.name, (*task.overrides, *overrides), *other))
         has_ratios, folder = args.keep_ratios or plan.keep_ratios, args.folder or plan.folder
         _require_effect(tasks[-1], has_ratios=bool(has_ratios), has_folder=bool(folder))
+    ratios = [as_keep_ratio(word) for word in args.keep_ratios or ()]
     counted = () if args.num_seeds is None else range(args.num_seeds)
     return Plan(
         tasks=tuple(tasks),
         methods=tuple(args.methods or plan.methods or ("random", "adapruner")),
-        keep_ratios=tuple(args.keep_ratios or plan.keep_ratios),
+        keep_ratios=tuple(ratios or plan.keep_ratios),
         seeds=tuple(args.seeds or counted or plan.seeds or range(NUM_SEEDS)),
         budgets=tuple(args.budgets or plan.budgets or ("epochs",)),
         dynamic=tuple(args.dynamic or plan.dynamic),
@@ -249,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="METHOD",
         help=f"of {', '.join(method_names())}; default: random adapruner",
     )
-    add("--keep-ratios", type=float, nargs="+", metavar="RATIO", help="default: KEEP_RATIO")
+    add("--keep-ratios", nargs="+", metavar="RATIO", help="default: KEEP_RATIO")
     add("--seeds", type=int, nargs="+", metavar="SEED")
     add("--num-seeds", type=int, metavar="N", help=f"seeds 0 to N - 1 ({NUM_SEEDS})")
     add("--budgets", nargs="+", metavar="BUDGET", help="epochs (the default), steps or both")

@@ -38,7 +38,7 @@ from ..methods.adapruner import SUSPECT, drop_end, suspects_first
 from ..report.suspects import read_list
 from ..selection import Selection, check_keep_ratio, warnings_of
 from ..settings import AUTO
-from .arguments import add_trust_switch, plain_parser, split_overrides
+from .arguments import add_trust_switch, as_keep_ratio, plain_parser, split_overrides
 from .tasks import task_of
 
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and write the cuts."""
     parser = plain_parser("cut.py", __doc__)
     parser.add_argument("--selection", type=Path, required=True, help="the .json of a run")
-    parser.add_argument("--keep-ratio", type=float, nargs="+", required=True, metavar="RATIO")
+    parser.add_argument("--keep-ratio", nargs="+", required=True, metavar="RATIO")
     parser.add_argument("--output-dir", type=Path, help="by default where the selection is")
     parser.add_argument(
         "--drop",
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     with reported():
         folder = args.output_dir or args.selection.parent
+        ratios = [as_keep_ratio(word) for word in args.keep_ratio]
         if args.drop == AUTO and not args.config_file:
             raise DataError("--drop auto trains the run's model: give its --config-file")
         overrides = [*args.opts, *overrides]
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "--suspects has no effect on --drop auto: name an end, or leave --drop out"
             )
         make_task = partial(task_of, args.config_file, overrides, args.trust_pickle)
-        write_cuts(args.selection, args.keep_ratio, folder, args.drop, args.suspects, make_task)
+        write_cuts(args.selection, ratios, folder, args.drop, args.suspects, make_task)
 
 
 def write_cuts(

@@ -24,7 +24,7 @@ from ..classification.config import ABLATIONS, ablate, load_config
 from ..classification.data import load_data
 from ..classification.pictures import pictures_of
 from ..classification.task import ClassificationTask
-from ..command import config_path, help_text, program
+from ..command import config_path
 from ..core import kept_count
 from ..experiment.auto import settle_file
 from ..report.summary import summarize
@@ -34,8 +34,7 @@ from .arguments import add_report_switch, command_of_run, leave_report
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, prune, and print the summary."""
-    parser = classifying.parser(help_text(__doc__))
-    parser.prog = program("prune_cls.py")
+    parser = classifying.parser("prune_cls.py", __doc__)
     parser.add_argument("--without", choices=ABLATIONS, help="leave one part of the method out")
     add_report_switch(parser)
     args = parser.parse_args(argv)

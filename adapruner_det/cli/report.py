@@ -90,6 +90,8 @@ def apply_decisions(decisions: Path, path: Path, output: Path | None) -> None:
         raise DataError(f"--output is {output}; a selection is called something.json")
     if output.resolve() == path.resolve():
         raise DataError(f"{output} is the selection that is overruled; give another --output")
+    if output.resolve() == decisions.resolve():
+        raise DataError(f"{output} is the file of decisions; give another --output")
     found = apply(Selection.load(path), read_decisions(decisions))
     require_writable(output.parent, "--output")
     print(f"{found.save(output)}: {summary(found)}")
@@ -189,10 +191,9 @@ def _require_of(found: Mapping[str, Predicted], selection: Selection, path: Path
 
 
 def _images(word: str) -> int:
-    count = int(word)
-    if count < 0:
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return count
+    if not (word.isascii() and word.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number, 0 or more")
+    return int(word)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -77,9 +77,9 @@ def kind_of_data(args: argparse.Namespace, selection: Selection) -> str:
     """
     if args.config_file or any(word.startswith("DATA.") for word in args.opts):
         return guess_task(args.config_file, args.opts)
-    from ..classification.data import SOURCES
+    from ..classification.data import TRAIN_SETS
 
-    if selection.datasets.keys() <= {f"{name}_train" for name in SOURCES}:
+    if selection.datasets.keys() <= TRAIN_SETS:
         raise DataError(
             f"the selection is of a classification run, on {', '.join(selection.datasets)}: give "
             "the run's --config-file and overrides"

@@ -12,6 +12,7 @@ accuracy is that of the last epoch. The overrides stand last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from . import classifying  # before the rest: it silences what others say as they are imported
 
@@ -19,30 +20,31 @@ from . import classifying  # before the rest: it silences what others say as the
 from ..classification import run
 from ..classification.config import load_config
 from ..classification.data import load_data
-from ..command import config_path, help_text, program
+from ..command import config_path
 from ..errors import DataError
 from ..selection import Selection
+from .arguments import as_keep_ratio
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, train, and print the accuracy."""
-    parser = classifying.parser(help_text(__doc__))
-    parser.prog = program("train_cls.py")
+    parser = classifying.parser("train_cls.py", __doc__)
     parser.add_argument("--selection", help="the .json of a selection; without it, all images")
-    parser.add_argument("--keep-ratio", type=float, help="cut the selection at another ratio")
+    parser.add_argument("--keep-ratio", help="cut the selection at another ratio")
     args = parser.parse_args(argv)
     with classifying.running():
         cfg = load_config(config_path(args.config_file), args.opts)
         if args.keep_ratio is not None and not args.selection:
             raise DataError("--keep-ratio cuts a selection anew; give one with --selection")
+        ratio = None if args.keep_ratio is None else as_keep_ratio(args.keep_ratio)
         selection = Selection.load(args.selection) if args.selection else None
-        if selection is not None and args.keep_ratio is not None:
-            selection = selection.cut(args.keep_ratio)
+        if selection is not None and ratio is not None:
+            selection = selection.cut(ratio)
         data = load_data(cfg)
         if selection is not None:
-            data.train.require_its_selection(selection)  # before anything is said of its training
-            classifying.warn_of_few_steps(cfg, selection.num_kept)
-        result = run.train(cfg, data, selection, resume=args.resume, selection_file=args.selection)
+            data = replace(data, train=run.kept_images(data.train, selection))
+            classifying.warn_of_few_steps(cfg, len(data.train))
+        result = run.train(cfg, data, resume=args.resume, selection_file=args.selection)
         print(
             f"{result.accuracy:.2f}% on {result.evaluated_on} after {result.epochs} epochs of "
             f"{result.images} images ({result.seconds:.0f} s, seed {result.seed})"

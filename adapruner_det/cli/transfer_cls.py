@@ -20,14 +20,13 @@ from . import classifying  # before the rest: it silences what others say as the
 from ..classification import run
 from ..classification.config import load_config
 from ..classification.data import load_data
-from ..command import config_path, help_text, program
+from ..command import config_path
 from ..selection import Selection
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, train twice, and print both accuracies."""
-    parser = classifying.parser(help_text(__doc__), config=False)
-    parser.prog = program("transfer_cls.py")
+    parser = classifying.parser("transfer_cls.py", __doc__, config=False)
     parser.add_argument("--config-file", required=True, help="of the pre-training")
     parser.add_argument("--target-config-file", required=True, help="of the fine-tuning")
     parser.add_argument("--selection", help="of the source; without it, all its images")

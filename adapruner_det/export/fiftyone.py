@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from ..errors import DataError
 from .folder import Folder, Images
 from .losses import Losses
 from .names import image_names
@@ -21,6 +23,9 @@ def write_fiftyone(records: Records, folder: Folder, images: Images) -> None:
 
     An image is known by its name in ``data/`` without suffix, or by its path where it stays. Crowds
     and difficult objects are boxes with that attribute; boxes are not cut off.
+
+    Raises:
+        DataError: two samples of one image that stays where it is, as two data sets may have it.
     """
     ids = {record.key: os.path.abspath(record.path) for record in records.records}
     folder.make("data")
@@ -30,6 +35,7 @@ def write_fiftyone(records: Records, folder: Folder, images: Images) -> None:
             folder.place(f"data/{names[record.key]}", record.path, record.key, images)
         ids = {key: os.path.splitext(name)[0] for key, name in names.items()}
     losses = Losses("fiftyone")
+    _require_apart(ids)
     labels = {
         ids[record.key]: _objects(record, losses) if record.label is None else record.label
         for record in records.records
@@ -37,6 +43,17 @@ def write_fiftyone(records: Records, folder: Folder, images: Images) -> None:
     losses.warn()
     content = {"classes": list(records.class_names), "labels": labels}
     folder.write("labels.json", json.dumps(content))
+
+
+def _require_apart(ids: Mapping[str, str]) -> None:
+    """Raise a DataError where two samples have one id, under which one alone has its labels."""
+    first: dict[str, str] = {}
+    for key, own in ids.items():
+        if (other := first.setdefault(own, key)) != key:
+            raise DataError(
+                f"{other} and {key} are both of the image {own}, by which FiftyOne would know them "
+                "as one; use --images link or copy"
+            )
 
 
 def _objects(record: Record, losses: Losses) -> list[dict[str, Any]]:

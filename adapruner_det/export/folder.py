@@ -138,7 +138,8 @@ def new_folder(
         raise _unwritable(target, error) from error
     handle = os.open(part, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH)  # it is no leftover of a killed export
+        with suppress(OSError):  # a file system without locks, where nothing is swept either
+            fcntl.flock(handle, fcntl.LOCK_SH)  # it is no leftover of a killed export
         folder = Folder(part)
         yield folder
         text = json.dumps(_marker(folder, about), indent=1, ensure_ascii=False)

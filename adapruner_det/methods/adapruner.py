@@ -145,7 +145,7 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
     """``selection`` cut anew, so that another end of its samples goes.
 
     Args:
-        selection: of a run of this method.
+        selection: of a run of this method; with an empty ``drop`` of any.
         drop: one of :data:`.core.ends.ENDS`; empty cuts by the score that the selection has.
         keep_ratio: c_r in (0, 1].
 
@@ -158,6 +158,10 @@ def drop_end(selection: Selection, drop: str, keep_ratio: float) -> Selection:
         _require_losses(selection)
     elif "why" not in selection.columns:
         return found
+    elif "mean_loss" not in selection.columns:  # of another method, which alone knows its reasons
+        kept = found.columns["kept"]
+        why = _said(np.where(kept, "", selection.columns["why"]), selection.columns, kept)
+        return replace(found, columns={**found.columns, "why": why})
     columns = _with_typical(found.columns, selection.parameters)
     if drop:
         columns["score"], columns["kept"] = _by_end(drop, columns, keep_ratio)
@@ -297,6 +301,11 @@ def _why(drop: str, columns: Mapping[str, np.ndarray], kept: np.ndarray) -> np.n
         why = np.where(kept, "", DRAWN)
     else:
         why = reasons(columns, kept) if drop in ("", OWN) else end_reasons(drop, columns, kept)
+    return _said(why, columns, kept)
+
+
+def _said(why: np.ndarray, columns: Mapping[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
+    """(N,) str, ``why`` where neither a list nor a person sent a sample away."""
     listed = columns.get(SUSPECT, np.zeros(len(kept), dtype=bool))
     sent_away = columns.get(OVERRULED, np.zeros(len(kept), dtype="<U7")) == "dropped"
     why = np.where(listed & ~kept, SUSPECT, why)

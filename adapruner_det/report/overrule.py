@@ -104,15 +104,14 @@ def apply(selection: Selection, decisions: Decisions) -> Selection:
     _check(decisions, selection)
     base = selection
     if decisions.num_kept != selection.num_kept:
-        base = cut_to(selection, decisions.num_kept)
+        base = drop_end(selection, "", decisions.num_kept / selection.num_samples)
     keep, drop = (np.isin(keys, list(own)) for own in (decisions.keep, decisions.drop))
     before = base.columns["kept"].astype(bool)
     kept = (before | keep) & ~drop
     if not kept.any():
         raise DataError("the decisions leave no sample to train on; keep one or more")
-    said = np.where(kept & ~before, "kept", np.where(before & ~kept, "dropped", ""))
     earlier = selection.columns.get(OVERRULED, np.zeros(n, dtype="<U7"))
-    said = np.where(said == "", np.where(_stands(earlier, kept), earlier, ""), said)
+    said = _said(before, kept, earlier)
     changed = Counter(said.tolist())
     columns = {
         **base.columns,
@@ -122,7 +121,7 @@ def apply(selection: Selection, decisions: Decisions) -> Selection:
         RUN_SCORE: selection.columns.get(RUN_SCORE, selection.columns["score"]),
     }
     if "why" in base.columns:
-        why = np.where(said == "dropped", OVERRULED, base.columns["why"].astype("<U16"))
+        why = np.where(said == "dropped", OVERRULED, base.columns["why"])
         columns["why"] = np.where(kept, "", why)
     ratio = int(kept.sum()) / n
     first = selection.keep_ratio if selection.cut_from is None else selection.cut_from
@@ -141,14 +140,6 @@ def apply(selection: Selection, decisions: Decisions) -> Selection:
             },
         },
     )
-
-
-def cut_to(selection: Selection, num_kept: int) -> Selection:
-    """The selection cut by its score so that ``num_kept`` samples stay, reasons anew if it has
-    any."""
-    ratio = num_kept / selection.num_samples
-    knows = {"why", "mean_loss"} <= selection.columns.keys()
-    return drop_end(selection, "", ratio) if knows else selection.cut(ratio)
 
 
 def summary(selection: Selection) -> str:
@@ -178,9 +169,11 @@ def _check(decisions: Decisions, selection: Selection) -> None:
         )
 
 
-def _stands(earlier: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(N,) bool, where an earlier say is still what is so."""
-    return np.where(kept, earlier == "kept", earlier == "dropped")
+def _said(before: np.ndarray, kept: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+    """(N,) what a person changed; an earlier say stays where it is still what is so."""
+    new = np.where(kept & ~before, "kept", np.where(before & ~kept, "dropped", ""))
+    stands = np.where(kept, earlier == "kept", earlier == "dropped")
+    return np.where(new == "", np.where(stands, earlier, ""), new)
 
 
 def _score(columns: Mapping[str, np.ndarray], keep: np.ndarray, drop: np.ndarray) -> np.ndarray:

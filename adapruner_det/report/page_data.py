@@ -16,11 +16,11 @@ import numpy as np
 from ..core.cut import ranks
 from ..core.ends import DRAWN, EASY, FAULT, FEW, HARD, REASONS, TWIN, UNSEEN
 from ..errors import shown
-from ..methods.adapruner import OVERRULED, SUSPECT
+from ..methods.adapruner import OVERRULED, SUSPECT, drop_end
 from ..samples import image_id_of
 from ..selection import Selection
 from .history import History
-from .overrule import cut_to, identity
+from .overrule import identity
 from .pictures import Picture
 from .predictions import Predicted, disagreement
 from .thumbs import Thumb, nearest_kept
@@ -147,7 +147,7 @@ def _reasons(selection: Selection) -> tuple[list[str], list[str]]:
     open_ = columns["kept"].astype(bool)
     counts = np.unique(np.linspace(1, selection.num_kept, _ASKED + 1).astype(int))[:-1]
     for count in counts[::-1].tolist():
-        cut = cut_to(selection, count).columns
+        cut = drop_end(selection, "", count / n).columns
         if "why" in cut:
             goes = open_ & ~cut["kept"]
             later[goes] = cut["why"][goes]

@@ -60,6 +60,7 @@ def test_many_features_are_reduced_first(monkeypatch):
     [
         (np.zeros(9), "finite"),
         (np.full((9, 2), np.nan), "finite"),
+        (np.zeros((9, 0)), "D of 1 or more"),
         (np.zeros((4, 2)), "too few"),
     ],
 )

@@ -93,6 +93,16 @@ def test_features_of_other_samples_are_refused(flat):
         study(features, labels, kept, other=features[1:])
 
 
+@pytest.mark.parametrize("stays", [[0, 1, 2, 3], [0, 3, 6, 9, 12, 15]])
+def test_too_few_kept_samples_are_said_before_all_are_embedded(monkeypatch, stays):
+    """The second are of one class."""
+    monkeypatch.setattr(module, "tsne", None)
+    features, labels, kept = blobs()
+    kept[:] = np.isin(np.arange(60), stays)
+    with pytest.raises(DataError, match=r"keeps \d samples with one class each, of \d class"):
+        study(features, labels, kept)
+
+
 def test_the_table_says_each_change_against_all(flat):
     features, labels, kept = blobs()
     found = study(features, labels, kept, seeds=(0, 4))

@@ -35,7 +35,7 @@ def test_features_and_predictions_are_the_model_s_own_in_evaluation_mode(tmp_pat
     cfg, trainer = trained(tmp_path)
     images = tiny_set(1003, seed=4)  # more than one batch, and not a multiple
     features, logits = by_hand(trainer.model, images, *channel_statistics([tiny_set().images]))
-    found = load_classifier(cfg, tmp_path)
+    found = load_classifier(cfg, tmp_path, tiny_set())
     assert found.all_features(images).shape == (1003, 16)
     np.testing.assert_allclose(found.all_features(images), features, atol=1e-5)
     np.testing.assert_allclose(found.predictions(images), logits.softmax(1), atol=1e-6)
@@ -50,7 +50,7 @@ def test_features_and_predictions_are_the_model_s_own_in_evaluation_mode(tmp_pat
 def test_large_images_are_read_few_at_a_time(tmp_path, side, batch, sizes):
     """What has fitted into memory in training fits in evaluation."""
     cfg, _ = trained(tmp_path, SOLVER__BATCH_SIZE=batch)
-    found = load_classifier(cfg, tmp_path)
+    found = load_classifier(cfg, tmp_path, tiny_set())
     found.logits = lambda images: torch.zeros(len(images), len(CLASSES))
     images = replace(tiny_set(40), images=torch.zeros(40, 1, side, side, dtype=torch.uint8))
     assert [len(ids) for ids, _ in found.read(images)] == sizes
@@ -61,7 +61,7 @@ def test_a_model_is_normalised_by_the_images_that_it_was_trained_on(tmp_path):
     part = tiny_set().subset(torch.arange(0, 36, 3))  # the dark ones
     cfg, trainer = trained(tmp_path, part)
     mean, std = channel_statistics([part.images])
-    found = load_classifier(cfg, tmp_path)
+    found = load_classifier(cfg, tmp_path, tiny_set())
     assert torch.equal(found.mean, mean) and torch.equal(found.std, std)
     _, logits = by_hand(trainer.model, tiny_set(), mean, std)
     np.testing.assert_allclose(found.predictions(tiny_set()), logits.softmax(1), atol=1e-6)
@@ -78,7 +78,7 @@ def test_what_is_kept_beside_the_weights_says_what_they_expect(tmp_path):
 
 def test_under_bf16_what_comes_out_is_float32(tmp_path):
     cfg, _ = trained(tmp_path, SOLVER__AMP=True)
-    found = load_classifier(cfg, tmp_path)
+    found = load_classifier(cfg, tmp_path, tiny_set())
     assert next(found.read(tiny_set()))[1].dtype == torch.bfloat16
     assert found.predictions(tiny_set()).dtype == np.float32
     np.testing.assert_allclose(found.predictions(tiny_set()).sum(1), 1, atol=1e-5)
@@ -88,7 +88,7 @@ def test_under_bf16_what_comes_out_is_float32(tmp_path):
 def test_the_weights_of_the_configuration_are_not_those_of_the_folder(tmp_path):
     cfg, trainer = trained(tmp_path / "out")
     cfg.MODEL.WEIGHTS = str(tmp_path / "gone.pt")
-    found = load_classifier(cfg, tmp_path / "out")
+    found = load_classifier(cfg, tmp_path / "out", tiny_set())
     assert same_state(found.model.state_dict(), trainer.model.state_dict())
     assert cfg.MODEL.WEIGHTS == str(tmp_path / "gone.pt")
 
@@ -127,7 +127,21 @@ def test_a_folder_without_a_whole_model_is_one_line(tmp_path, harm, message):
     cfg, _ = trained(tmp_path)
     harm(tmp_path)
     with pytest.raises(DataError, match=message):
-        load_classifier(cfg, tmp_path)
+        load_classifier(cfg, tmp_path, tiny_set())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"images": torch.zeros(36, 1, 8, 8, dtype=torch.uint8)},
+        {"class_names": ["dark", "light", "green"]},
+        {"class_names": CLASSES[:2]},
+    ],
+)
+def test_a_model_of_other_data_is_one_line(tmp_path, other):
+    cfg, _ = trained(tmp_path)
+    with pytest.raises(DataError, match=r"is of 3 classes and 3 channel\(s\), which are not"):
+        load_classifier(cfg, tmp_path, replace(tiny_set(), **other))
 
 
 @pytest.mark.parametrize("backend", ["eager", None])

@@ -22,6 +22,12 @@ def test_keys_are_sorted_and_a_subset_keeps_image_label_and_key_together():
     assert torch.equal(part.labels, images.labels[[3, 7, 20]])
 
 
+def test_the_keys_of_more_than_a_million_images_are_sorted_too():
+    pixels = np.zeros((1_000_001, 1, 1), np.uint8)
+    keys = from_arrays("x", pixels, np.zeros(len(pixels)), ["a"]).keys
+    assert (keys[0], keys[-1]) == ("x/0000000", "x/1000000") and keys == sorted(keys)
+
+
 def test_grey_arrays_get_a_channel():
     images = from_arrays("x", np.zeros((2, 4, 5), np.uint8), np.array([0, 1]), ["a", "b"])
     assert images.images.shape == (2, 1, 4, 5)

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from adapruner_det.classification import run as module
 from adapruner_det.classification.data import Data, load_data
 from adapruner_det.classification.planted import with_wrong_labels
 from adapruner_det.classification.run import build_pruner, prune, train, transfer
@@ -190,6 +192,37 @@ def test_a_transfer_finds_before_it_trains_that_its_second_run_would_set_aside_w
     with pytest.raises(DataError, match=r"selection\.json lies in OUTPUT_DIR"):
         transfer(cfgs[0], tiny_data(), cfgs[1], tiny_data(), selection_file=file)
     assert not (tmp_path / "source").exists()
+
+
+@pytest.mark.parametrize("source_is_gone", [False, True])
+def test_a_transfer_takes_no_earlier_fine_tuning_for_its_own(tmp_path, monkeypatch, source_is_gone):
+    """It is killed, or its folder removed by hand, before the second run begins, and resumed."""
+    data = tiny_data()
+    parts = [random_selection(data.train.samples, 0.5, seed=seed) for seed in (1, 2)]
+
+    def weights(name, selection, resume=False):
+        folders = (str(tmp_path / name / part) for part in ("source", "target"))
+        cfgs = [tiny_config(OUTPUT_DIR=folder, SOLVER__EPOCHS=2) for folder in folders]
+        transfer(cfgs[0], data, cfgs[1], data, selection, resume=resume)
+        return torch.load(tmp_path / name / "target" / "model.pt", weights_only=True)
+
+    class Killed(BaseException):
+        pass
+
+    def train_the_source_alone(cfg, *arguments, **options):
+        if cfg.OUTPUT_DIR.endswith("target"):
+            raise Killed
+        return train(cfg, *arguments, **options)
+
+    first = weights("one", parts[0])
+    if source_is_gone:
+        shutil.rmtree(tmp_path / "one" / "source")
+    else:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(module, "train", train_the_source_alone)
+            weights("one", parts[1])
+    assert same_state(weights("one", parts[1], resume=True), weights("two", parts[1]))
+    assert not same_state(first, weights("two", parts[1], resume=True))
 
 
 def test_models_that_transfer_nothing_are_refused_before_the_first_is_trained(tmp_path):

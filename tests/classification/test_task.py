@@ -226,7 +226,7 @@ def test_features_and_predictions_are_of_all_samples_by_the_folder_s_model(tmp_p
     task.train(0, tmp_path / "part", kept=kept)
     task.train(0, tmp_path / "whole")
     for name in ("part", "whole"):
-        model = load_classifier(tiny_config(), tmp_path / name)
+        model = load_classifier(tiny_config(), tmp_path / name, tiny_set())
         features, found = task.features(tmp_path / name), task.predictions(tmp_path / name)
         assert features.shape == (36, 16) and found.shape == (36, 3)
         assert np.array_equal(features, model.all_features(tiny_set()))

@@ -186,6 +186,7 @@ def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
         ("prune_cls.py", ["--config-file", "gone.yaml"], "there is no configuration file"),
         ("train_cls.py", ["--selection", "gone.json"], "there is no selection at gone.json"),
         ("train_cls.py", ["--keep-ratio", "0.5"], "give one with --selection"),
+        ("train_cls.py", ["--selection", "s", "--keep-ratio", "80%"], "the keep ratio is '80%'"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, tool, args, message, run, monkeypatch):

@@ -95,6 +95,9 @@ def test_what_does_not_fit_is_one_line(digits, tmp_path, capsys):
     for spare in (["--weights-of-kept", tmp_path], ["--config-file", CONFIG], ["SEED", "1"]):
         given = [*words, "--features", features, *spare]
         assert_one_error_line(refused(capsys, *given), f"{spare[0]}", "has no effect")
+    for seed in ("-1", 2**32):
+        given = [*words, "--features", features, "--seeds", 0, seed]
+        assert_one_error_line(refused(capsys, *given), f"--seeds has {seed}")
     given = [*words, "--weights", tmp_path, "--features-of-kept", features]
     assert_one_error_line(refused(capsys, *given), "--features-of-kept has no effect")
     for array, word in (

@@ -55,7 +55,7 @@ def test_a_tool_has_them_silenced_before_it_imports_them(tool):
 
 
 def test_arguments_end_with_the_overrides():
-    found = parser("x")
+    found = parser("prune_cls.py", "x")
     found.add_argument("--selection")
     args = found.parse_args(["--selection", "s.json", "--resume", "SEED", "1", "--odd", "2"])
     assert (args.selection, args.resume, args.opts) == (

@@ -271,6 +271,7 @@ def test_what_failed_keeps_nothing_else_out_of_the_table(made, tmp_path, capsys)
         (["--methods", "random[ALPHA_END=1]"], "ALPHA_END has no effect on the method 'random'"),
         (["--methods", "nobody"], "no method 'nobody'"),
         (["--keep-ratios", 1.5], "(0, 1]"),
+        (["--keep-ratios", 0.9, "80%"], "the keep ratio is '80%'; it must be a number in (0, 1]"),
         (["--budgets", "hours"], "no budget 'hours'"),
         (["--dynamic", "adapruner"], "no dynamic reference 'adapruner'"),
         (["--seeds", 1, 1], "each once"),

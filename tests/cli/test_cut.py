@@ -112,6 +112,8 @@ def test_another_end_goes_into_a_file_of_its_own(cut, run_file, tmp_path):
         (["--selection", "", "--keep-ratio", "0.5"], "not a regular file"),
         (["--selection", "RUN", "--keep-ratio", "0.5", "1.5"], "the keep ratio is 1.5"),
         (["--selection", "RUN", "--keep-ratio", "nan"], "the keep ratio is nan"),
+        (["--selection", "RUN", "--keep-ratio", "0.5", "80%"], "the keep ratio is '80%'; it must"),
+        (["--selection", "RUN", "--keep-ratio", "0,8"], "number in (0, 1]: 0.9 keeps nine images"),
         (["--selection", "RUN", "--keep-ratio", "0.5", "0.50000001"], "both be written to"),
         (["--selection", "RUN", "--keep-ratio", "0.5", "--config-file", "x.yaml"], "no effect"),
     ],

@@ -164,9 +164,11 @@ def test_fewer_thumbnails_when_asked_for(run, tmp_path, capsys):
     call("--selection", selection, "--images", 4, *pairs)
     data = data_of(tmp_path / "report.html")
     assert sum(map(bool, data["src"])) == 4
-    with pytest.raises(SystemExit):
-        call("--selection", selection, "--images", -1)
-    assert "--images" in capsys.readouterr().err
+    for word in ("-1", "ten", "1.5"):
+        with pytest.raises(SystemExit):
+            call("--selection", selection, f"--images={word}")
+        said = f"--images: '{word}' is no whole number, 0 or more"
+        assert said in capsys.readouterr().err
 
 
 def test_decisions_become_a_selection(run, tmp_path, capsys):
@@ -205,6 +207,7 @@ def test_what_cannot_be_applied_is_one_line(run, tmp_path, capsys):
     assert_one_error_line(refused(capsys, *words), "--apply needs --output")
     assert_one_error_line(refused(capsys, *words, "--output", selection), "is overruled")
     assert_one_error_line(refused(capsys, *words, "--output", "x.html"), "something.json")
+    assert_one_error_line(refused(capsys, *words, "--output", file), "is the file of decisions")
     words += ["--output", tmp_path / "mine.json"]
     assert_one_error_line(refused(capsys, *words), "another selection")
     assert not (tmp_path / "mine.json").exists()

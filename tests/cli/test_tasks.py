@@ -50,10 +50,11 @@ def test_data_that_need_no_configuration_are_of_detection(config, opts, kind):
     assert kind_of_data(Namespace(config_file=config, opts=opts), of_voc) == kind
 
 
-def test_a_selection_of_a_classification_run_asks_for_its_configuration():
-    of_folder = SimpleNamespace(datasets={"folder_train": "f"})
-    with pytest.raises(DataError, match="classification run, on folder_train: give the run's --c"):
-        kind_of_data(Namespace(config_file="", opts=["DATASETS.TRAIN", "('x',)"]), of_folder)
+@pytest.mark.parametrize("name", ["folder_train", "mnist_train", "tiny-imagenet-200_train"])
+def test_a_selection_of_a_classification_run_asks_for_its_configuration(name):
+    own = SimpleNamespace(datasets={name: "f"})
+    with pytest.raises(DataError, match=f"classification run, on {name}: give the run's --c"):
+        kind_of_data(Namespace(config_file="", opts=["DATASETS.TRAIN", "('x',)"]), own)
 
 
 @pytest.mark.parametrize("missing", ["detectron2", "detectron2.engine"])

@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from adapruner_det.errors import DataError
 from adapruner_det.export.fiftyone import write_fiftyone
 from adapruner_det.export.folder import new_folder
 from adapruner_det.export.records import Records
@@ -37,6 +38,17 @@ def test_what_stands_in_the_file(tmp_path):
     }
     assert found["labels"].keys() == {"a", "deep_b", "c"} and found["labels"]["c"] == []
     assert sorted(os.listdir(out / "data")) == ["a.png", "c.png", "deep_b.jpg"]
+
+
+def test_one_image_in_two_data_sets_keeps_the_labels_of_both(tmp_path):
+    one = record(tmp_path / "images", "one/x", [(1, 1, 9, 9)], name="x.png")
+    two = record(tmp_path, "two/x", [(2, 2, 30, 30), (5, 5, 20, 20)], name="x.png", path=one.path)
+    records = Records([one, two], CLASSES)
+    with pytest.raises(DataError, match=r"one/x and two/x are both of the image .*--images link"):
+        export(tmp_path / "out", records)
+    assert not (tmp_path / "out").exists()
+    found = json.loads((export(tmp_path / "out", records, "link") / "labels.json").read_text())
+    assert sorted(map(len, found["labels"].values())) == [1, 2]
 
 
 @pytest.mark.slow

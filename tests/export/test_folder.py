@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -310,6 +311,16 @@ def begun(place):
     )
     assert process.stdout.readline() == "begun\n"
     return process
+
+
+def test_where_there_are_no_locks_it_is_written_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for _ in range(2):
+        export(tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"] and "a.txt" in tree(tmp_path / "out")
 
 
 def test_what_a_kill_leaves_is_gone_after_the_next_export_and_a_running_one_is_left_alone(tmp_path):

@@ -188,6 +188,27 @@ def test_a_cut_at_another_ratio_says_anew_why_each_went():
     assert set(drop_end(hard, "", 0.25).columns["why"]) == {"", "hard"}
 
 
+def test_another_methods_reasons_stay_where_a_cut_leaves_them():
+    """What goes besides has none: no loss says why."""
+    drawn = random_selection(samples(6), 0.5, 0)
+    kept = np.array([1, 1, 0, 1, 0, 0], dtype=bool)
+    own = {"score": np.arange(6.0)[np.argsort(np.argsort(~kept, kind="stable"))], "kept": kept}
+    why = np.array(["", "", "dull", "", "a copy", "dull"])
+    drawn = replace(drawn, columns={**drawn.columns, **own, "why": why})
+    assert drop_end(drawn, "", 1 / 6).columns["why"].tolist() == [
+        "",
+        "",
+        "dull",
+        "",
+        "a copy",
+        "dull",
+    ]
+    assert drop_end(drawn, "", 5 / 6).columns["why"].tolist() == ["", "", "", "", "", "dull"]
+    listed = suspects_first(drawn, on_a_list(drawn, 0))
+    found = drop_end(listed, "", 0.5).columns["why"].tolist()
+    assert found == ["suspect", "", "", "", "a copy", "dull"]
+
+
 def test_an_end_that_nothing_is_known_of_is_refused():
     with pytest.raises(DataError, match="nothing is known of twins"):
         drop_end(select("adapruner", ToyEvidence(), 0.5), "twins", 0.5)

@@ -1,6 +1,7 @@
 """A person's say: what a file of decisions may hold, and the selection that it makes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapruner_det.errors import DataError
+from adapruner_det.methods.adapruner import drop_end
 from adapruner_det.report.overrule import (
     Decisions,
     apply,
-    cut_to,
     identity,
     read_decisions,
     summary,
@@ -56,6 +57,15 @@ def test_samples_are_called_back_and_sent_away_and_it_is_on_record(tmp_path):
     assert again.kept_keys == found.kept_keys
 
 
+def test_a_reason_of_another_package_s_method_stays_whole():
+    own = selection()
+    reason = "a reason of many words"
+    why = np.where(own.columns["kept"], "", reason)
+    own = replace(own, columns={**own.columns, "why": why})
+    found = apply(own, say(own, keep=["b"], drop=["a"]))
+    assert set(found.columns["why"].tolist()) == {"", reason, "overruled"}
+
+
 def test_a_later_cut_holds_to_what_was_said():
     own = selection()
     found = apply(own, say(own, keep=["b"], drop=["a"]))
@@ -67,10 +77,10 @@ def test_a_later_cut_holds_to_what_was_said():
 def test_a_later_cut_gives_the_say_as_its_reason():
     own = selection()
     found = apply(own, say(own, keep=["b"], drop=["a"]))
-    for cut in (cut_to(found, 3), cut_to(found, 9)):
+    for cut in (drop_end(found, "", 0.3), drop_end(found, "", 0.9)):
         why = dict(zip(cut.columns["key"].tolist(), cut.columns["why"].tolist(), strict=True))
         assert why["toy/a"] == "overruled" and why["toy/b"] == ""
-    everything = cut_to(found, 10)
+    everything = drop_end(found, "", 1.0)
     assert everything.num_kept == 10 and not any(everything.columns["why"])
 
 
@@ -175,12 +185,6 @@ def test_decisions_are_about_one_selection():
     assert identity(selection(columns={"score": -score})) != identity(own)
     digests = own.columns["digest"] + np.uint64(1)
     assert identity(selection(columns={"digest": digests})) != identity(own)
-
-
-def test_a_cut_has_reasons_where_the_run_knows_them():
-    assert "why" not in cut_to(many(10), 3).columns
-    own = selection()
-    assert set(cut_to(own, 3).columns["why"].tolist()) == {"", "easy", "hard"}
 
 
 GOOD = {

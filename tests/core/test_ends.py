@@ -125,6 +125,10 @@ def test_what_has_few_parts_is_not_called_easy_or_hard_for_it():
     # Two parts are many beside those of the kept, though few beside those of all.
     found["parts"] = np.where(kept, 2, np.where(np.arange(10) == 1, 2, 50))
     assert reasons(found, kept)[1] == "easy"
+    # Nor are three of it, however much more it moves.
+    found["parts"] = np.where(np.arange(10) == 1, 3, 2)
+    found["uncertainty"] = np.where(np.arange(10) == 1, 0.8, 0.2)
+    assert reasons(found, kept)[1] == "easy"
 
 
 def test_all_ends_serve_one_run():

@@ -163,7 +163,8 @@ def _warnings(selection: Selection) -> list[tuple[str, str]]:
     if lost := selection.lost_classes():
         rows.append(("classes lost", f"{_few(lost)}: no image of them is kept"))
     if selection.method == "adapruner" and (far := classes_nearly_lost(selection)):
-        hint = "ADAPRUNER.CLASS_BAND 0.1 holds every class within 10 points of the keep ratio"
+        band = min(0.1, selection.keep_ratio / 4)
+        hint = f"ADAPRUNER.CLASS_BAND {band:.2g} keeps every class's share as near to the keep ratio"
         rows.append(("few left of", f"{_few(far)}: {hint}"))
     return rows
 

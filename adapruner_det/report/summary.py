@@ -164,7 +164,7 @@ def _warnings(selection: Selection) -> list[tuple[str, str]]:
         rows.append(("classes lost", f"{_few(lost)}: no image of them is kept"))
     if selection.method == "adapruner" and (far := classes_nearly_lost(selection)):
         band = min(0.1, selection.keep_ratio / 4)
-        hint = f"ADAPRUNER.CLASS_BAND {band:.2g} keeps every class's share as near to the keep ratio"
+        hint = f"ADAPRUNER.CLASS_BAND {band:.2g} holds each class's share as near to the ratio"
         rows.append(("few left of", f"{_few(far)}: {hint}"))
     return rows
 

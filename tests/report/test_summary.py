@@ -195,9 +195,9 @@ def test_a_class_far_below_the_ratio_is_named_with_what_holds_it():
     assert rows(summarize(chosen, 1, "s", "c")).get("few left of") is None  # 45% is above a half
     chosen = replace(chosen, keep_ratio=0.92)
     text = rows(summarize(chosen, 1, "s", "c"))["few left of"]
-    assert text.startswith("cow: ADAPRUNER.CLASS_BAND 0.1 keeps every class's share as near")
-    few = selection([1] * 12 + [0] * 108, keep_ratio=0.1, classes=[[0]] * 60 + [[1]] * 60)
-    assert "CLASS_BAND 0.025 keeps" in rows(summarize(few, 1, "s", "c"))["few left of"]
+    assert text.startswith("cow: ADAPRUNER.CLASS_BAND 0.1 holds each class's share as near")
+    few = selection([1] * 24 + [0] * 216, keep_ratio=0.1, classes=[[0]] * 120 + [[1]] * 120)
+    assert "CLASS_BAND 0.025 holds" in rows(summarize(few, 1, "s", "c"))["few left of"]
     other = replace(chosen, method="random")
     assert "few left of" not in rows(summarize(other, 1, "s", "c"))
 

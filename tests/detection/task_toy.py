@@ -3,7 +3,10 @@
 import torch
 
 from adapruner_det.detection.task import MODEL_FILE
+from adapruner_det.methods.random import random_selection
 from tests.detection.toy import options_of
+
+YOLO_KEYS = {"loss_yolo_box", "loss_yolo_obj", "loss_yolo_cls"}
 
 
 def options(voc, *more, detector="yolo_darknet", output="unused"):
@@ -15,3 +18,7 @@ def options(voc, *more, detector="yolo_darknet", output="unused"):
 
 def model(folder):
     return torch.load(folder / MODEL_FILE, weights_only=True)["model"]
+
+
+def part(task, keep_ratio=0.7, seed=0):
+    return random_selection(task.samples, keep_ratio, seed)

@@ -15,7 +15,7 @@ import torch
 
 from adapruner_det.core.cut import kept_count
 from adapruner_det.errors import DataError
-from adapruner_det.experiment.board import Board
+from adapruner_det.experiment.board import Board, rows_of
 from adapruner_det.experiment.grid import cells
 from adapruner_det.experiment.task import Run
 from adapruner_det.files import write_whole
@@ -269,3 +269,21 @@ def cell_of(grid, make, kind, method="", ratio=None):
         if (cell.kind, cell.method, cell.keep_ratio) == (kind, method, ratio)
     ]
     return found[0]
+
+
+def values_of(grid, make, root):
+    return {
+        (row.method, row.keep_ratio, row.seed): row.value
+        for row in rows_of(board_of(grid, make, root))
+    }
+
+
+def limited(function, count):
+    """``function``, and nothing more to do after ``count`` calls."""
+    done = []
+
+    def call(*arguments):
+        done.append(1)
+        return function(*arguments) if len(done) <= count else (False, False)
+
+    return call

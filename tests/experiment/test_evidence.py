@@ -43,7 +43,7 @@ def test_one_recorded_training_gives_all_that_is_wanted(task, tmp_path):
 
 def test_a_record_is_written_without_a_second_one_in_memory(tmp_path):
     parts = list(np.random.default_rng(0).normal(size=(20, 1000, 50)).astype(np.float32))
-    parts[1] = np.asfortranarray(parts[1])
+    parts[:2] = map(np.asfortranarray, parts[:2])
     tracemalloc.start()
     module._save_stacked(tmp_path, "margin", parts)
     _, peak = tracemalloc.get_traced_memory()

@@ -72,7 +72,7 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
     parts = [list(part) for part in np.array_split(np.array(others, dtype=object), count)]
     columns = min(count, 3)
     lines = -(-count // columns)
-    figure = Figure(figsize=(5.4 * columns + 0.4, 4.4 * lines + 0.5), layout="constrained")
+    figure = Figure(figsize=(5.4 * columns + 0.4, 5.0 * lines + 0.5), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     full = [row.value for row in by_seed(rows, "full", Setting(1.0, "epochs")).values()]
     limits = _limits(curves, full)
@@ -88,7 +88,8 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
         panel.grid(color="0.9", linewidth=0.6)
         panel.set_axisbelow(True)
         if rows:
-            panel.legend(fontsize=8, handlelength=4, framealpha=0.9)
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": 2}
+            panel.legend(fontsize=8, handlelength=4, frameon=False, **below)  # over no point
     for panel in panels[max(count - columns, 0) : count]:
         panel.tick_params(labelbottom=True)  # where there is no panel below
     for panel in panels[count:]:

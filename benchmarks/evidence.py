@@ -52,10 +52,8 @@ ACROSS = (
 SEEDS = 3
 TITLES = {"accuracy": "Classification", "AP50": "Detection"}
 NOTES = {
-    "AP50": "`inclusion` of demo at 90 and 40% took the worst box of an image for its "
-    "confidence and left the number of boxes out of its chance. Parts of neu_det for Faster R-CNN "
-    "had a warm-up as long as all images, 1,000 steps of 2,400 in place of 800, which costs parts "
-    "something against all images."
+    "AP50": "Parts of neu_det for Faster R-CNN had a warm-up as long as all images, 1,000 steps "
+    "of 2,400 in place of 800, which costs parts something against all images."
 }
 
 

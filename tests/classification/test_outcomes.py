@@ -139,8 +139,8 @@ def tool(monkeypatch, tmp_path):
     config.write_text(f"DATA: {{NAME: folder, ROOT: {tmp_path}/data, SIZE: 8}}\nDEVICE: cpu\n")
     calls = []
 
-    def stub(cfg, data, selection=None, **options):
-        calls.append((cfg, data, selection, options))
+    def stub(cfg, data, **options):
+        calls.append((cfg, data, options))
         return Result(12.5, "it", 9, 30, 3, 1.0, 0)
 
     def call(name, *words):
@@ -162,13 +162,13 @@ def tool(monkeypatch, tmp_path):
 def test_the_tools_pass_on_the_selection_and_what_it_was_read_from(tool, tmp_path, resume, capsys):
     file = str(tmp_path / "selection.json")
     (call,) = tool("train_cls.py", *resume)
-    assert call[2].kept_keys == tool.kept
-    assert call[3] == {"resume": bool(resume), "selection_file": file}
+    assert set(call[1].train.keys) == tool.kept
+    assert call[2] == {"resume": bool(resume), "selection_file": file}
     assert capsys.readouterr().out == ("12.50% on it after 3 epochs of 9 images (1 s, seed 0)\n")
     _, source, target = tool("transfer_cls.py", "--target-config-file", tool.config, *resume)
-    assert source[2].kept_keys == tool.kept and target[2] is None
-    assert source[3] == {"resume": bool(resume), "selection_file": file}
-    assert target[3] == {"resume": bool(resume)}
+    assert set(source[1].train.keys) == tool.kept and len(target[1].train) == 18
+    assert source[2] == {"resume": bool(resume), "selection_file": file}
+    assert target[2] == {"resume": bool(resume)}
     assert source[0].OUTPUT_DIR == str(tmp_path / "o" / "source")
     assert target[0].OUTPUT_DIR == str(tmp_path / "o" / "target")
 

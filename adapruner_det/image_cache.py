@@ -36,7 +36,6 @@ def cache_file() -> Path:
 
 def stamp_of(path: str) -> Stamp | None:
     """None where there is no such file."""
-    """None where there is no such file."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

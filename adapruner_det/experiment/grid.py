@@ -121,8 +121,9 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
         DataError: a method that is not there, is there twice, needs what the task does not give
             or a longer training, or cannot do what its options say.
     """
-    chooser, methods = chooser_of(task), _checked_methods(grid, task)
+    chooser = chooser_of(task)
     given = offers(chooser)
+    methods = _checked_methods(grid, task, given, chooser.epochs)
     reads = [method.reads({**task.options, **own}, given) for method, own in methods]
     needs = frozenset[str]().union(*reads)
     thumbnails = []
@@ -150,15 +151,18 @@ def cells(grid: Grid, task: Task) -> list[Cell]:
     return found
 
 
-def _checked_methods(grid: Grid, task: Task) -> list[tuple[Method, dict[str, Any]]]:
-    """The methods of the grid with their overrides; the errors are those of :func:`cells`."""
-    chooser = chooser_of(task)
-    given = offers(chooser)
+def _checked_methods(
+    grid: Grid, task: Task, given: frozenset[str], epochs: int
+) -> list[tuple[Method, dict[str, Any]]]:
+    """The methods of the grid with their overrides; the errors are those of :func:`cells`.
+
+    ``given`` is what the model that selects offers, and ``epochs`` what its training has.
+    """
     methods = [parse_method(text, task.options) for text in grid.methods]
     texts: dict[tuple[str, str], str] = {}  # a method and all it reads → as it was written
     for number, (method, options) in enumerate(methods):
         require_offered(method, given)
-        require_epochs(method, chooser.epochs)
+        require_epochs(method, epochs)
         if method.one_class:
             require_one_class(method.name, task.samples)
         in_full = {name: task.options[name] for name in method.options & task.options.keys()}
@@ -171,7 +175,7 @@ def _checked_methods(grid: Grid, task: Task) -> list[tuple[Method, dict[str, Any
             )
         for ratio in grid.keep_ratios:
             try:
-                method.check({**task.options, **options}, task.samples, chooser.epochs, ratio)
+                method.check({**task.options, **options}, task.samples, epochs, ratio)
             except DataError as error:
                 raise DataError(f"the method {grid.methods[number]!r}: {error}") from error
     return methods

@@ -6,7 +6,7 @@ Shape letters: N samples, K kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -41,19 +41,26 @@ def class_counts(selection: Selection) -> dict[str, tuple[int, int]]:
 
 def class_kept_shares(selection: Selection) -> dict[str, float]:
     """Of each class's images, the share that is kept, in [0, 1]."""
-    return {name: kept / total for name, (kept, total) in class_counts(selection).items()}
+    return _shares(class_counts(selection))
 
 
-def classes_nearly_lost(selection: Selection) -> list[str]:
+def _shares(counts: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+    return {name: kept / total for name, (kept, total) in counts.items()}
+
+
+def classes_nearly_lost(counts: Mapping[str, tuple[int, int]], ratio: float) -> list[str]:
     """Classes of which less than half of the keep ratio stays, by more than chance would have it.
 
     Chance is three standard deviations of a binomial draw, so that two images of a class of three
     may go without a word. The least kept first.
+
+    Args:
+        counts: as :func:`class_counts` gives them.
+        ratio: c_r.
     """
-    ratio = selection.keep_ratio
     far = {
         name: kept / total
-        for name, (kept, total) in class_counts(selection).items()
+        for name, (kept, total) in counts.items()
         if kept < ratio * total / 2
         and (ratio * total - kept) ** 2 > 9 * ratio * (1 - ratio) * total
     }
@@ -70,15 +77,16 @@ def summarize(selection: Selection, seconds: float, path: str, next_step: str) -
         next_step: the command that trains on it.
     """
     n, k = selection.num_samples, selection.num_kept
+    counts = class_counts(selection)
     rows = [
         ("kept", f"{k} of {n} images ({100 * k / n:.2f}%), {n - k} dropped"),
         ("data sets", ", ".join(map(shown, selection.datasets))),
         *_ratio(selection),
         *_visits(selection),
-        *_classes(class_kept_shares(selection)),
+        *_classes(_shares(counts)),
         *_reasons(selection),
         *_dropped(selection),
-        *_warnings(selection),
+        *_warnings(selection, counts),
         ("written", f"{path} after {seconds:.0f} s"),
         ("train on it", next_step),
     ]
@@ -151,7 +159,7 @@ def _dropped(selection: Selection) -> list[tuple[str, str]]:
     return rows
 
 
-def _warnings(selection: Selection) -> list[tuple[str, str]]:
+def _warnings(selection: Selection, counts: Mapping[str, tuple[int, int]]) -> list[tuple[str, str]]:
     """Rows that most runs do not need."""
     rows = []
     if unseen := selection.unseen_keys():
@@ -162,7 +170,8 @@ def _warnings(selection: Selection) -> list[tuple[str, str]]:
         rows.append(("too short", line))
     if lost := selection.lost_classes():
         rows.append(("classes lost", f"{_few(lost)}: no image of them is kept"))
-    if selection.method == "adapruner" and (far := classes_nearly_lost(selection)):
+    far = classes_nearly_lost(counts, selection.keep_ratio)
+    if far and selection.method == "adapruner":
         band = min(0.1, selection.keep_ratio / 4)
         hint = f"ADAPRUNER.CLASS_BAND {band:.2g} holds each class's share as near to the ratio"
         rows.append(("few left of", f"{_few(far)}: {hint}"))

@@ -1,6 +1,8 @@
 import pytest
 
-from tests.detection.toy import process_restored, register, squares
+from adapruner_det.detection.task import make_task
+from tests.detection.task_toy import options
+from tests.detection.toy import process_restored, register, squares, write_voc_folder
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +17,15 @@ def toy(tmp_path):
     dicts = squares(tmp_path / "images")
     register("toy", dicts)
     return dicts
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A small folder in the VOC layout."""
+    return write_voc_folder(tmp_path / "voc", train=10, test=4)
+
+
+@pytest.fixture
+def task(voc):
+    """The task on it."""
+    return make_task("", options(voc))

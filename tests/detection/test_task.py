@@ -24,16 +24,6 @@ from tests.detection.toy import write_voc_folder
 FCOS = str(Path(__file__).parent / "fcos_toy.py")
 
 
-@pytest.fixture
-def voc(tmp_path):
-    return write_voc_folder(tmp_path / "voc", train=10, test=4)
-
-
-@pytest.fixture
-def task(voc):
-    return make_task("", options(voc))
-
-
 # --- what a task says of itself -------------------------------------------------------------------
 
 

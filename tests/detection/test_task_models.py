@@ -10,17 +10,6 @@ from adapruner_det.detection.setup import load_config
 from adapruner_det.detection.task import MODEL_FILE, make_task
 from adapruner_det.errors import DataError
 from tests.detection.task_toy import model, options
-from tests.detection.toy import write_voc_folder
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return write_voc_folder(tmp_path / "voc", train=10, test=4)
-
-
-@pytest.fixture
-def task(voc):
-    return make_task("", options(voc))
 
 
 def trained(task, folder, voc, detector):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.engine import HookBase
 
 from adapruner_det import PruningTrainer
 from adapruner_det.detection import task as module
@@ -25,34 +24,11 @@ from adapruner_det.methods.recorder import Recorder
 from adapruner_det.selection import part_of
 from adapruner_det.settings import build_pruner
 from tests.detection.task_toy import YOLO_KEYS, model, options, part
-from tests.detection.toy import write_voc_folder
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return write_voc_folder(tmp_path / "voc", train=10, test=4)
-
-
-@pytest.fixture
-def task(voc):
-    return make_task("", options(voc))
+from tests.detection.training.runs import StopAfter, Stopped
 
 
 def logits(guide):
     return guide.mask.column("logit").copy()
-
-
-class Halt(Exception):
-    pass
-
-
-class HaltAfter(HookBase):
-    def __init__(self, step):
-        self.step = step
-
-    def after_step(self):
-        if self.trainer.iter == self.step:
-            raise Halt
 
 
 def halting(trainer_class, step):
@@ -60,7 +36,7 @@ def halting(trainer_class, step):
 
     class Halting(trainer_class):
         def build_hooks(self):
-            return [*super().build_hooks(), HaltAfter(step)]
+            return [*super().build_hooks(), StopAfter(step)]
 
     return Halting
 
@@ -147,7 +123,7 @@ def test_a_killed_guided_training_goes_on_bit_for_bit_and_counts_its_time(
     expected = task.train(1, tmp_path / "whole", guide=whole)
     with monkeypatch.context() as patched:
         patched.setattr(module, "PruningTrainer", halting(PruningTrainer, 9))
-        with pytest.raises(Halt):
+        with pytest.raises(Stopped):
             task.train(1, tmp_path / "cut", guide=cut)
     path = tmp_path / "cut" / "model_0000007.pth"
     saved = torch.load(path, weights_only=True)

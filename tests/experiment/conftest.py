@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 
-from adapruner_det.experiment import memory
+from adapruner_det.experiment import memory, running
 from tests.experiment import toy
 
 
@@ -31,3 +31,9 @@ def make(tmp_path):
 def root(tmp_path):
     """The folder of a grid."""
     return tmp_path / "grid"
+
+
+@pytest.fixture
+def no_endless_loop(monkeypatch):
+    """What is tried for ever fails; after so many cells nothing is left."""
+    monkeypatch.setattr(running, "_run_next", toy.limited(running._run_next, 60))

@@ -7,9 +7,7 @@ from adapruner_det.experiment.board import selection_of
 from adapruner_det.experiment.cells import claim
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.running import run
-from tests.experiment.toy import N, board_of, cell_of
-
-SMALL = Grid(("random",), (0.7, 0.4))
+from tests.experiment.toy import SMALL, N, board_of, cell_of
 
 
 def test_cuts_of_one_choice_are_nested_and_a_set_is_taken_as_it_is(make, root):

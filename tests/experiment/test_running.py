@@ -20,15 +20,9 @@ from adapruner_det.files import FolderInUse
 from adapruner_det.methods import base
 from adapruner_det.methods.base import Choice, Method, get_dynamic, select
 from adapruner_det.stopping import Stopped
-from tests.experiment.toy import EPOCHS, N, board_of, calls, cell_of, limited, values_of
+from tests.experiment.toy import EPOCHS, SMALL, N, board_of, calls, cell_of, limited, values_of
 
-SMALL = Grid(("random",), (0.7, 0.4))
-
-
-@pytest.fixture(autouse=True)
-def no_endless_loop(monkeypatch):
-    """What is tried for ever fails here; after so many cells nothing is left."""
-    monkeypatch.setattr(module, "_run_next", limited(module._run_next, 60))
+pytestmark = pytest.mark.usefixtures("no_endless_loop")
 
 
 def test_a_dynamic_reference_trains_under_its_guide_and_is_no_method(make, root):

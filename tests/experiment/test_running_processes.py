@@ -19,6 +19,7 @@ from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.running import run, submit
 from adapruner_det.stopping import Stopped
 from tests.experiment.toy import (
+    SMALL,
     calls,
     limited,
     make_toy,
@@ -26,13 +27,7 @@ from tests.experiment.toy import (
     values_of,
 )
 
-SMALL = Grid(("random",), (0.7, 0.4))
-
-
-@pytest.fixture(autouse=True)
-def no_endless_loop(monkeypatch):
-    """What is tried for ever fails here; after so many cells nothing is left."""
-    monkeypatch.setattr(module, "_run_next", limited(module._run_next, 60))
+pytestmark = pytest.mark.usefixtures("no_endless_loop")
 
 
 def in_process(grid, make, root, processes=1):

@@ -16,7 +16,7 @@ import torch
 from adapruner_det.core.cut import kept_count
 from adapruner_det.errors import DataError
 from adapruner_det.experiment.board import Board, rows_of
-from adapruner_det.experiment.grid import cells
+from adapruner_det.experiment.grid import Grid, cells
 from adapruner_det.experiment.task import Run
 from adapruner_det.files import write_whole
 from adapruner_det.methods import base
@@ -26,6 +26,7 @@ from adapruner_det.stopping import Stopped, StopRequest
 from tests.methods import evidence
 
 N, CLASSES, DIM, EPOCHS, BATCH = 60, 3, 5, 4, 12
+SMALL = Grid(("random",), (0.7, 0.4))
 OPTIONS = {**evidence.OPTIONS, "KEEP_RATIO": 0.7}
 METHODS = ("toy_guided", "toy_loss", "toy_margin", "toy_thumb", "toy_fails", "toy_waits")
 

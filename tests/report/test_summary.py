@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from adapruner_det import Selection
-from adapruner_det.report.summary import class_kept_shares, classes_nearly_lost, summarize
+from adapruner_det.report.summary import (
+    class_counts,
+    class_kept_shares,
+    classes_nearly_lost,
+    summarize,
+)
 
 
 def selection(kept, mean_loss=None, soft_ratio=0.75, keep_ratio=0.75, classes=None, **header):
@@ -208,10 +213,11 @@ def test_what_chance_may_take_of_a_class_is_no_news(of, named):
     classes = [[0]] * 100 + [[1]] * of
     kept = [1] * 70 + [0] * 30 + [0] * of
     chosen = selection(kept, keep_ratio=0.7, classes=classes)
-    assert ("dog" in classes_nearly_lost(chosen)) == named
+    assert ("dog" in classes_nearly_lost(class_counts(chosen), 0.7)) == named
 
 
 def test_the_least_kept_of_several_lost_classes_stands_first():
     classes = [[0]] * 50 + [[1]] * 50 + [[2]] * 50
     kept = [1] * 10 + [0] * 40 + [1] * 5 + [0] * 45 + [1] * 50
-    assert classes_nearly_lost(selection(kept, keep_ratio=0.6, classes=classes)) == ["dog", "cat"]
+    counts = class_counts(selection(kept, keep_ratio=0.6, classes=classes))
+    assert classes_nearly_lost(counts, 0.6) == ["dog", "cat"]

@@ -11,7 +11,7 @@ from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.results import changes_of
 from adapruner_det.experiment.running import run_parts
 from adapruner_det.experiment.transfer import Transfer
-from tests.detection.test_task import options, voc  # noqa: F401
+from tests.detection.task_toy import options
 
 
 def make_both(folder):
@@ -22,7 +22,7 @@ def make_both(folder):
 
 
 @pytest.mark.slow
-def test_a_faster_rcnn_is_trained_on_what_a_yolo_keeps(voc, tmp_path):  # noqa: F811
+def test_a_faster_rcnn_is_trained_on_what_a_yolo_keeps(voc, tmp_path):
     part = Part(Grid(("random", "adapruner"), (0.5,)), partial(make_both, voc))
     task = part.make_task()
     run_parts([part], tmp_path / "grid", tasks=[task])
@@ -42,7 +42,7 @@ def test_a_faster_rcnn_is_trained_on_what_a_yolo_keeps(voc, tmp_path):  # noqa: 
         assert np.isfinite(change.changes.median_side).all()
 
 
-def test_checkpoints_of_a_detector_go_and_its_model_stays_if_it_is_to(voc, tmp_path):  # noqa: F811
+def test_checkpoints_of_a_detector_go_and_its_model_stays_if_it_is_to(voc, tmp_path):
     task = make_task("", options(voc))
     for name in ("model_0000003.pth", "model_final.pth", "last_checkpoint", "log.txt"):
         (tmp_path / name).write_text("x")

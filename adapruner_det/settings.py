@@ -43,6 +43,10 @@ WITHOUT_EFFECT = (
     "ADAPRUNER.COCO_SETS",
 )
 
+#: The fields of a LazyConfig whose values the configuration has under such a key, or under
+#: MODEL.DEVICE: among its overrides they tell nothing.
+LAZY_WITHOUT_EFFECT = ("train.output_dir", "train.checkpointer.period", "train.device")
+
 #: What may decide which samples go.
 OBJECTIVES = ("paper", "inclusion")
 
@@ -176,6 +180,8 @@ def _told(key: str, value: Any) -> Any:
     """What of a setting has an effect: of a GPU not its number, of a download nothing."""
     if key in ("DEVICE", "MODEL.DEVICE"):
         return str(value).partition(":")[0]
+    if key == "ADAPRUNER.LAZY_OVERRIDES":
+        return [word for word in value if word.partition("=")[0] not in LAZY_WITHOUT_EFFECT]
     return False if key == "DATA.DOWNLOAD" else value  # as by default, whose digest it has
 
 

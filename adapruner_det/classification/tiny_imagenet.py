@@ -114,20 +114,26 @@ def _unpack(root: Path, download: bool) -> None:
     with tempfile.TemporaryDirectory(dir=root) as part:  # whole or not there
         with zipfile.ZipFile(archive) as file:
             file.extractall(part)
-        (Path(part) / NAME).rename(root / NAME)
+        try:
+            (Path(part) / NAME).rename(root / NAME)
+        except OSError:
+            if not (root / NAME).is_dir():  # which another run has unpacked meanwhile
+                raise
 
 
 def _fetch(url: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    try:
-        with urllib.request.urlopen(url) as source, part.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        part.replace(path)
-    except (OSError, urllib.error.URLError) as error:
-        raise DataError(f"{url} cannot be fetched: {error}; put it at {path} yourself") from error
-    finally:
-        part.unlink(missing_ok=True)
+    # A folder of its own: another run may be fetching the same file.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        try:
+            with urllib.request.urlopen(url) as source, part.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            part.replace(path)
+        except (OSError, urllib.error.URLError) as error:
+            raise DataError(
+                f"{url} cannot be fetched: {error}; put it at {path} yourself"
+            ) from error
 
 
 def md5(path: Path) -> str:

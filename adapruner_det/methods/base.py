@@ -274,12 +274,12 @@ def get_method(name: str) -> Method:
     """The method of that name; one of another package is imported.
 
     Raises:
-        DataError: a name that no method has, or a package that cannot be imported.
+        DataError: a name that no method has or two have, or a package that cannot be imported.
     """
-    for point in entry_points(group=ENTRY_POINTS) if name not in _METHODS else ():
+    for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             try:
-                point.load()
+                point.load()  # which registers it, or says that the name is taken
             except Exception as error:  # what another package raises is its own
                 raise DataError(
                     f"the method {name!r} of {point.value} cannot be loaded: {one_line(error)}"

@@ -30,7 +30,7 @@ def csod(evidence: Evidence, keep_ratio: float) -> Choice:
     taken is passed over. Images without boxes come last, in an order drawn by the seed. Features
     are the trained model's. Costs O(N·n·D).
     """
-    features = finite_features(evidence, "csod", BOX_FEATURES).astype(np.float64)
+    features = finite_features(evidence, "csod", BOX_FEATURES)
     sample, classes = sample_of_each_box(evidence.samples), class_of_each_box(evidence.samples)
     order = greedy_order(features, sample, classes)
     bare = np.flatnonzero(evidence.samples.sizes == 0)
@@ -79,7 +79,7 @@ def greedy_order(features: np.ndarray, sample: np.ndarray, classes: np.ndarray) 
 
 def _class(features: np.ndarray, sample: np.ndarray) -> _Class:
     images, own = np.unique(sample, return_inverse=True)
-    total = np.zeros((len(images), features.shape[1]))
+    total = np.zeros((len(images), features.shape[1]))  # float64, as M features would not fit
     np.add.at(total, own, features)
     vectors = unit(total)  # of a sum as of a mean
     return _Class(images, vectors, vectors @ vectors.sum(axis=0), np.zeros(len(images)))

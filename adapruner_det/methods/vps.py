@@ -29,5 +29,5 @@ def vps(evidence: Evidence, keep_ratio: float) -> Choice:
 
 def _variance(values: np.ndarray) -> np.ndarray:
     """(E, N, G) → (N, G), NaN of what was never seen."""
-    _, spread = mean_and_spread(values.reshape(len(values), -1).astype(np.float64))
+    _, spread = mean_and_spread(values.reshape(len(values), -1))
     return np.square(spread).reshape(values.shape[1:])

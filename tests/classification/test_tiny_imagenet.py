@@ -1,4 +1,7 @@
+import io
+import shutil
 import zipfile
+from urllib.response import addinfourl
 
 import pytest
 from PIL import Image
@@ -87,3 +90,28 @@ def test_a_missing_archive_and_a_failing_download_say_what_to_do(tmp_path, monke
     with pytest.raises(DataError, match="cannot be fetched"):
         load_tiny_imagenet(tmp_path, download=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_that_fetch_at_once_do_not_share_a_file(tmp_path, monkeypatch):
+    """The second begins and ends while the first is still writing."""
+    packed = io.BytesIO()
+    source = tiny_imagenet(tmp_path / "source")
+    with zipfile.ZipFile(packed, "w") as file:
+        for path in sorted(source.rglob("*.*")):
+            file.write(path, path.relative_to(source.parent))
+    archive = tmp_path / "served.zip"
+    archive.write_bytes(packed.getvalue())
+    monkeypatch.setattr(module, "URL", archive.as_uri())
+    monkeypatch.setattr(module, "MD5", module.md5(archive))
+    root, copy, lengths = tmp_path / "root", shutil.copyfileobj, []
+
+    def slow_copy(source, target):
+        if isinstance(source, addinfourl) and not lengths:
+            lengths.append(0)
+            target.write(source.read(100))
+            lengths[0] = len(load_tiny_imagenet(root, download=True)[0])
+        copy(source, target)
+
+    monkeypatch.setattr(module.shutil, "copyfileobj", slow_copy)
+    assert len(load_tiny_imagenet(root, download=True)[0]) == 9 == lengths[0]
+    assert sorted(path.name for path in root.iterdir()) == [module.NAME, f"{module.NAME}.zip"]

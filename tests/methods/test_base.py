@@ -78,17 +78,24 @@ def other_package(tmp_path, monkeypatch):
     )
     (tmp_path / "their_broken.py").write_text("raise RuntimeError('no\\nGPU')\n")
     (tmp_path / "their_empty.py").write_text("")
+    (tmp_path / "their_random.py").write_text(
+        "from adapruner_det.methods import register\n"
+        "@register('random')\n"
+        "def random(evidence, keep_ratio):\n"
+        "    raise AssertionError\n"
+    )
     points = [
         EntryPoint(name, module, base.ENTRY_POINTS)
         for name, module in (
             ("theirs", "their_methods"),
             ("broken", "their_broken"),
             ("empty", "their_empty"),
+            ("random", "their_random"),
         )
     ]
     monkeypatch.setattr(base, "entry_points", lambda group: points)
     yield
-    for name in ("their_methods", "their_broken", "their_empty"):
+    for name in ("their_methods", "their_broken", "their_empty", "their_random"):
         sys.modules.pop(name, None)
 
 
@@ -103,6 +110,12 @@ def test_another_package_that_does_not_load_is_named_in_one_line(other_package):
         get_method("broken")
     with pytest.raises(DataError, match="no method 'empty'"):
         get_method("empty")
+
+
+def test_another_package_that_takes_a_name_of_ours_is_not_passed_over(other_package):
+    taken = "'random' of their_random cannot be loaded: there is a method 'random' already: adaprun"
+    with pytest.raises(DataError, match=taken):
+        get_method("random")
 
 
 def test_the_lower_score_is_kept_first():

@@ -64,6 +64,16 @@ def test_the_digest_tells_other_files_and_overrides_apart(tmp_path):
     assert digest != config_digest(other)
 
 
+def test_the_digest_is_the_same_wherever_and_how_often_a_run_writes():
+    digest = config_digest(lazy_cfg("out"))
+    for override in ("train.output_dir=elsewhere", "train.checkpointer.period=7"):
+        assert digest == config_digest(lazy_cfg("out", override))
+    assert digest != config_digest(lazy_cfg("out", "train.max_iter=20"))
+    assert digest != config_digest(lazy_cfg("out", "train.device=cuda"))
+    on_a_gpu = [config_digest(lazy_cfg("out", f"train.device=cuda:{i}")) for i in range(2)]
+    assert on_a_gpu == [config_digest(lazy_cfg("out", "train.device=cuda"))] * 2
+
+
 def test_the_digest_tells_other_imported_files_apart(toy, tmp_path):
     """What a file imports is a part of it; where in memory its functions lie is none."""
     imported = {name: tmp_path / name / "base.py" for name in ("one", "same", "other")}

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapruner_det.core import AdaPruner, Schedule
 from adapruner_det.core.mask import Totals
@@ -66,6 +68,71 @@ def test_a_dual_step_stays_within_its_bound():
     moved = controller.step(np.arange(64), logit, np.exp(20 * rng.normal(size=64)), run)
     assert np.all(np.abs(moved - np.clip(logit, -1.0, 1.0)) <= 0.6 + 1e-12)
     assert np.all(np.abs(moved) <= 1.0)
+
+
+def watched(keep_ratio, count=100):
+    """A controller that has seen the pressures 0, 1, ... of ``count`` samples."""
+    controller = DualRatio(count, keep_ratio)
+    controller.watch(np.arange(count), np.arange(count, dtype=float))
+    return controller
+
+
+@pytest.mark.parametrize(("progress", "strength"), [(0.2, 0.0), (0.5, 0.0), (0.75, 0.3), (1, 0.6)])
+def test_a_dual_step_is_the_preconditioned_gradient(progress, strength):
+    """By hand: a full step · (c − F(f) − h·(1 − 2σ)) / width, times (4/α)·α·σ'(α·m)."""
+    controller = watched(0.6)
+    totals = Totals(soft=60.0, positive=60, undecided=0, binary=0)
+    run = RunState(100, 0.6, 4.0, progress, totals)
+    logit, rank = np.array([-0.02]), (61 + 62) / 200  # one of a hundred, which ties with itself
+    p = 1.0 / (1.0 + np.exp(4.0 * 0.02))
+    share = (0.6 - rank - strength * (1.0 - 2.0 * p)) / 0.05
+    assert -1.0 < share < 0.0  # nothing is clipped, and nothing left to the guard
+    moved = controller.step(np.array([61]), logit, np.array([61.0]), run)
+    np.testing.assert_allclose(moved, logit + 0.6 * 4.0 * p * (1.0 - p) * share)
+
+
+@given(
+    positive=st.integers(0, 90),
+    undecided=st.integers(0, 10),
+    batch=st.integers(1, 100),
+    keep_ratio=st.sampled_from([0.1, 0.5, 0.9]),
+)
+def test_the_multiplier_is_the_ratio_with_its_error_and_all_errors_before(
+    positive, undecided, batch, keep_ratio
+):
+    """c = c_r + min(4, 0.7·N/B)·e + 2·Σ e·B/N within [0, 1]; at its ends the sum stands still."""
+    controller, total = DualRatio(100, keep_ratio), 0.0
+    run = RunState(100, keep_ratio, 1.0, 0.0, Totals(0.0, positive, undecided, 0))
+    error = keep_ratio - (positive + keep_ratio * undecided) / 100
+    for _ in range(5):
+        ids = np.arange(batch)
+        controller.step(ids, np.zeros(batch), ids.astype(float), run)
+        wanted = keep_ratio + min(4.0, 70.0 / batch) * error + total
+        assert controller.multiplier == pytest.approx(np.clip(wanted, 0.0, 1.0))
+        if 0.0 < wanted < 1.0:
+            total += 2.0 * error * batch / 100
+
+
+@given(
+    seed=st.integers(0, 1000),
+    keep_ratio=st.sampled_from([0.2, 0.5, 0.9]),
+    progress=st.sampled_from([0.3, 1.0]),
+    undecided=st.booleans(),
+)
+def test_late_in_a_run_no_batch_takes_the_ratio_away(seed, keep_ratio, progress, undecided):
+    """With N = B = 100 it stays within half a sample of c_r, or as near as full steps bring it."""
+    rng = np.random.default_rng(seed)
+    logit = rng.uniform(-1.0, 1.0, 100) * (rng.random(100) < 0.5 if undecided else 1.0)
+    controller = watched(keep_ratio)
+    positive, zero = int((logit > 0).sum()), int((logit == 0).sum())
+    run = RunState(100, keep_ratio, 3.0, progress, Totals(0.0, positive, zero, 0))
+    f = rng.permutation(100).astype(float)
+    moved = controller.step(np.arange(100), logit, f, run)
+    p = 1.0 / (1.0 + np.exp(-3.0 * logit))
+    full = 0.6 * 4.0 * p * (1.0 - p)
+    fewest, most = (logit - full > 0).sum(), (logit + full > 0).sum()
+    allowed = np.clip(100 * keep_ratio + np.array([-0.5, 0.5]), fewest, most)
+    assert allowed[0] <= (moved > 0).sum() <= allowed[1]
 
 
 @pytest.mark.parametrize("alpha_end", [1.0, 100.0])

@@ -78,38 +78,39 @@ def watched(keep_ratio, count=100):
 
 
 @pytest.mark.parametrize(("progress", "strength"), [(0.2, 0.0), (0.5, 0.0), (0.75, 0.3), (1, 0.6)])
-def test_a_dual_step_is_the_preconditioned_gradient(progress, strength):
+@pytest.mark.parametrize(("kept", "width"), [(60, 0.05), (10, 0.02), (95, 0.01)])
+def test_a_dual_step_is_the_preconditioned_gradient(progress, strength, kept, width):
     """By hand: a full step · (c − F(f) − h·(1 − 2σ)) / width, times (4/α)·α·σ'(α·m)."""
-    controller = watched(0.6)
-    totals = Totals(soft=60.0, positive=60, undecided=0, binary=0)
-    run = RunState(100, 0.6, 4.0, progress, totals)
-    logit, rank = np.array([-0.02]), (61 + 62) / 200  # one of a hundred, which ties with itself
-    p = 1.0 / (1.0 + np.exp(4.0 * 0.02))
-    share = (0.6 - rank - strength * (1.0 - 2.0 * p)) / 0.05
+    controller = watched(kept / 100)
+    totals = Totals(soft=kept, positive=kept, undecided=0, binary=0)
+    run = RunState(100, kept / 100, 4.0, progress, totals)
+    logit, f = np.array([-0.003]), np.array([kept])
+    rank = (kept + kept + 1) / 200  # one of a hundred, which ties with itself
+    p = 1.0 / (1.0 + np.exp(4.0 * 0.003))
+    share = (kept / 100 - rank - strength * (1.0 - 2.0 * p)) / width
     assert -1.0 < share < 0.0  # nothing is clipped, and nothing left to the guard
-    moved = controller.step(np.array([61]), logit, np.array([61.0]), run)
+    moved = controller.step(np.array([kept]), logit, f.astype(float), run)
     np.testing.assert_allclose(moved, logit + 0.6 * 4.0 * p * (1.0 - p) * share)
 
 
 @given(
-    positive=st.integers(0, 90),
+    positives=st.lists(st.integers(0, 90), min_size=1, max_size=6),
     undecided=st.integers(0, 10),
     batch=st.integers(1, 100),
     keep_ratio=st.sampled_from([0.1, 0.5, 0.9]),
 )
 def test_the_multiplier_is_the_ratio_with_its_error_and_all_errors_before(
-    positive, undecided, batch, keep_ratio
+    positives, undecided, batch, keep_ratio
 ):
     """c = c_r + min(4, 0.7·N/B)·e + 2·Σ e·B/N within [0, 1]; at its ends the sum stands still."""
-    controller, total = DualRatio(100, keep_ratio), 0.0
-    run = RunState(100, keep_ratio, 1.0, 0.0, Totals(0.0, positive, undecided, 0))
-    error = keep_ratio - (positive + keep_ratio * undecided) / 100
-    for _ in range(5):
-        ids = np.arange(batch)
+    controller, total, ids = DualRatio(100, keep_ratio), 0.0, np.arange(batch)
+    for positive in positives:
+        run = RunState(100, keep_ratio, 1.0, 0.0, Totals(0.0, positive, undecided, 0))
         controller.step(ids, np.zeros(batch), ids.astype(float), run)
+        error = keep_ratio - (positive + keep_ratio * undecided) / 100
         wanted = keep_ratio + min(4.0, 70.0 / batch) * error + total
         assert controller.multiplier == pytest.approx(np.clip(wanted, 0.0, 1.0))
-        if 0.0 < wanted < 1.0:
+        if 0.0 <= wanted <= 1.0:
             total += 2.0 * error * batch / 100
 
 

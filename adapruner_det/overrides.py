@@ -45,7 +45,7 @@ def checked_overrides(cfg: CfgNode, overrides: Sequence[str]) -> list[str]:
             meant = f"; did you mean {near[0]}?" if near else ""
             raise DataError(f"there is no key {key!r} in the configuration{meant}")
         if key in keys:
-            _require_type(key, _decoded(found[place + 1]), keys[key])
+            require_type(key, _decoded(found[place + 1]), keys[key])
     return found
 
 
@@ -57,7 +57,7 @@ def _decoded(value: Any) -> Any:
         return value
 
 
-def _require_type(key: str, value: Any, default: Any) -> None:
+def require_type(key: str, value: Any, default: Any) -> None:
     """Raise a DataError unless yacs takes ``value`` for a key whose value is ``default``."""
     listed = (list, tuple)
     if type(value) is type(default) or value is None or default is None:

@@ -166,6 +166,14 @@ def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield prefix + name, value
 
 
+def set_value(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set the dotted ``key`` of ``cfg``."""
+    *path, name = key.split(".")
+    for part in path:
+        cfg = cfg[part]
+    cfg[name] = value
+
+
 def config_digest(cfg: CfgNode) -> str:
     """SHA-256 of the configuration, without what has no effect on the result. Hexadecimal.
 

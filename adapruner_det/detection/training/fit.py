@@ -16,6 +16,7 @@ from detectron2.modeling import build_backbone
 from detectron2.structures import BoxMode
 
 from ...errors import DataError
+from ...settings import set_value
 from ..modeling.anchors import cluster, mean_best_iou
 from ..modeling.yolo_loss import STRIDES
 from .lazy import is_lazy
@@ -142,14 +143,6 @@ def propose_anchors(
         mean_best_iou(shapes, before),
         len(boxes),
     )
-
-
-def set_value(cfg: CfgNode, key: str, value: Any) -> None:
-    """Set the dotted ``key`` of ``cfg``."""
-    *path, name = key.split(".")
-    for part in path:
-        cfg = cfg[part]
-    cfg[name] = value
 
 
 def _fit_schedule(cfg: CfgNode, num_images: int, processes: int) -> list[str]:

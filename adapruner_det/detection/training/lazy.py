@@ -7,6 +7,7 @@ that all else reads one kind of configuration. The objects are built from the fi
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -22,10 +23,33 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ...errors import DataError
+from ...overrides import require_type
+from ...settings import leaves, set_value
 from ..data.loader import Mapper, NamingMapper
 
 #: What of a file is built as it says; of the rest ``cfg`` has the values.
 BUILT = ("model", "optimizer", "lr_multiplier")
+
+#: Of the keypoints that an image has at least.
+KEYPOINTS = "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE"
+
+#: Key of ``cfg`` → the field of a file that has its value, and what stands for one that the file
+#: lacks; it must not lack those with ``...``.
+FIELDS: dict[str, tuple[str, Any]] = {
+    "OUTPUT_DIR": ("train.output_dir", ...),
+    "SEED": ("train.seed", -1),
+    "MODEL.DEVICE": ("train.device", ...),
+    "MODEL.WEIGHTS": ("train.init_checkpoint", ...),
+    "SOLVER.MAX_ITER": ("train.max_iter", ...),
+    "SOLVER.AMP.ENABLED": ("train.amp.enabled", ...),
+    "SOLVER.CHECKPOINT_PERIOD": ("train.checkpointer.period", ...),
+    "TEST.EVAL_PERIOD": ("train.eval_period", ...),
+    "SOLVER.IMS_PER_BATCH": ("dataloader.train.total_batch_size", ...),
+    "DATALOADER.NUM_WORKERS": ("dataloader.train.num_workers", 0),
+    "DATALOADER.ASPECT_RATIO_GROUPING": ("dataloader.train.aspect_ratio_grouping", True),
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS": ("dataloader.train.dataset.filter_empty", True),
+    KEYPOINTS: ("dataloader.train.dataset.min_keypoints", 0),
+}
 
 
 def is_lazy(cfg: CfgNode) -> bool:
@@ -45,8 +69,10 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
         overrides: "key=value" each.
 
     Raises:
+        DataError: a value of another type, or an override of a field that nothing reads.
         KeyError, AttributeError: a field that is missing, or that ADAPRUNER does not have.
     """
+    _require_read(config_file, overrides)
     lazy = _load(config_file, tuple(overrides))
     for part in BUILT:
         if part not in lazy:
@@ -57,30 +83,52 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     cfg.ADAPRUNER.LAZY_DIGEST = _digest(config_file)
     cfg.ADAPRUNER.LAZY_OVERRIDES = list(overrides)
 
-    data, run = lazy.dataloader.train, lazy.train
-    cfg.DATASETS.TRAIN = _names(data.dataset.names)
+    for key, (field, default) in FIELDS.items():
+        value = _found(lazy, field, default)
+        require_type(field, value, dict(leaves(cfg))[key])
+        set_value(cfg, key, value)
+    cfg.DATASETS.TRAIN = _names(lazy.dataloader.train.dataset.names)
     cfg.DATASETS.TEST = ()
     if "test" in lazy.dataloader:
         cfg.DATASETS.TEST = _names(lazy.dataloader.test.dataset.names)
-    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = data.dataset.get("filter_empty", True)
-    cfg.DATALOADER.ASPECT_RATIO_GROUPING = data.get("aspect_ratio_grouping", True)
-    cfg.DATALOADER.NUM_WORKERS = data.get("num_workers", 0)
-    cfg.DATALOADER.SAMPLER_TRAIN = _sampler(data)
-    cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = data.dataset.get("min_keypoints", 0)
-    cfg.MODEL.KEYPOINT_ON = data.dataset.get("min_keypoints", 0) > 0
+    cfg.DATALOADER.SAMPLER_TRAIN = _sampler(lazy.dataloader.train)
+    cfg.MODEL.KEYPOINT_ON = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE > 0
     if cfg.MODEL.KEYPOINT_ON:  # of a head of another kind it is not known
         points = OmegaConf.select(lazy, "model.roi_heads.keypoint_head.num_keypoints", default=0)
         cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = points
-    cfg.SOLVER.IMS_PER_BATCH = data.total_batch_size
-    cfg.SOLVER.MAX_ITER = run.max_iter
     cfg.SOLVER.STEPS = ()
-    cfg.SOLVER.AMP.ENABLED = run.amp.enabled
-    cfg.SOLVER.CHECKPOINT_PERIOD = run.checkpointer.period
-    cfg.TEST.EVAL_PERIOD = run.eval_period
-    cfg.MODEL.WEIGHTS = run.init_checkpoint
-    cfg.MODEL.DEVICE = run.device
-    cfg.OUTPUT_DIR = run.output_dir
-    cfg.SEED = run.get("seed", -1)
+
+
+def _found(lazy: DictConfig, field: str, default: Any) -> Any:
+    value = OmegaConf.select(lazy, field)
+    if value is None and default is ...:
+        raise KeyError(f"it has no {field!r}")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # of 9e4 iterations
+    return default if value is None else value
+
+
+def _require_read(config_file: str, overrides: Sequence[str]) -> None:
+    """Raise a DataError for an override of a field that neither the file has nor anything reads.
+
+    What a call of the file does not name can be an argument of it all the same, and ``+`` in front
+    says that a field is meant to be new.
+    """
+    read = {field for field, _ in FIELDS.values()}
+    for field in (word.partition("=")[0] for word in overrides):
+        node, parts = _load(config_file, ()), field.split(".")
+        if field in read or field[:1] in ("+", "~") or parts[0] == "ADAPRUNER":
+            continue
+        for place, part in enumerate(parts):
+            if not isinstance(node, DictConfig) or "_target_" in node:
+                break
+            if part not in node:
+                near = difflib.get_close_matches(part, map(str, node), 1)
+                meant = f"; did you mean {'.'.join([*parts[:place], *near])}?" if near else ""
+                raise DataError(
+                    f"{config_file} has no {field!r} to be overridden{meant} +{field}=... adds it"
+                )
+            node = node[part]
 
 
 def register_from_file(cfg: CfgNode) -> None:

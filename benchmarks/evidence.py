@@ -51,10 +51,6 @@ ACROSS = (
 #: With fewer of them nothing is known of a method.
 SEEDS = 3
 TITLES = {"accuracy": "Classification", "AP50": "Detection"}
-NOTES = {
-    "AP50": "Parts of neu_det for Faster R-CNN had a warm-up as long as all images, 1,000 steps "
-    "of 2,400 in place of 800, which costs parts something against all images."
-}
 
 
 @dataclass(frozen=True)
@@ -193,7 +189,6 @@ def page(rows: Sequence[Trained]) -> str:
     for metric in sorted({row.metric for row in rows}, reverse=True):
         own = [row for row in rows if row.metric == metric]
         lines += ["", f"## {TITLES[metric]}", ""]
-        lines += [NOTES[metric], ""] if metric in NOTES else []
         lines += [cell_table(own), "", summary_table(own)]
         lines += ["", ACROSS, "", across_table(own)]
         for setting in settings_of_many(own):

@@ -6,6 +6,7 @@ in dashes besides. Many methods are spread over several panels, each with random
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ from .tables import RANDOM, Row, Setting, by_seed, gap, methods_of, settings_of
 
 #: Methods of one panel, besides random.
 MOST = 5
+
+#: Characters of the title above each column of panels.
+TITLE_WIDTH = 60
 
 #: Of two seeds the interval is 13 times as wide as their spread, and would hide all else.
 FEWEST_SEEDS = 3
@@ -87,15 +91,17 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
         panel.set_ylim(*limits)
         panel.grid(color="0.9", linewidth=0.6)
         panel.set_axisbelow(True)
+        panel.set_xticks(sorted({ratio for own in curves.values() for ratio in own.ratios}))
         if rows:
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": 2}
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
             panel.legend(fontsize=8, handlelength=4, frameon=False, **below)  # over no point
-    for panel in panels[max(count - columns, 0) : count]:
-        panel.tick_params(labelbottom=True)  # where there is no panel below
+    for panel in panels[max(count - columns, 0) : count]:  # where there is no panel below
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("kept, % of the training images")
     for panel in panels[count:]:
         panel.remove()
-    figure.suptitle(f"{title}: trained for equal {budget}", fontsize=11)
-    figure.supxlabel("kept, % of the training images")
+    words = f"{title}: trained for equal {budget}"
+    figure.suptitle(textwrap.fill(words, TITLE_WIDTH * columns), fontsize=11)
     figure.supylabel(f"{metric} on the test set, %")
     return figure
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -59,8 +61,18 @@ def test_what_is_drawn_is_what_was_measured():
     assert full[0].get_ydata()[0] == 91.0 and panel.patches  # and its band
     assert figure.get_suptitle() == "some data: trained for equal epochs"
     assert figure.get_supylabel() == "AP50 on the test set, %"
-    assert figure.get_supxlabel().startswith("kept, %")
+    assert panel.get_xlabel().startswith("kept, %") and panel.get_xticks().tolist() == [50, 90]
     assert {t.get_text() for t in panel.get_legend().get_texts()} == {"full", *lines}
+
+
+def test_no_word_lies_beside_the_picture_or_on_another():
+    figure = draw(ROWS, "one of the data sets (1440 images), " * 4, "AP50", "epochs")
+    figure.draw_without_rendering()
+    (panel,), title = figure.axes, figure.texts[0]
+    boxes = [part.get_window_extent() for part in (title, panel, panel.xaxis.label)]
+    boxes.append(panel.get_legend().get_window_extent())
+    assert all(0 <= box.x0 and box.x1 <= figure.bbox.width for box in boxes)
+    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
 
 
 def test_what_is_far_below_random_is_named_at_the_edge_and_does_not_flatten_the_rest():

@@ -46,7 +46,9 @@ def stamp_of(path: str) -> Stamp | None:
 def known(stamps: dict[str, Stamp | None]) -> dict[str, ImageFacts]:
     """The facts of those paths whose stamp is the remembered one, whoever remembers."""
     found = _kept_here(stamps)
-    return found | _on_disk({path: stamp for path, stamp in stamps.items() if path not in found})
+    # A path without a stamp may be none that a file system could have, half a letter say.
+    rest = {p: stamp for p, stamp in stamps.items() if p not in found and stamp is not None}
+    return found | _on_disk(rest)
 
 
 def remember(facts: dict[str, tuple[Stamp, ImageFacts]]) -> str:
@@ -92,7 +94,7 @@ def _kept_here(stamps: dict[str, Stamp | None]) -> dict[str, ImageFacts]:
     return found
 
 
-def _on_disk(stamps: dict[str, Stamp | None]) -> dict[str, ImageFacts]:
+def _on_disk(stamps: dict[str, Stamp]) -> dict[str, ImageFacts]:
     """The facts that the file keeps of those paths whose stamp is the remembered one."""
     try:
         if not cache_file().is_file():

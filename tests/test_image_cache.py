@@ -76,6 +76,12 @@ def test_a_faulty_file_is_looked_at_again_each_time(tmp_path, reads):
     assert reads == [path, path]
 
 
+def test_a_name_that_no_file_can_have_is_a_faulty_one(tmp_path):
+    path = str(tmp_path / "\ud83d.png")  # half a letter, as JSON can write it
+    check_images(several(tmp_path, 1))  # so that there is a cache to look into
+    assert check_images([path])[path].problem == "has a name that is not UTF-8: rename it"
+
+
 def test_one_file_under_several_names(tmp_path, reads, monkeypatch):
     monkeypatch.chdir(tmp_path)
     several(tmp_path, 1)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -157,7 +158,7 @@ def read_labels(path: Path, selection: Selection) -> np.ndarray:
 def _read(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:  # the last of a torn .npz
         raise DataError(f"{path} is no .npy file of numbers: {error}") from error
 
 

@@ -155,7 +155,8 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
     if args.predictions and args.weights:
         raise DataError("give either --predictions FILE or --weights DIR")
     if args.weights:
-        task = make(kind_of_data(args, selection), args.config_file, args.opts)
+        kind = kind_of_data(args, selection)
+        task = make(kind, args.config_file, [*args.opts, *_without_weights(kind, args.config_file)])
         selection.check(task.samples.keys, task.samples.digests)
         place = (args.output or args.selection.with_name(REPORT)).with_suffix(".predictions.npz")
         args.predictions = save_predictions(
@@ -167,6 +168,14 @@ def _predictions(args: argparse.Namespace, selection: Selection) -> dict[str, Pr
     found = read_predictions(args.predictions, selection.class_names)
     _require_of(found, selection, args.predictions)
     return found
+
+
+def _without_weights(kind: str, config_file: str) -> list[str]:
+    """Overrides of a detector that begins with no weights: those of --weights are loaded, and what
+    the training began from may be a pickle, which is not trusted here, or gone."""
+    if kind != "detection":
+        return []
+    return ["train.init_checkpoint=''"] if config_file.endswith(".py") else ["MODEL.WEIGHTS", ""]
 
 
 def _require_of(found: Mapping[str, Predicted], selection: Selection, path: Path) -> None:

@@ -34,10 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with classifying.running():
         cfg = load_config(config_path(args.config_file), args.opts)
-        if args.keep_ratio is not None and not args.selection:
+        if args.keep_ratio is not None and args.selection is None:
             raise DataError("--keep-ratio cuts a selection anew; give one with --selection")
         ratio = None if args.keep_ratio is None else as_keep_ratio(args.keep_ratio)
-        selection = Selection.load(args.selection) if args.selection else None
+        # An empty word, as of a shell's variable that is not set, is no training on all images.
+        selection = None if args.selection is None else Selection.load(args.selection)
         if selection is not None and ratio is not None:
             selection = selection.cut(ratio)
         data = load_data(cfg)

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfgs = [load_config(config_path(file), args.opts) for file in files]
         for cfg, part in zip(cfgs, ("source", "target"), strict=True):
             cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / part)
-        selection = Selection.load(args.selection) if args.selection else None
+        # An empty word, as of a shell's variable that is not set, is no training on all images.
+        selection = None if args.selection is None else Selection.load(args.selection)
         source, target = (load_data(cfg) for cfg in cfgs)
         results = run.transfer(
             *(cfgs[0], source, cfgs[1], target, selection),

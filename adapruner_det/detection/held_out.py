@@ -194,10 +194,11 @@ def _done(path: Path, known: str) -> Predictions | None:
         return None
     part = Predictions.load(path)
     if part.about.get("identity") != known:
+        whole = path.parents[1] / FILE  # which is there once all folds are done
+        judge = f", or judge the labels that are there now with --predictions {whole}"
         raise DataError(
             f"{path} was made from other labels, images or settings: set another OUTPUT_DIR to "
-            "train anew, or judge the labels that are there now with --predictions "
-            f"{path.parents[1] / FILE}"
+            f"train anew{judge * whole.is_file()}"
         )
     return part
 

@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 
 from ..errors import DataError
-from ..settings import PRUNER_CHOICES, PRUNER_RANGES, Range, check_settings
+from ..settings import PRUNER_CHOICES, PRUNER_RANGES, Range, check_settings, leaves
 
 _COUNT = Range(1)  # at least one
 _NUMBER = Range(0)  # none is possible
@@ -96,9 +96,19 @@ CHOICES = {
 }
 
 
+_NAMED = ("DATASETS.TRAIN", "DATASETS.TEST")
+
+#: Lists that are read before anything else looks at them. A yaml's key without a value is None.
+LISTS = (
+    *(*_NAMED, "MODEL.PIXEL_MEAN"),
+    *("ADAPRUNER.VOC_FOLDERS", "ADAPRUNER.VOC_CLASSES", "ADAPRUNER.COCO_SETS"),
+)
+
+
 def check_ranges(cfg: CfgNode) -> None:
     """Raise a DataError for the first value of ``cfg`` that cannot be meant."""
     check_settings(cfg, RANGES, CHOICES)
+    _require_lists(cfg)
     if cfg.ADAPRUNER.ALPHA_END < cfg.ADAPRUNER.ALPHA_START:
         raise DataError(
             f"ADAPRUNER.ALPHA_END is {cfg.ADAPRUNER.ALPHA_END}, below ALPHA_START "
@@ -126,3 +136,16 @@ def check_ranges(cfg: CfgNode) -> None:
         ) from error
     if not cfg.OUTPUT_DIR or "\0" in cfg.OUTPUT_DIR:
         raise DataError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}; name a folder")
+
+
+def _require_lists(cfg: CfgNode) -> None:
+    """Raise a DataError for a list that is None, or one of data sets with what is no name."""
+    for key, value in leaves(cfg):
+        if key in LISTS and value is None:
+            raise DataError(f"{key} is None; it must be a list; leave it out for the default")
+        strange = [own for own in value if not isinstance(own, str)] if key in _NAMED else []
+        if strange:
+            raise DataError(
+                f"{key} lists {strange[0]!r}, which is no name of a data set; write "
+                f"{key} \"('name',)\""
+            )

@@ -19,6 +19,8 @@ from tests.classification.tiny import write_folder, write_packed
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["MODEL.WIDTH", "4", "DATA.NUM_TRAIN", "300", "SOLVER.EPOCHS", "3"]
 QUICK += ["ADAPRUNER.WARMUP_EPOCHS", "1"]
+DIGITS = "configs/classification/digits.yaml"
+DIGITS_TWICE = ["--config-file", DIGITS, "--target-config-file", DIGITS]
 
 
 def command(tool, *args):
@@ -185,6 +187,8 @@ def test_transfer_goes_from_one_packed_set_to_another(tmp_path, run):
         ("prune_cls.py", ["MODEL.WEIGHTS", "gone.pt"], "there are no weights at gone.pt"),
         ("prune_cls.py", ["--config-file", "gone.yaml"], "there is no configuration file"),
         ("train_cls.py", ["--selection", "gone.json"], "there is no selection at gone.json"),
+        ("train_cls.py", ["--selection", ""], "is not a selection"),
+        ("transfer_cls.py", [*DIGITS_TWICE, "--selection", ""], "is not a selection"),
         ("train_cls.py", ["--keep-ratio", "0.5"], "give one with --selection"),
         ("train_cls.py", ["--selection", "s", "--keep-ratio", "80%"], "the keep ratio is '80%'"),
     ],

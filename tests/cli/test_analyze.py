@@ -109,6 +109,9 @@ def test_what_does_not_fit_is_one_line(digits, tmp_path, capsys):
         np.save(tmp_path / "x.npy", array, allow_pickle=True)
         given = [*words, "--features", tmp_path / "x.npy"]
         assert_one_error_line(refused(capsys, *given), "x.npy", word)
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 torn")
+    given = [*words, "--features", tmp_path / "x.npz"]
+    assert_one_error_line(refused(capsys, *given), "x.npz is no .npy file")
     np.save(tmp_path / "x.npy", np.zeros(160))
     given = [*words, "--features", features, "--labels", tmp_path / "x.npy"]
     assert_one_error_line(refused(capsys, *given), "whole numbers")

@@ -17,7 +17,7 @@ from adapruner_det.report.overrule import identity
 from tests.classification.test_records import of, select
 from tests.classification.tiny import write_folder
 from tests.detection.coco_writer import write_coco
-from tests.detection.toy import process_restored, write_voc_folder
+from tests.detection.toy import DETECTORS, process_restored, write_voc_folder
 from tests.report.browser import Opened, running
 from tests.tools.running import ROOT, assert_one_error_line, run_apart, run_here, tool_arguments
 
@@ -157,6 +157,13 @@ def test_predictions_come_from_a_file(run, tmp_path, capsys, caplog):
     file.write_bytes(b"")
     assert_one_error_line(refused(capsys, *words, *pairs), "no .npz of predictions")
     assert_one_error_line(refused(capsys, *words, "--weights", tmp_path, *pairs), "either")
+
+
+def test_a_trained_model_needs_no_weights_that_its_training_began_from(run, tmp_path, capsys):
+    selection, pairs = run
+    pairs = [*pairs[:-1], "('own',)", *DETECTORS["yolo_darknet"], "MODEL.WEIGHTS", "gone.pkl"]
+    error = refused(capsys, "--selection", selection, "--weights", tmp_path, *pairs)
+    assert_one_error_line(error, "there is no trained model at", "train there first")
 
 
 def test_fewer_thumbnails_when_asked_for(run, tmp_path, capsys):

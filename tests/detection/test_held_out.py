@@ -146,6 +146,16 @@ def test_what_was_done_otherwise_is_refused(voc, tmp_path, change):
     assert task.trained == {}
 
 
+def test_what_was_stopped_has_no_predictions_to_judge_other_labels_by(voc, tmp_path):
+    stopped = Untrained(settings(voc))
+    stopped.fails = ("fold-2",)
+    with suppress(RuntimeError):
+        predict_held_out(stopped, 2, 0, tmp_path / "run")
+    task = Untrained(settings(voc, "SOLVER.BASE_LR", 0.02))
+    with pytest.raises(DataError, match=r"made from other labels.*to train anew$"):
+        predict_held_out(task, 2, 0, tmp_path / "run")
+
+
 # --- progress ---
 
 

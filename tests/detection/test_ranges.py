@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import get_cfg
 
 from adapruner_det import add_adapruner_config
-from adapruner_det.detection.ranges import CHOICES, RANGES, check_ranges
+from adapruner_det.detection.ranges import CHOICES, LISTS, RANGES, check_ranges
 from adapruner_det.errors import DataError
 from adapruner_det.settings import _numbers, leaves
 
@@ -14,7 +14,7 @@ from adapruner_det.settings import _numbers, leaves
 PARTS = ("ADAPRUNER.", "MODEL.YOLO.", "MODEL.DARKNET.", "SOLVER.", "DATALOADER.", "SEED")
 
 #: Lists that are empty by default but hold numbers.
-LISTS = ("SOLVER.STEPS",)
+EMPTY = ("SOLVER.STEPS",)
 
 
 def config(*options):
@@ -28,7 +28,7 @@ def numeric_keys():
     return [
         key
         for key, value in leaves(config())
-        if key.startswith(PARTS) and (any(True for _ in _numbers(value)) or key in LISTS)
+        if key.startswith(PARTS) and (any(True for _ in _numbers(value)) or key in EMPTY)
     ]
 
 
@@ -139,6 +139,18 @@ def test_no_number_at_all_may_be_infinite_or_nan(key, number):
 def test_what_cannot_be_meant_is_refused(options, match):
     with pytest.raises(DataError, match=match):
         check_ranges(config(*options))
+
+
+@pytest.mark.parametrize("key", LISTS)
+def test_a_list_that_a_yaml_leaves_without_a_value_is_refused_by_its_key(key):
+    with pytest.raises(DataError, match=rf"^{key} is None; it must be a list"):
+        check_ranges(config(key, None))
+
+
+@pytest.mark.parametrize("names", [(1,), (("a", "b"),), ("a", None)])
+def test_what_is_no_name_of_a_data_set_is_refused(names):
+    with pytest.raises(DataError, match=r"^DATASETS\.TEST lists .*, which is no name"):
+        check_ranges(config("DATASETS.TEST", names))
 
 
 def test_proposals_from_files_which_no_loader_here_reads_are_refused():

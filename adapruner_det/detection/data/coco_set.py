@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
@@ -189,7 +190,7 @@ def _dicts(content: _Content, image_root: str) -> tuple[list[dict[str, Any]], li
             problem = f"{content.file}: image {image['id']!r} {error}"
             faults.append(Fault(str(image["id"]), problem))
             continue
-        height, width = (_whole(image.get(side)) for side in ("height", "width"))
+        height, width = (_size(image.get(side)) for side in ("height", "width"))
         dicts.append(
             {
                 "file_name": file_name,
@@ -203,8 +204,16 @@ def _dicts(content: _Content, image_root: str) -> tuple[list[dict[str, Any]], li
 
 
 def _whole(value: Any) -> int:
-    """A size, or 0 where the file does not say: the image tells it."""
+    """A whole number above 0 as it is, else 0."""
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def _size(value: Any) -> int:
+    """A size, also of 640.0 or "640"; 0 where the file does not say: the image tells it."""
+    try:
+        return max(int(float(value)), 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _file_name(image: dict[str, Any], image_root: str) -> str:
@@ -255,10 +264,35 @@ def _rle(counts: Any, height: int, width: int) -> dict[str, Any]:
     if not isinstance(counts, list):
         if not isinstance(counts, str):
             raise ValueError(f"counts of the type {type(counts).__name__}")
+        # What the runs do not reach pycocotools leaves as the memory happens to be.
+        runs = _runs(counts)
+        if runs.min() < 0 or runs.sum() != height * width:
+            raise ValueError(f"counts that do not make a mask of {height}×{width} pixels")
         return {"size": [height, width], "counts": counts}
     if set(map(type, counts)) - {int} or min(counts) < 0 or sum(counts) != height * width:
         raise ValueError(f"counts that do not make a mask of {height}×{width} pixels")
     return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def _runs(counts: str) -> np.ndarray:
+    """(R,) int64: the lengths of the R runs of a compressed RLE, as pycocotools reads them.
+
+    A number is of 5 bits a letter, the lowest first; from the fourth on it is the difference to the
+    one before the last.
+    """
+    letters = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
+    ends = (letters & 32) == 0  # of a number
+    if not len(letters) or not ends[-1] or letters.min() < 0 or letters.max() > 63:
+        raise ValueError(f"the counts {reprlib.repr(counts)}")
+    starts = np.flatnonzero(np.append(True, ends[:-1]))
+    bits = 5 * (np.arange(len(letters)) - np.repeat(starts, np.diff([*starts, len(letters)])))
+    if bits.max() > 30:
+        raise ValueError("a count of more than 32 bits")
+    runs: np.ndarray = np.add.reduceat((letters & 31) << bits, starts)
+    runs -= (letters[ends] & 16) << (bits[ends] + 1)  # the sign
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    return runs
 
 
 def _keypoints(given: list[float]) -> list[float]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
+from pycocotools.mask import encode
 
 from ...export.records import Record, Records
 from ...selection import Selection
@@ -145,7 +146,7 @@ def _record(base: str, sample: dict[str, Any], source: _Source) -> tuple[Record,
     boxes = [BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
     image = source.images.get(image_id, {})
     entries = source.annotations.get(image_id, []) if image else []
-    by_id = {entry["id"]: entry for entry in entries}
+    by_id = {entry["id"]: entry for entry in entries if "id" in entry}  # some files have none
     record = Record(
         key=key_of(base, sample),
         path=str(sample["file_name"]),
@@ -184,6 +185,8 @@ def _extra(annotation: Mapping[str, Any], entry: Mapping[str, Any] | None) -> di
         return {name: value for name, value in entry.items() if name not in _KNOWN}
     found: dict[str, Any] = {}
     mask = annotation.get("segmentation")
+    if isinstance(mask, np.ndarray):  # (H, W), which Detectron2 trains on as it is
+        mask = encode(np.asfortranarray(mask, dtype=np.uint8))
     if isinstance(mask, dict):
         counts = mask["counts"]
         counts = counts.decode() if isinstance(counts, bytes) else counts

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import unicodedata
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def listed_ids(root: Path) -> set[str]:
         for line in map(str.strip, lines):
             found |= {normal(line), normal(_COLUMN.sub("", line))}
     return found
+
+
+def id_and_sign(line: str, known: Container[str]) -> tuple[str, str]:
+    """(id, sign) of a line of a list; the sign is empty without such a column.
+
+    Args:
+        line: without what is blank around it.
+        known: normal ids; one that is the whole line has no column.
+    """
+    column = _COLUMN.search(line)
+    if column is None or normal(line) in known:
+        return line, ""
+    return line[: column.start()], column[1]
 
 
 def other_files(folder: Path) -> dict[str, str]:

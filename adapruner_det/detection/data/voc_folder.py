@@ -24,7 +24,15 @@ from ...errors import DataError
 from ...images import SUFFIXES
 from .faults import BoxCounts, Fault, SampleReader
 from .identity import with_sizes
-from .voc_files import annotation_files, image_files, is_aside, listed_ids, normal, other_files
+from .voc_files import (
+    annotation_files,
+    id_and_sign,
+    image_files,
+    is_aside,
+    listed_ids,
+    normal,
+    other_files,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +215,7 @@ def read_split(root: Path, split: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the split file {file} cannot be read: {error}; mend the file") from error
     annotations = annotation_files(root / "Annotations")
-    rows = [_split_row(line.strip(), annotations) for line in lines if line.strip()]
+    rows = [id_and_sign(line.strip(), annotations) for line in lines if line.strip()]
     ids = [image_id for image_id, _ in rows]
     for image_id in ids:
         if "\0" in image_id or os.path.isabs(image_id) or ".." in image_id.split("/"):
@@ -331,14 +339,6 @@ def _require_layout(root: Path, split: str) -> None:
 
 def _split_file(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Main" / f"{split}.txt"
-
-
-def _split_row(line: str, known: dict[str, str]) -> tuple[str, str]:
-    """(id, sign) of a line; the sign is empty without such a column."""
-    head, _, last = line.rpartition(" ") if " " in line else line.rpartition("\t")
-    if normal(line) not in known and last in ("1", "0", "-1") and head.strip():
-        return head.strip(), last
-    return line, ""
 
 
 def _warn_of_signs(file: Path, signs: list[str]) -> None:

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
@@ -33,6 +34,18 @@ GOOD = {
     "no mask": {"segmentation": []},
     "decimals": {"bbox": [5.25, 6.5, 20.125, 30.75]},
 }
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 1])
+def test_whatever_mask_is_compressed_is_read(tmp_path, share):
+    masks = np.random.default_rng(0).random((48, 64, 4)) < share
+    data = content()
+    for row, own in zip(data["annotations"], np.moveaxis(masks, 2, 0), strict=False):
+        found = coco_mask.encode(np.asfortranarray(own, dtype=np.uint8))
+        row["segmentation"] = {**found, "counts": found["counts"].decode()}
+    register_coco_set("ours", *write_coco(tmp_path, data))
+    for sample, own in zip(DatasetCatalog.get("ours"), np.moveaxis(masks, 2, 0), strict=True):
+        assert (coco_mask.decode(sample["annotations"][0]["segmentation"]) == own).all()
 
 
 def without_ids(dicts):
@@ -254,6 +267,16 @@ FAULTY = {
     "counts that are a number": (
         lambda a, i: a.update(segmentation={"size": [48, 64], "counts": 5}), "annotation 2"
     ),
+    **{
+        f"compressed counts {counts!r}": (
+            lambda a, i, counts=counts: a.update(segmentation={"size": [48, 64], "counts": counts}),
+            "image 2 has a mask or keypoints that do not parse in annotation 2",
+        )
+        for counts in ("", "junk!", "PPP", "00000", "é", COMPRESSED["counts"][:-1])
+    },
+    "compressed counts of another size": (
+        lambda a, i: a.update(segmentation={**COMPRESSED, "size": [48, 65]}), "mask of 48×65 pixels"
+    ),
     "keypoints of text": (lambda a, i: a.update(keypoints=["a", 1, 2]), "keypoints.* annotation 2"),
     "two keypoints' numbers": (lambda a, i: a.update(keypoints=[1, 2]), "keypoints.* annotation 2"),
     "a huge keypoint": (lambda a, i: a.update(keypoints=[10**400, 1, 2]), "mask or keypoints"),
@@ -265,6 +288,8 @@ FAULTY = {
     "a null byte": (lambda a, i: i.update(file_name="a\0.png"), "image 2 .*leads out of"),
     "an image that is not there": (lambda a, i: i.update(file_name="gone.png"), "gone.png is not"),
     "another size": (lambda a, i: i.update(height=47), "is 64×48 pixels, but annotated as 64×47"),
+    "another size with decimals": (lambda a, i: i.update(height=47.0), "annotated as 64×47"),
+    "another size in text": (lambda a, i: i.update(height="47"), "annotated as 64×47"),
     "sides in turn": (lambda a, i: i.update(height=64, width=48), "annotated as 48×64, with its"),
 }  # fmt: skip
 

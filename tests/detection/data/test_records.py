@@ -11,6 +11,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.structures import BoxMode
 from pycocotools.coco import COCO
+from pycocotools.mask import decode
 
 from adapruner_det.detection.data.coco_set import register_coco_set
 from adapruner_det.detection.data.records import kept_records
@@ -328,6 +329,31 @@ def test_a_data_set_of_dicts_with_masks_keypoints_and_rotated_boxes(tmp_path, ca
     assert np.allclose(rows[2].boxes, [[25, 10, 35, 30]])
     assert "toy: 1 rotated box(es) become the upright ones around them" in caplog.text
     assert [r.name for r in rows] == [f"im{i}.png" for i in range(4)]
+
+
+def test_a_mask_that_is_an_array_is_exported_as_it_is(tmp_path):
+    dicts = squares(tmp_path, 2)
+    mask = np.zeros((dicts[0]["height"], dicts[0]["width"]), dtype=bool)
+    mask[4:20, 6:11] = True
+    dicts[0]["annotations"][0]["segmentation"] = mask
+    register("toy", dicts)
+    selection = select("toy", keep_ratio=1.0)
+    out = export(selection, kept_records(selection), "coco", tmp_path / "out")
+    (found,) = (a for a in COCO(str(out / "annotations.json")).anns.values() if "segmentation" in a)
+    assert (decode(found["segmentation"]) == mask).all() and found["area"] == 80
+
+
+def test_a_coco_file_whose_annotations_have_no_ids(tmp_path):
+    file, root = write_coco(tmp_path / "data", given := content(2))
+    register_coco_set("own", file, root)
+    dicts = DatasetCatalog.get("own")
+    for row in given["annotations"]:
+        del row["id"]
+    file.write_text(json.dumps(given))
+    MetadataCatalog.get("zoo").set(thing_classes=["cat", "dog"], json_file=str(file))
+    DatasetCatalog.register("zoo", lambda: dicts)
+    first, _ = kept_records(select("zoo", keep_ratio=1.0)).records
+    assert first.coco_annotations == [a for a in given["annotations"] if a["image_id"] == 1]
 
 
 def test_names_are_below_the_folder_of_images_where_that_is_known(tmp_path):

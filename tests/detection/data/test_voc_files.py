@@ -4,6 +4,7 @@ import pytest
 
 from adapruner_det.detection.data.voc_files import (
     annotation_files,
+    id_and_sign,
     image_files,
     is_aside,
     listed_ids,
@@ -26,6 +27,17 @@ def test_all_lists_name_ids_with_and_without_a_last_column(root):
     (main / "broken.txt").write_bytes(b"\xff\xfe")
     assert listed_ids(root) >= {"a b", "a b 1", "é\tx", "c"}
     assert "a" not in listed_ids(root)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        *[("a", ("a", "")), ("a  1", ("a", "1")), ("a b\t-1", ("a b", "-1")), ("1", ("1", ""))],
+        *[("a 2", ("a 2", "")), ("known 1", ("known 1", ""))],
+    ],
+)
+def test_a_line_is_an_id_and_may_have_a_sign(line, found):
+    assert id_and_sign(line, {"known 1"}) == found
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,10 @@ def _problem(mask: Any, sample: Mapping[str, Any], form: str) -> str:
         return ""
     if form != "bitmask":
         return f"whose mask is no polygon: set INPUT.MASK_FORMAT bitmask in place of {form}"
-    size = mask["size"] if isinstance(mask, Mapping) else np.shape(mask)
+    size = mask.get("size") if isinstance(mask, Mapping) else np.shape(mask)
     own = (sample["height"], sample["width"])
+    if not size or len(size) != 2:
+        return "whose mask has no size: give it as a run-length code with its size, or as an array"
     if tuple(size) != own:
         return f"whose mask is of {size[0]} x {size[1]} pixels, the image of {own[0]} x {own[1]}"
     return ""

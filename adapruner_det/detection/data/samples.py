@@ -189,13 +189,13 @@ def require_same_classes(names: Sequence[str]) -> None:
 
     Detectron2 asks for the same. The data sets have been read.
     """
-    classes = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    told = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    classes = {name: list(own) for name, own in told.items() if own is not None}
+    first = next(iter(classes), "")
     for name, own in classes.items():
-        if own is None or classes[names[0]] is None:
-            continue
-        if list(own) != list(classes[names[0]]):
+        if own != classes[first]:
             raise DataError(
-                f"the classes of {names[0]!r} and {name!r} differ: {classes[names[0]]} and {own}; "
+                f"the classes of {first!r} and {name!r} differ: {classes[first]} and {own}; "
                 "use data sets with the same classes in the same order (those of VOC folders can "
                 "be set with ADAPRUNER.VOC_CLASSES)"
             )

@@ -32,6 +32,8 @@ def test_masks_that_can_be_learnt_are_taken():
         ([RLE], "polygon", "no polygon: set INPUT.MASK_FORMAT bitmask in place of polygon"),
         ([{**RLE, "size": [10, 8]}], "bitmask", "mask is of 10 x 8 pixels, the image of 8 x 10"),
         ([np.zeros((9, 10))], "bitmask", "mask is of 9 x 10 pixels"),
+        ([{"counts": "abc"}], "bitmask", "whose mask has no size"),
+        ([np.zeros(10)], "bitmask", "whose mask has no size"),
     ],
 )
 def test_others_are_refused_with_file_and_cure(masks, form, message):

@@ -8,7 +8,12 @@ from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from adapruner_det.detection.data.samples import SampleIndex, require_datasets, require_registered
+from adapruner_det.detection.data.samples import (
+    SampleIndex,
+    require_datasets,
+    require_registered,
+    require_same_classes,
+)
 from adapruner_det.errors import DataError
 from tests.detection.toy import register, squares, toy_cfg
 
@@ -201,3 +206,12 @@ def test_an_image_that_has_gone_is_named(tmp_path):
     assert samples.image(0).shape == (dicts[0]["height"], dicts[0]["width"], 3)
     with pytest.raises(DataError, match="im1.png is not there"):
         samples.image(1)
+
+
+def test_all_sets_that_name_classes_name_the_same():
+    MetadataCatalog.get("one").set(thing_classes=["cat", "dog"])
+    MetadataCatalog.get("same").set(thing_classes=("cat", "dog"))
+    MetadataCatalog.get("other").set(thing_classes=["dog", "cat"])
+    require_same_classes(["silent", "one", "same"])
+    with pytest.raises(DataError, match=r"'one' and 'other' differ: \['cat', 'dog'\] and \['dog'"):
+        require_same_classes(["silent", "one", "other"])

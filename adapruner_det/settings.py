@@ -43,9 +43,12 @@ WITHOUT_EFFECT = (
     "ADAPRUNER.COCO_SETS",
 )
 
-#: The fields of a LazyConfig whose values the configuration has under such a key, or under
-#: MODEL.DEVICE: among its overrides they tell nothing.
-LAZY_WITHOUT_EFFECT = ("train.output_dir", "train.checkpointer.period", "train.device")
+#: The same, as overrides of a LazyConfig call them.
+LAZY_WITHOUT_EFFECT = (
+    *("train.output_dir", "train.checkpointer.period"),
+    *("dataloader.train.num_workers", "dataloader.test.num_workers"),
+    *("ADAPRUNER.VOC_FOLDERS", "ADAPRUNER.COCO_SETS"),
+)
 
 #: What may decide which samples go.
 OBJECTIVES = ("paper", "inclusion")
@@ -185,11 +188,15 @@ def config_digest(cfg: CfgNode) -> str:
 
 
 def _told(key: str, value: Any) -> Any:
-    """What of a setting has an effect: of a GPU not its number, of a download nothing."""
+    """What of a setting has an effect: of a GPU not its number, of a download nothing, of a file
+    not where it lies, for LAZY_DIGEST is of what it holds."""
     if key in ("DEVICE", "MODEL.DEVICE"):
         return str(value).partition(":")[0]
+    if key == "ADAPRUNER.LAZY_CONFIG":
+        return ""  # as of a yaml
     if key == "ADAPRUNER.LAZY_OVERRIDES":
-        return [word for word in value if word.partition("=")[0] not in LAZY_WITHOUT_EFFECT]
+        told = (*LAZY_WITHOUT_EFFECT, "train.device")  # the last by MODEL.DEVICE
+        return [word for word in value if word.lstrip("+").partition("=")[0] not in told]
     return False if key == "DATA.DOWNLOAD" else value  # as by default, whose digest it has
 
 

@@ -148,10 +148,12 @@ def _torchvision(cfg: CfgNode) -> tuple[ImageSet, ImageSet]:
         try:
             found = TORCHVISION[node.NAME](node.ROOT, split == "train", download=node.DOWNLOAD)
         except UNREADABLE as error:
-            raise DataError(
-                f"{node.NAME} is not whole in {node.ROOT}: {error}; DATA.DOWNLOAD True fetches "
-                "it, and DATA.NAME digits needs no download"
-            ) from error
+            cure = (
+                "fetching it failed: see to the network, or put its files there by hand"
+                if node.DOWNLOAD
+                else "DATA.DOWNLOAD True fetches it, and DATA.NAME digits needs no download"
+            )
+            raise DataError(f"{node.NAME} is not whole in {node.ROOT}: {error}; {cure}") from error
         images, labels = np.asarray(found.data), np.asarray(found.targets)
         sets.append(from_arrays(f"{node.NAME}_{split}", images, labels, found.classes).checked())
     return sets[0], sets[1]

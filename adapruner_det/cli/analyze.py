@@ -157,7 +157,8 @@ def read_labels(path: Path, selection: Selection) -> np.ndarray:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        with path.open("rb") as file:
+            return np.asarray(np.load(file, allow_pickle=False))
     except (OSError, ValueError, EOFError, BadZipFile) as error:  # the last of a torn .npz
         raise DataError(f"{path} is no .npy file of numbers: {error}") from error
 

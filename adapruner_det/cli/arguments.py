@@ -16,7 +16,7 @@ from ..report.page import write_report_of_run
 from ..report.pictures import Picture
 from ..report.predictions import Predicted
 from ..selection import Selection, check_keep_ratio
-from ..settings import WITHOUT_EFFECT
+from ..settings import LAZY_WITHOUT_EFFECT, WITHOUT_EFFECT
 
 #: An option whose words are overrides themselves.
 TRANSFER_OPTIONS = "--transfer-opts"
@@ -132,7 +132,7 @@ def command_of_run(
     options = words[: len(words) - len(overrides)]
     # The beginning of an option stands for it.
     named = [w for w in options if len(w) < 3 or not any(own.startswith(w) for own in _ASIDE)]
-    keys = (*WITHOUT_EFFECT, *OUTPUT_KEYS)
+    keys = (*WITHOUT_EFFECT, *LAZY_WITHOUT_EFFECT, *OUTPUT_KEYS)
     return recorded(tool, named, without(overrides, keys, config_file.endswith(".py")))
 
 

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if action == "list":
             print("\n".join(f"{cell.name}  {board.state(cell)}" for cell in board.cells))
             return
-        require_writable(root)
+        require_writable(root, "--folder")  # which works beside --grid too
         if "run" in action and args.slurm:
             print(_submit(args, parts, root))
             return

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
-from ..command import beside
+from ..command import beside, with_output
 from ..enough import too_few_steps
 from ..errors import DataError, one_line
 from ..files import SELECTION_FILES, lies_in, locked, require_writable, set_aside, sweep
@@ -34,8 +34,8 @@ from .data.samples import SampleIndex, require_datasets, require_same_classes, w
 from .ranges import check_ranges
 from .training.checkpoints import check_weights, newest_whole, require_same_run
 from .training.fit import fit_to_data
-from .training.lazy import merge_lazy_config, register_from_file, training_mapper
-from .training.processes import is_first, start_processes
+from .training.lazy import is_lazy, merge_lazy_config, register_from_file, training_mapper
+from .training.processes import is_first, require_startable, start_processes
 from .training.trainer import EvaluatingTrainer, build_pruner
 
 logger = logging.getLogger(__name__)
@@ -71,12 +71,18 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         else:
             if config_file:
                 check_yaml(config_file)
+                _require_detector(config_file)
                 cfg.merge_from_file(config_file, allow_unsafe=False)
             cfg.merge_from_list(checked_overrides(cfg, overrides))
             _require_no_file_to_run(cfg)
     except (Exception, SystemExit) as error:  # what a .py raises is its own
         if isinstance(error, DataError):
             raise
+        if lazy and isinstance(error, ModuleNotFoundError):
+            raise DataError(
+                f"{config_file} imports {error.name}, which is not found: install it, put its "
+                "folder in PYTHONPATH, or import a file beside it as `from .name import ...`"
+            ) from error
         raise DataError(
             f"the configuration {config_file or '(none)'} with {list(overrides)} is not valid: "
             f"{type(error).__name__}: {one_line(error)}; overrides are "
@@ -86,6 +92,15 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     check_ranges(cfg)
     register_from_config(cfg)
     return cfg
+
+
+def _require_detector(config_file: str) -> None:
+    """Raise a DataError for the yaml of a classifier, which has keys of its own."""
+    if "DATA" in CfgNode.load_yaml_with_base(config_file):
+        raise DataError(
+            f"{config_file} has DATA: it is of a classifier, and this is for detectors; "
+            "prune-cls and train-cls take it"
+        )
 
 
 def _require_no_file_to_run(cfg: CfgNode) -> None:
@@ -233,9 +248,10 @@ def run(
         identity: of the run, see :func:`run_state.run_identity`; None writes no checkpoints.
 
     Raises:
-        DataError: a folder that cannot be written to or is another run's, or, with --resume, a
-            checkpoint of another run.
+        DataError: processes that cannot be started, a folder that cannot be written to or is
+            another run's, or, with --resume, a checkpoint of another run.
     """
+    require_startable(args)
     resolve_device(cfg)
     # The first process holds the folder for all.
     held = run_folder(cfg, identity, args.resume) if is_first(args) else nullcontext()
@@ -279,9 +295,10 @@ def _refuse_own_files(cfg: CfgNode) -> None:
 def require_elsewhere(selection: str, cfg: CfgNode) -> None:
     """Raise a DataError where a selection lies in the folder of the run that takes it."""
     if lies_in(selection, cfg.OUTPUT_DIR):
+        other = with_output([], beside(cfg.OUTPUT_DIR), is_lazy(cfg))
         raise DataError(
             f"{selection} lies in OUTPUT_DIR {cfg.OUTPUT_DIR}, the folder of the run that made it: "
-            f"set another one, such as OUTPUT_DIR {beside(cfg.OUTPUT_DIR)}"
+            f"set another one, such as {' '.join(other)}"
         )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from adapruner_det.classification.config import load_config
-from adapruner_det.classification.data import SOURCES, load_data, load_files
+from adapruner_det.classification.data import SOURCES, TORCHVISION, load_data, load_files
 from adapruner_det.classification.folder import FileImages
 from adapruner_det.errors import DataError
 from tests.classification.tiny import (
@@ -119,6 +119,15 @@ def test_what_is_not_there_is_named(settings, message, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=message):
         load_data(tiny_config(**settings))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_download_that_fails_is_not_told_to_download(tmp_path, monkeypatch):
+    def refuse(root, train, download):
+        raise OSError("the network is unreachable")
+
+    monkeypatch.setitem(TORCHVISION, "cifar10", refuse)
+    with pytest.raises(DataError, match="unreachable; fetching it failed: see to the network"):
+        load_data(tiny_config(DATA__NAME="cifar10", DATA__DOWNLOAD=True))
 
 
 def test_torchvision_refuses_cifar_with_a_wrong_checksum(tmp_path):

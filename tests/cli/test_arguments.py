@@ -52,6 +52,7 @@ def test_what_changes_the_outcome_is_not():
 
 def test_of_a_lazy_config_too():
     own = ["train.max_iter=3", "train.output_dir=out", "ADAPRUNER.COCO_SETS=[]"]
+    own += ["dataloader.train.num_workers=2", "train.checkpointer.period=9"]
     found = said("--config-file", "c.py", config="c.py", overrides=own)
     assert found == "adapruner prune-net --config-file c.py train.max_iter=3"
 

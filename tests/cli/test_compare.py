@@ -42,6 +42,14 @@ def states(capsys, *arguments):
     return [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()]
 
 
+def test_a_folder_that_cannot_be_written_to_is_named_by_its_option(made, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as caught:
+        main(words("--num-seeds", 1, root=tmp_path / "file" / "grid"))
+    assert caught.value.code == 2
+    assert_one_error_line(capsys.readouterr().err, "set another --folder")
+
+
 def test_it_runs_then_tabulates(made, tmp_path, capsys):
     root = tmp_path / "grid"
     arguments = words("--methods", "random", "toy_loss", "--num-seeds", 2, root=root)

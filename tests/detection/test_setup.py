@@ -60,6 +60,7 @@ def test_a_configuration_registers_its_folders_and_takes_the_number_of_classes(t
         ("SOLVER:\n  MAX_ITER: many\n", [], "MAX_ITER"),
         ("", [], "holds no KEY: VALUE"),
         ("ADAPRUNER:\n  LAZY_CONFIG: its.py\n", [], "that of a run of its.py: give --config-file"),
+        ("DATA:\n  NAME: digits\n", [], "own.yaml has DATA: it is of a classifier"),
         ("VERSION: 2\n", ["ADAPRUNER.LAZY_CONFIG", "its.py"], "give --config-file its.py"),
         ("- a list\n", [], "holds no KEY: VALUE"),
         ("VERSION: 2\n", ["SOLVER.NO_SUCH_KEY", "1"], "no key 'SOLVER.NO_SUCH_KEY' in"),
@@ -235,6 +236,7 @@ def test_the_first_machine_holds_the_folder_for_the_others(tmp_path, monkeypatch
     earlier_run(out)
     ran = []
     monkeypatch.setattr(setup, "start_processes", lambda *given: ran.append(given))
+    monkeypatch.setattr(setup, "require_startable", lambda args: None)
     args = default_argument_parser().parse_args(
         ["--num-machines", "2", "--machine-rank", f"{rank}"]
     )
@@ -416,6 +418,15 @@ def test_a_new_run_does_not_begin_with_weights_that_it_would_set_aside(tmp_path)
         pass
     with run_folder(cfg, IDENTITY, resume=True):  # begun with them, and now going on
         pass
+
+
+def test_processes_that_cannot_be_started_leave_the_folder_as_it_is(tmp_path):
+    earlier_run(tmp_path / "out")
+    args = default_argument_parser().parse_args(["--num-gpus", "-1"])
+    for folder in ("out", "new"):
+        with pytest.raises(DataError, match="--num-gpus -1 .* no run"):
+            run(args, toy_cfg("yolo_darknet", tmp_path / folder), print, identity=IDENTITY)
+    assert names(tmp_path / "out") == OLD | {"notes.txt"} and not (tmp_path / "new").exists()
 
 
 def test_a_selection_is_not_trained_on_in_the_folder_of_its_run(tmp_path):

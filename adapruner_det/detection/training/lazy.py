@@ -10,6 +10,7 @@ import copy
 import difflib
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,15 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "DATALOADER.ASPECT_RATIO_GROUPING": ("dataloader.train.aspect_ratio_grouping", True),
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": ("dataloader.train.dataset.filter_empty", True),
     KEYPOINTS: ("dataloader.train.dataset.min_keypoints", 0),
+}
+
+#: Key of ``cfg`` → the field of a file, for who takes the one for the other.
+ALIKE = {
+    **{key: field for key, (field, _) in FIELDS.items()},
+    "SOLVER.BASE_LR": "optimizer.lr",
+    "DATASETS.TRAIN": "dataloader.train.dataset.names",
+    "DATASETS.TEST": "dataloader.test.dataset.names",
+    "KEEP_RATIO": "ADAPRUNER.KEEP_RATIO",
 }
 
 
@@ -109,26 +119,30 @@ def _found(lazy: DictConfig, field: str, default: Any) -> Any:
 
 
 def _require_read(config_file: str, overrides: Sequence[str]) -> None:
-    """Raise a DataError for an override of a field that neither the file has nor anything reads.
+    """Raise a DataError for an override of a field that the file does not have: nothing reads it.
 
-    What a call of the file does not name can be an argument of it all the same, and ``+`` in front
-    says that a field is meant to be new.
+    A call says itself which arguments it takes; ``+key=value`` is meant to be new.
     """
+    file: Any = OmegaConf.to_container(_load(config_file, ()))
     read = {field for field, _ in FIELDS.values()}
     for field in (word.partition("=")[0] for word in overrides):
-        node, parts = _load(config_file, ()), field.split(".")
-        if field in read or field[:1] in ("+", "~") or parts[0] == "ADAPRUNER":
+        meant_so = field in read or field.startswith(("+", "ADAPRUNER.", "dataloader.evaluator"))
+        if meant_so or _has(file, field.split(".")):
             continue
-        for place, part in enumerate(parts):
-            if not isinstance(node, DictConfig) or "_target_" in node:
-                break
-            if part not in node:
-                near = difflib.get_close_matches(part, map(str, node), 1)
-                meant = f"; did you mean {'.'.join([*parts[:place], *near])}?" if near else ""
-                raise DataError(
-                    f"{config_file} has no {field!r} to be overridden{meant} +{field}=... adds it"
-                )
-            node = node[part]
+        there = [name for name, _ in leaves(file)]
+        near = ALIKE.get(field) or "".join(difflib.get_close_matches(field, there, 1))
+        meant = f"did you mean {near}? " if near else ""
+        raise DataError(
+            f"{config_file} has no {field!r}; {meant}what is to be new in it has a + before it: "
+            f"+{field}=..."
+        )
+
+
+def _has(value: Any, parts: Sequence[str]) -> bool:
+    """Whether ``value`` has something under the names ``parts``, or may, as a call or a list."""
+    if not parts or not isinstance(value, dict) or "_target_" in value:
+        return True
+    return parts[0] in value and _has(value[parts[0]], parts[1:])
 
 
 def register_from_file(cfg: CfgNode) -> None:
@@ -228,7 +242,9 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    # A file that is imported as `from .name` is a module of another name in each process.
+    module = re.sub(r"^detectron2\._cfg_loader\w*\.", "", str(named.__module__))
+    return f"{module}.{named.__qualname__}"
 
 
 def _read(cfg: CfgNode) -> DictConfig:

@@ -41,29 +41,53 @@ def is_first(args: argparse.Namespace) -> bool:
     return bool(args.machine_rank == 0)
 
 
+def require_startable(args: argparse.Namespace) -> None:
+    """Raise a DataError where :func:`start_processes` cannot start as many as ``args`` asks for.
+
+    It is asked before a run touches its folder, where it would set an earlier one's files aside.
+    """
+    if dist.is_torchelastic_launched():
+        return
+    gpus, machines, rank = args.num_gpus, args.num_machines, args.machine_rank
+    if gpus < 0 or machines < 1 or not 0 <= rank < machines:
+        raise DataError(
+            f"--num-gpus {gpus} --num-machines {machines} --machine-rank {rank} describe no run: "
+            "the first is 0 or more, the second 1 or more, and the machines are numbered from 0"
+        )
+    if machines > 1 and not gpus:
+        raise DataError(
+            f"--num-gpus 0 starts no process on any of {machines} machines: give each its GPUs, or "
+            "start them with torchrun"
+        )
+    if torch.cuda.is_available():
+        if gpus > torch.cuda.device_count():
+            raise DataError(
+                f"--num-gpus is {gpus}, and this machine has {torch.cuda.device_count()}; give as "
+                "many or fewer"
+            )
+    elif gpus * machines > 1 and not compat.LAUNCHES_ON_CPU:
+        nodes = f"--nnodes {machines} " if machines > 1 else ""
+        raise DataError(
+            f"there is no GPU, and launch of this Detectron2 starts {gpus * machines} processes on "
+            f"GPUs only; start them with `torchrun {nodes}--nproc_per_node {gpus} tools/...` and "
+            "leave --num-gpus out"
+        )
+
+
 def start_processes(args: argparse.Namespace, target: Callable[..., Any], *rest: Any) -> None:
     """Run ``target(*rest)`` in every process of the run.
 
     Under torchrun each process is there already and calls this. Otherwise Detectron2's launch
-    starts as many as ``args`` asks for. What ``target`` returns is lost.
+    starts as many as ``args`` asks for, which is for :func:`require_startable` to see to. What
+    ``target`` returns is lost.
 
     Args:
         args: of Detectron2's ``default_argument_parser``.
-
-    Raises:
-        DataError: several processes without a GPU, of a Detectron2 whose launch needs one.
     """
     if dist.is_torchelastic_launched():
         with _joined():
             target(*rest)
         return
-    count = args.num_gpus * args.num_machines
-    if count > 1 and not torch.cuda.is_available() and not compat.LAUNCHES_ON_CPU:
-        raise DataError(
-            f"there is no GPU, and launch of this Detectron2 starts {count} processes on GPUs "
-            f"only; start them with `torchrun --nproc_per_node {args.num_gpus} tools/...` and "
-            "leave --num-gpus out"
-        )
     launch(
         target,
         args.num_gpus,

@@ -14,7 +14,11 @@ import torch.distributed as dist
 from adapruner_det import Selection
 from adapruner_det.detection import compat
 from adapruner_det.detection.training import processes
-from adapruner_det.detection.training.processes import is_first, start_processes
+from adapruner_det.detection.training.processes import (
+    is_first,
+    require_startable,
+    start_processes,
+)
 from adapruner_det.errors import DataError
 from tests.detection.toy import options_of, write_voc_folder
 
@@ -81,9 +85,13 @@ def test_two_processes_of_launch_make_the_selection_that_one_makes(one_process):
     assert_same_run(prune(one_process.parent, "launch", sys.executable, gpus="2"), one_process)
 
 
-def arguments(num_gpus):
+def arguments(num_gpus, num_machines=1, machine_rank=0):
     return argparse.Namespace(
-        num_gpus=num_gpus, num_machines=1, machine_rank=0, dist_url="auto", config_file=""
+        num_gpus=num_gpus,
+        num_machines=num_machines,
+        machine_rank=machine_rank,
+        dist_url="auto",
+        config_file="",
     )
 
 
@@ -96,24 +104,43 @@ def test_one_process_calls_the_target():
 def test_several_processes_that_launch_cannot_start_are_refused_with_the_cure(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(compat, "LAUNCHES_ON_CPU", False)
-    with pytest.raises(DataError, match="starts 2 processes on GPUs only.*torchrun"):
-        start_processes(arguments(2), print)
+    with pytest.raises(DataError, match="starts 2 processes on GPUs only.*torchrun --nproc"):
+        require_startable(arguments(2))
+    with pytest.raises(DataError, match="2 processes .*--nnodes 2 --nproc_per_node 1 tools"):
+        require_startable(arguments(1, num_machines=2))
+    for fine in (arguments(0), arguments(1)):
+        require_startable(fine)
+    monkeypatch.setattr(compat, "LAUNCHES_ON_CPU", True)
+    require_startable(arguments(2))
 
 
-def test_a_gpu_or_a_newer_launch_starts_as_many_processes_as_asked_for(monkeypatch):
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (arguments(-1), "describe no run"),
+        (arguments(1, num_machines=0), "describe no run"),
+        (arguments(1, machine_rank=1), "--machine-rank 1 describe no run"),
+        (arguments(0, num_machines=2), "no process on any of 2 machines"),
+        (arguments(3), "--num-gpus is 3, and this machine has 2"),
+    ],
+)
+def test_numbers_that_describe_no_run_are_refused(monkeypatch, given, match):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DataError, match=match):
+        require_startable(given)
+    require_startable(arguments(2, num_machines=2, machine_rank=1))
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)  # which has its own
+    require_startable(given)
+
+
+def test_launch_starts_as_many_processes_as_asked_for(monkeypatch):
     calls = []
     monkeypatch.setattr(processes, "launch", lambda *a, **k: calls.append((a, k)))
     args = argparse.Namespace(num_gpus=4, num_machines=2, machine_rank=1, dist_url="tcp://there")
-    for gpu, newer in ((True, False), (False, True)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
-        monkeypatch.setattr(compat, "LAUNCHES_ON_CPU", newer)
-        start_processes(args, print, "x", 2)
+    start_processes(args, print, "x", 2)
     options = {"num_machines": 2, "machine_rank": 1, "dist_url": "tcp://there", "args": ("x", 2)}
-    assert calls == [((print, 4), options)] * 2
-    monkeypatch.setattr(compat, "LAUNCHES_ON_CPU", False)
-    args = argparse.Namespace(num_gpus=1, num_machines=2, machine_rank=0, dist_url="auto")
-    with pytest.raises(DataError, match="starts 2 processes on GPUs only.*nproc_per_node 1"):
-        start_processes(args, print)
+    assert calls == [((print, 4), options)]
 
 
 def test_the_first_is_that_of_the_first_machine_or_of_torchrun(monkeypatch):

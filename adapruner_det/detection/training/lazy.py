@@ -93,9 +93,10 @@ def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] =
     cfg.ADAPRUNER.LAZY_DIGEST = _digest(config_file)
     cfg.ADAPRUNER.LAZY_OVERRIDES = list(overrides)
 
+    defaults = dict(leaves(cfg))
     for key, (field, default) in FIELDS.items():
         value = _found(lazy, field, default)
-        require_type(field, value, dict(leaves(cfg))[key])
+        require_type(field, value, defaults[key])
         set_value(cfg, key, value)
     cfg.DATASETS.TRAIN = _names(lazy.dataloader.train.dataset.names)
     cfg.DATASETS.TEST = ()

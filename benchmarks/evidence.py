@@ -209,10 +209,11 @@ def cell_table(rows: Sequence[Trained]) -> str:
             full = [r.value for r in own if r.method == FULL and (r.source, r.seed) in beside]
             gaps = {name: difference(own, name, keep) for name in methods}
             paired = [len(found.values) for found in gaps.values() if found]
+            paired = paired or [len({row.seed for row in of_random})]
             line = {
                 "data": setting,
                 "keep %": f"{100 * keep:g}",
-                "seeds": str(min(paired, default=len({row.seed for row in of_random}))),
+                "seeds": " to ".join(map(str, sorted({min(paired), max(paired)}))),
                 "all": f"{np.mean(full):.2f}" if full else "",
                 RANDOM: f"{np.mean(drawn):.2f}" if drawn else "",
             }

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from PIL import Image
@@ -209,9 +209,11 @@ def test_an_image_that_has_gone_is_named(tmp_path):
 
 
 def test_all_sets_that_name_classes_name_the_same():
-    MetadataCatalog.get("one").set(thing_classes=["cat", "dog"])
-    MetadataCatalog.get("same").set(thing_classes=("cat", "dog"))
-    MetadataCatalog.get("other").set(thing_classes=["dog", "cat"])
+    named = {"one": ["cat", "dog"], "same": ("cat", "dog"), "other": ["dog", "cat"]}
+    for name in ("silent", *named):
+        DatasetCatalog.register(name, list)
+    for name, classes in named.items():
+        MetadataCatalog.get(name).set(thing_classes=classes)
     require_same_classes(["silent", "one", "same"])
     with pytest.raises(DataError, match=r"'one' and 'other' differ: \['cat', 'dog'\] and \['dog'"):
         require_same_classes(["silent", "one", "other"])

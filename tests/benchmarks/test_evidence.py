@@ -65,6 +65,8 @@ def test_a_line_a_cell():
     assert lines[0]["inclusion − all"] == "-7.00"  # in each seed, so that no spread is known
     (line, *_) = cells_of(cell_table(rows()[:2] + rows()[5:10]))  # a seed that is not done
     assert line["seeds"] == "1" and line["inclusion − random"].startswith("+2.00")
+    paper = replace(rows()[2], method="paper")  # of one seed, where inclusion has two
+    assert cells_of(cell_table([*rows(), paper]))[0]["seeds"] == "1 to 2"
 
 
 def test_cells_below_random_are_counted():

@@ -272,7 +272,8 @@ FAULTY = {
             lambda a, i, counts=counts: a.update(segmentation={"size": [48, 64], "counts": counts}),
             "image 2 has a mask or keypoints that do not parse in annotation 2",
         )
-        for counts in ("", "junk!", "PPP", "00000", "é", COMPRESSED["counts"][:-1])
+        # The last but one is of 48·64 + 5 pixels and then −5.
+        for counts in ("", "junk!", "PPP", "00000", "é", "UP3K", COMPRESSED["counts"][:-1])
     },
     "compressed counts of another size": (
         lambda a, i: a.update(segmentation={**COMPRESSED, "size": [48, 65]}), "mask of 48×65 pixels"

@@ -261,21 +261,18 @@ def _segmentation(given: Any) -> Any:
 def _rle(counts: Any, height: int, width: int) -> dict[str, Any]:
     if not (_whole(height) and _whole(width)):
         raise ValueError(f"a mask of {height!r}×{width!r} pixels")
-    if not isinstance(counts, list):
-        if not isinstance(counts, str):
-            raise ValueError(f"counts of the type {type(counts).__name__}")
-        # What the runs do not reach pycocotools leaves as the memory happens to be.
-        runs = _runs(counts)
-        if runs.min() < 0 or runs.sum() != height * width:
-            raise ValueError(f"counts that do not make a mask of {height}×{width} pixels")
-        return {"size": [height, width], "counts": counts}
-    if set(map(type, counts)) - {int} or min(counts) < 0 or sum(counts) != height * width:
+    if not isinstance(counts, (list, str)):
+        raise ValueError(f"counts of the type {type(counts).__name__}")
+    # What the runs do not reach pycocotools leaves as the memory happens to be.
+    runs = _runs(counts) if isinstance(counts, str) else counts
+    if set(map(type, runs)) - {int} or min(runs) < 0 or sum(runs) != height * width:
         raise ValueError(f"counts that do not make a mask of {height}×{width} pixels")
-    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    found = {"size": [height, width], "counts": counts}
+    return found if isinstance(counts, str) else coco_mask.frPyObjects(found, height, width)
 
 
-def _runs(counts: str) -> np.ndarray:
-    """(R,) int64: the lengths of the R runs of a compressed RLE, as pycocotools reads them.
+def _runs(counts: str) -> list[int]:
+    """The lengths of the runs of a compressed RLE, as pycocotools reads them.
 
     A number is of 5 bits a letter, the lowest first; from the fourth on it is the difference to the
     one before the last.
@@ -292,7 +289,7 @@ def _runs(counts: str) -> np.ndarray:
     runs -= (letters[ends] & 16) << (bits[ends] + 1)  # the sign
     for first in (1, 2):
         runs[first::2] = np.cumsum(runs[first::2])
-    return runs
+    return list(runs.tolist())
 
 
 def _keypoints(given: list[float]) -> list[float]:

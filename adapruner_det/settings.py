@@ -373,6 +373,12 @@ def check_yaml(config_file: str) -> None:
             pending.append((base, (*above, place)))
 
 
+def is_of_classifier(config_file: str) -> bool:
+    """Whether a yaml that :func:`check_yaml` has passed, or what it is based on, has the node DATA,
+    which classifiers alone have."""
+    return "DATA" in CfgNode.load_yaml_with_base(config_file)
+
+
 def _load_yaml(name: str) -> dict[Any, Any]:
     if os.path.getsize(name) > MAX_BYTES:
         raise DataError(f"{name} is larger than {MAX_BYTES:,} bytes: it is no configuration")

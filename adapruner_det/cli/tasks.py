@@ -59,12 +59,10 @@ def guess_task(config_file: str, overrides: Sequence[str] = ()) -> str:
         return "detection"
     if any(word.startswith("DATA.") for word in overrides[::2]):
         return "classification"
-    from fvcore.common.config import CfgNode
-
-    from ..settings import check_yaml
+    from ..settings import check_yaml, is_of_classifier
 
     check_yaml(config_file)
-    return "classification" if "DATA" in CfgNode.load_yaml_with_base(config_file) else "detection"
+    return "classification" if is_of_classifier(config_file) else "detection"
 
 
 def kind_of_data(args: argparse.Namespace, selection: Selection) -> str:

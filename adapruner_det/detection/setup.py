@@ -22,7 +22,7 @@ from ..enough import too_few_steps
 from ..errors import DataError, one_line
 from ..files import SELECTION_FILES, lies_in, locked, require_writable, set_aside, sweep
 from ..overrides import checked_overrides
-from ..settings import check_yaml
+from ..settings import check_yaml, is_of_classifier
 from .config import add_adapruner_config, resolve_device
 from .data.checks import CheckedSet, checked_set, require_room_for_classes
 from .data.evaluators import require_evaluator, require_upright, warn_where_nothing_counts
@@ -96,7 +96,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
 
 def _require_detector(config_file: str) -> None:
     """Raise a DataError for the yaml of a classifier, which has keys of its own."""
-    if "DATA" in CfgNode.load_yaml_with_base(config_file):
+    if is_of_classifier(config_file):
         raise DataError(
             f"{config_file} has DATA: it is of a classifier, and this is for detectors; "
             "prune-cls and train-cls take it"

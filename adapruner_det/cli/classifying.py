@@ -21,6 +21,7 @@ from ..classification.batches import steps_per_epoch
 from ..command import beside, shipped_config, sibling_command, with_output
 from ..enough import too_few_steps
 from ..errors import DataError, one_line, reported
+from ..selection import Selection
 from .arguments import plain_parser
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,17 @@ def parser(tool: str, doc: str | None, *, config: bool = True) -> argparse.Argum
     found.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR's checkpoint")
     found.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides")
     return found
+
+
+def given_selection(path: str | None) -> Selection | None:
+    """The selection of ``--selection``; None where the option was not given.
+
+    An empty word, as of a shell's variable that is not set, is no training on all images.
+
+    Raises:
+        DataError: what is no selection.
+    """
+    return None if path is None else Selection.load(path)
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from ..classification.config import load_config
 from ..classification.data import load_data
 from ..command import config_path
 from ..errors import DataError
-from ..selection import Selection
 from .arguments import as_keep_ratio
 
 
@@ -37,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.keep_ratio is not None and args.selection is None:
             raise DataError("--keep-ratio cuts a selection anew; give one with --selection")
         ratio = None if args.keep_ratio is None else as_keep_ratio(args.keep_ratio)
-        # An empty word, as of a shell's variable that is not set, is no training on all images.
-        selection = None if args.selection is None else Selection.load(args.selection)
+        selection = classifying.given_selection(args.selection)
         if selection is not None and ratio is not None:
             selection = selection.cut(ratio)
         data = load_data(cfg)

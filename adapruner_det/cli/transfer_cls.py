@@ -21,7 +21,6 @@ from ..classification import run
 from ..classification.config import load_config
 from ..classification.data import load_data
 from ..command import config_path
-from ..selection import Selection
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfgs = [load_config(config_path(file), args.opts) for file in files]
         for cfg, part in zip(cfgs, ("source", "target"), strict=True):
             cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / part)
-        # An empty word, as of a shell's variable that is not set, is no training on all images.
-        selection = None if args.selection is None else Selection.load(args.selection)
+        selection = classifying.given_selection(args.selection)
         source, target = (load_data(cfg) for cfg in cfgs)
         results = run.transfer(
             *(cfgs[0], source, cfgs[1], target, selection),

@@ -91,10 +91,10 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
         panel.set_ylim(*limits)
         panel.grid(color="0.9", linewidth=0.6)
         panel.set_axisbelow(True)
-        panel.set_xticks(sorted({ratio for own in curves.values() for ratio in own.ratios}))
         if rows:
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
             panel.legend(fontsize=8, handlelength=4, frameon=False, **below)  # over no point
+    panels[0].set_xticks(sorted({ratio for own in curves.values() for ratio in own.ratios}))
     for panel in panels[max(count - columns, 0) : count]:  # where there is no panel below
         panel.tick_params(labelbottom=True)
         panel.set_xlabel("kept, % of the training images")

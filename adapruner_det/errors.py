@@ -1,5 +1,6 @@
 """The one exception that means: what the user gave is at fault, not the code."""
 
+import difflib
 import errno
 import io
 import logging
@@ -8,7 +9,7 @@ import re
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
@@ -78,6 +79,18 @@ def reported() -> Iterator[None]:
 def shown(text: str) -> str:
     """``text`` as it can stand in a line: escaped where it has what is no visible letter."""
     return text if text.isprintable() else repr(text)
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """A question that names what of ``known`` is like ``name``, and a space; empty for nothing.
+
+    Args:
+        name: that nothing has.
+        known: names.
+        most: so many are named.
+    """
+    near = difflib.get_close_matches(name, list(known), most)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def one_line(error: BaseException) -> str:

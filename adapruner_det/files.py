@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 PART = ".part~"
 LOCK_FILE = ".lock"
 
+#: What a run calls the configuration that it leaves in its folder, as Detectron2's do.
+CONFIG_FILE = "config.yaml"
+
 #: What a report is called that a run leaves in its folder.
 REPORT = "report.html"
 

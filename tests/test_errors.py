@@ -11,6 +11,7 @@ from torch._utils import ExceptionWrapper
 from adapruner_det.errors import (
     DISK_ERRORS,
     DataError,
+    did_you_mean,
     one_line,
     reported,
     show_data_errors_as_one_line,
@@ -270,6 +271,13 @@ show_data_errors_as_one_line()
 show_data_errors_as_one_line()
 raise eval(sys.argv[1])
 """
+
+
+def test_what_is_like_a_name_is_asked_for():
+    names = ["random", "random-hard", "moderate", "herding"]
+    assert did_you_mean("randm", names) == "did you mean random? "
+    assert did_you_mean("randm", names, 2) == "did you mean random or random-hard? "
+    assert did_you_mean("xyz", names) == ""
 
 
 def test_a_script_ends_with_the_line_and_no_traceback():

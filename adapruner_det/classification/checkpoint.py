@@ -126,7 +126,7 @@ def run_folder(
     with files.locked(folder):
         files.sweep(folder)
         if resume is None or not resume():
-            files.set_aside(folder, RUN_FILES)
+            files.set_aside(folder, RUN_FILES, along=[files.CONFIG_FILE])
         yield
 
 

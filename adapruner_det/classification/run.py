@@ -5,13 +5,12 @@ Shape letters: N samples, K kept.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -19,7 +18,7 @@ from fvcore.common.config import CfgNode
 from .. import settings
 from ..core import AdaPruner
 from ..errors import DataError
-from ..files import write_whole
+from ..files import CONFIG_FILE, write_whole
 from ..methods.adapruner import choice_of
 from ..methods.base import Guide, make_selection
 from ..selection import Selection, lost_classes_line, warnings_of
@@ -128,16 +127,21 @@ def _selection(cfg: CfgNode, train: ImageSet, pruner: AdaPruner) -> Selection:
     )
 
 
+@contextmanager
 def _folder(
     cfg: CfgNode, trainer: Trainer, resume: bool, save: bool, inputs: Iterable[str | None] = ()
-) -> contextlib.AbstractContextManager[Any]:
-    """``cfg.OUTPUT_DIR`` for this run alone, at the step where it goes on."""
-    if save:
-        inputs = [cfg.MODEL.WEIGHTS, *inputs]
-        return run_folder(cfg.OUTPUT_DIR, trainer.resume if resume else None, inputs)
-    if resume:
-        trainer.resume()
-    return contextlib.nullcontext()
+) -> Iterator[None]:
+    """``cfg.OUTPUT_DIR`` for this run alone, with ``cfg`` in it, at the step where it goes on."""
+    if not save:
+        if resume:
+            trainer.resume()
+        yield
+        return
+    inputs = [cfg.MODEL.WEIGHTS, *inputs]
+    with run_folder(cfg.OUTPUT_DIR, trainer.resume if resume else None, inputs):
+        text = cfg.dump()
+        write_whole(Path(cfg.OUTPUT_DIR) / CONFIG_FILE, lambda file: file.write(text.encode()))
+        yield
 
 
 def kept_images(images: ImageSet, selection: Selection) -> ImageSet:

@@ -7,7 +7,6 @@ rest what its own ``--help`` says. This one imports nothing that takes time.
 from __future__ import annotations
 
 import ast
-import difflib
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..command import PACKAGE, SCRIPT
-from ..errors import DataError, reported
+from ..errors import DataError, did_you_mean, reported
 from .tasks import detectron2_needed
 
 #: Heading → the sub-commands below it.
@@ -57,10 +56,9 @@ def command(name: str) -> Callable[[Sequence[str]], None]:
     known = name.replace("_", "-").removesuffix(".py")  # as the file in tools/ is called
     if known not in NAMES:
         what = f"there is no sub-command {name!r}" if name else "the sub-command is missing"
-        near = difflib.get_close_matches(known, NAMES, 1)
-        meant = f"did you mean {near[0]}? " if near else ""
         raise DataError(
-            f"{what}; {meant}there are {', '.join(NAMES)}: `{SCRIPT} --help` says what each does"
+            f"{what}; {did_you_mean(known, NAMES)}there are {', '.join(NAMES)}: "
+            f"`{SCRIPT} --help` says what each does"
         )
     with detectron2_needed(f"{SCRIPT} {known}"):
         module = import_module(f".{_module(known)}", __name__)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..command import OUTPUT_KEYS, config_path, help_text, program, recorded, without
 from ..errors import DataError
+from ..files import CONFIG_FILE
 from ..report.page import write_report_of_run
 from ..report.pictures import Picture
 from ..report.predictions import Predicted
@@ -166,8 +167,8 @@ def leave_report(
 
 
 def config_beside(selection: Path) -> str:
-    """The configuration that a run of Detectron2 left beside its selection; empty without one."""
-    own = selection.with_name("config.yaml")
+    """The configuration that a run left beside its selection; empty without one."""
+    own = selection.with_name(CONFIG_FILE)
     return str(own) if own.is_file() else ""
 
 

@@ -5,7 +5,7 @@
         ADAPRUNER.VOC_FOLDERS "['my_train=/data/my:trainval']"
 
 The configuration says where the data lie, as in the run that made the selection; without it that
-which a detector's run left beside the selection is taken. A CSV, of all samples with all that is
+which the run left beside the selection is taken. A CSV, of all samples with all that is
 known of them, needs none. The folder --output appears whole or not at all.
 It may replace another export; anything else that stands there is refused, or moved aside under
 --overwrite. Overrides, KEY VALUE, come last.

@@ -9,7 +9,7 @@
 
 The page needs no network: it opens from the disk. The configuration says where the data lie, as in
 the run that made the selection; by default it is the config.yaml beside the selection, where a run
-of Detectron2 leaves it. Without the data the page has no images. More than 2,000 thumbnails lie in
+leaves it. Without the data the page has no images. More than 2,000 thumbnails lie in
 a folder beside it. Predictions come from --predictions, an .npz, or from the trained model in
 --weights DIR. --apply makes a new selection of what was decided on the page. Overrides, KEY VALUE,
 come last.

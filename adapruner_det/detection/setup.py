@@ -20,7 +20,15 @@ from torch import nn
 from ..command import beside, with_output
 from ..enough import too_few_steps
 from ..errors import DataError, one_line
-from ..files import SELECTION_FILES, lies_in, locked, require_writable, set_aside, sweep
+from ..files import (
+    CONFIG_FILE,
+    SELECTION_FILES,
+    lies_in,
+    locked,
+    require_writable,
+    set_aside,
+    sweep,
+)
 from ..overrides import checked_overrides
 from ..settings import check_yaml, is_of_classifier
 from .config import add_adapruner_config, resolve_device
@@ -278,7 +286,7 @@ def run_folder(
     with locked(folder):
         sweep(folder)
         if identity and not newest:
-            set_aside(folder, RUN_FILES, along=["config.yaml"])
+            set_aside(folder, RUN_FILES, along=[CONFIG_FILE])
         yield
 
 

@@ -8,7 +8,6 @@ C classes, K kept.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.cut import cut, kept_count
-from ..errors import DataError, one_line
+from ..errors import DataError, did_you_mean, one_line
 from ..samples import Samples
 from ..selection import Selection, check_keep_ratio, class_column, library_versions
 
@@ -286,10 +285,9 @@ def get_method(name: str) -> Method:
                 ) from error
     if name not in _METHODS:
         names = method_names()
-        near = difflib.get_close_matches(name, names, 3)
-        meant = f"did you mean {' or '.join(near)}? " if near else ""
         raise DataError(
-            f"there is no method {name!r}; {meant}there are {', '.join(names)} "
+            f"there is no method {name!r}; {did_you_mean(name, names, 3)}"
+            f"there are {', '.join(names)} "
             f"(another package registers its own under the entry point {ENTRY_POINTS})"
         )
     return _METHODS[name]

@@ -147,12 +147,15 @@ def test_a_new_run_sets_the_files_of_an_old_one_aside(folder):
     selections = ("selection.json", "selection.npz", "selection-2.json")
     for name in ("model.pt", "model.json", "result.json", *selections):
         (folder / name).write_bytes(b"old")
+    (folder / "config.yaml").write_bytes(b"old")
     (folder / "notes.txt").write_bytes(b"mine")
     (folder / ".checkpoint.pt.x.part~").write_bytes(b"torn")
     assert enter(folder) == [".lock", "notes.txt", "old-1"]
-    assert len(names(folder / "old-1")) == 8
+    assert len(names(folder / "old-1")) == 9
     save_checkpoint(state(1), folder)
     assert enter(folder) == [".lock", "notes.txt", "old-1", "old-2"]
+    (folder / "config.yaml").write_bytes(b"mine")  # of no run
+    assert "config.yaml" in enter(folder)
 
 
 def test_a_run_that_goes_on_keeps_its_files(folder):

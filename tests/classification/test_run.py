@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from adapruner_det.classification import run as module
+from adapruner_det.classification.config import load_config
 from adapruner_det.classification.data import Data, load_data
 from adapruner_det.classification.planted import with_wrong_labels
 from adapruner_det.classification.run import build_pruner, prune, train, transfer
@@ -40,6 +41,7 @@ def test_pruning_writes_the_selection_that_detection_writes_too(tmp_path):
     assert set(read.versions) == {"adapruner-det", "torch", "numpy", "torchvision"}
     assert read.cut(0.5).kept_keys < read.kept_keys
     assert (tmp_path / "model.pt").is_file()
+    assert load_config(str(tmp_path / "config.yaml"), []) == cfg
 
 
 @pytest.mark.parametrize(("end", "largest_stay"), [("easy", True), ("hard", False)])

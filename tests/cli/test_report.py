@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from adapruner_det import Selection
+from adapruner_det.classification.config import load_config as classifier_config
 from adapruner_det.cli.report import main
 from adapruner_det.detection.data.samples import SampleIndex
 from adapruner_det.detection.setup import load_config
@@ -102,6 +103,9 @@ def test_a_page_of_a_classification_run(tmp_path):
     data = data_of(tmp_path / "report.html")
     assert all(data["src"]) and not any(data["boxes"])
     assert data["classNames"] == ["dark", "light", "red"] and data["size"][0] == [10, 10]
+    (tmp_path / "config.yaml").write_text(classifier_config("", of(root)).dump())
+    call("--selection", selection)
+    assert data_of(tmp_path / "report.html")["src"] == data["src"]
 
 
 def test_the_configuration_beside_the_selection_says_where_the_data_lie(run, tmp_path):

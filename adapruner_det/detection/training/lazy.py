@@ -7,8 +7,8 @@ that all else reads one kind of configuration. The objects are built from the fi
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
+import inspect
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from detectron2.config import CfgNode, LazyCall, LazyConfig, instantiate
 from detectron2.data import DatasetMapper
 from detectron2.solver import LRMultiplier
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
-from ...errors import DataError
+from ...errors import DataError, did_you_mean
 from ...overrides import require_type
 from ...settings import leaves, set_value
 from ..data.loader import Mapper, NamingMapper
@@ -122,7 +123,7 @@ def _found(lazy: DictConfig, field: str, default: Any) -> Any:
 def _require_read(config_file: str, overrides: Sequence[str]) -> None:
     """Raise a DataError for an override of a field that the file does not have: nothing reads it.
 
-    A call says itself which arguments it takes; ``+key=value`` is meant to be new.
+    A call may take arguments that it is not given there; ``+key=value`` is meant to be new.
     """
     file: Any = OmegaConf.to_container(_load(config_file, ()))
     read = {field for field, _ in FIELDS.values()}
@@ -131,8 +132,8 @@ def _require_read(config_file: str, overrides: Sequence[str]) -> None:
         if meant_so or _has(file, field.split(".")):
             continue
         there = [name for name, _ in leaves(file)]
-        near = ALIKE.get(field) or "".join(difflib.get_close_matches(field, there, 1))
-        meant = f"did you mean {near}? " if near else ""
+        alike = ALIKE.get(field)
+        meant = f"did you mean {alike}? " if alike else did_you_mean(field, there)
         raise DataError(
             f"{config_file} has no {field!r}; {meant}what is to be new in it has a + before it: "
             f"+{field}=..."
@@ -141,9 +142,22 @@ def _require_read(config_file: str, overrides: Sequence[str]) -> None:
 
 def _has(value: Any, parts: Sequence[str]) -> bool:
     """Whether ``value`` has something under the names ``parts``, or may, as a call or a list."""
-    if not parts or not isinstance(value, dict) or "_target_" in value:
+    if not parts or not isinstance(value, dict):
         return True
-    return parts[0] in value and _has(value[parts[0]], parts[1:])
+    if parts[0] in value:
+        return _has(value[parts[0]], parts[1:])
+    return "_target_" in value and _takes(value["_target_"], parts[0])
+
+
+def _takes(target: Any, name: str) -> bool:
+    """Whether ``target``, or what a text says where to find, may be called with ``name=``."""
+    try:
+        target = locate(target) if isinstance(target, str) else target
+        parameters = inspect.signature(target).parameters
+    except (ImportError, TypeError, ValueError):  # what is written in C may not say
+        return True
+    kinds = {parameter.kind for parameter in parameters.values()}
+    return name == "_target_" or name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def register_from_file(cfg: CfgNode) -> None:

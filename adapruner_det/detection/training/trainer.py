@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from ... import settings
 from ...core import AdaPruner, Exchange
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
-from ...files import write_whole
+from ...files import CONFIG_FILE, write_whole
 from ...methods.adapruner import choice_of
 from ...methods.base import Guide, make_selection
 from ...random_states import random_states_kept
@@ -438,7 +438,7 @@ def fitted(cfg: CfgNode) -> CfgNode:
         for line in fit_to_data(cfg, samples, comm.get_world_size()):
             logger.info(line)
     cfg.freeze()
-    file = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    file = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
     if comm.is_main_process() and os.path.isfile(file):
         write_whole(file, lambda opened: opened.write(cfg.dump().encode()))
     return cfg

@@ -49,7 +49,7 @@ def test_plain_values_are_those_of_the_file_and_of_its_overrides(toy):
 
 def test_the_keypoints_are_those_of_the_files_head():
     asked = "dataloader.train.dataset.min_keypoints=1"
-    head = lazy_cfg("out", asked, "model.roi_heads.keypoint_head.num_keypoints=3").MODEL
+    head = lazy_cfg("out", asked, "+model.roi_heads.keypoint_head.num_keypoints=3").MODEL
     assert head.KEYPOINT_ON and head.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 3
     assert lazy_cfg("out", asked).MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 0
     assert not lazy_cfg("out").MODEL.KEYPOINT_ON
@@ -111,6 +111,11 @@ def test_the_digest_tells_other_imported_files_apart(toy, tmp_path):
         ("KEEP_RATIO=0.5", r"did you mean ADAPRUNER\.KEEP_RATIO\?"),
         ("xyz=5", r"no 'xyz'; what is to be new in it has a \+ before it: \+xyz="),
         ("dataloader.val.num_workers=1", r"has no 'dataloader\.val\.num_workers'; did you mean"),
+        (
+            "dataloader.train.total_batchsize=1",
+            r"has no .*; did you mean dataloader\.train\.total_b",
+        ),
+        ("dataloader.train.mapper.flop=1", r"has no 'dataloader\.train\.mapper\.flop'"),
     ],
 )
 def test_what_a_file_or_an_override_gets_wrong_is_named(override, match):

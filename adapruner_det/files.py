@@ -66,8 +66,8 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         if not isinstance(reason, OSError):
             raise
         raise DataError(
-            f"{path} cannot be written: {reason.strerror or reason}; free space there or set "
-            "another OUTPUT_DIR"
+            f"{path} cannot be written: {reason.strerror or reason}; free space there or write to "
+            "another folder"
         ) from error
     except BaseException:
         _remove(part)

@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, write, size):
     with file_size_limited(size), pytest.raises(DataError) as caught:
         write_whole(path, write)
     assert str(caught.value) == (
-        f"{path} cannot be written: File too large; free space there or set another OUTPUT_DIR"
+        f"{path} cannot be written: File too large; free space there or write to another folder"
     )
     assert names(tmp_path) == ["x.pt"] and path.read_bytes() == b"old"
 

@@ -11,9 +11,15 @@ from adapruner_det.experiment import results as module
 from adapruner_det.experiment.board import Part, board_of, ratios_of, selection_of
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.origin import origin
-from adapruner_det.experiment.results import changes_of, lost_lines, write_results
+from adapruner_det.experiment.results import (
+    Change,
+    changes_of,
+    changes_report,
+    lost_lines,
+    write_results,
+)
 from adapruner_det.experiment.running import run_parts
-from adapruner_det.report.changes import Objects
+from adapruner_det.report.changes import Changes, Objects
 from tests.experiment.toy import N, make_toy
 
 GRID = Grid(("random", "toy_loss", "toy_thumb"), (0.7, 0.4), (0, 1))
@@ -156,6 +162,47 @@ def test_boxes_faults_and_hard_images_are_told_where_a_task_has_them(done, root)
         f"{np.mean(shares) / 0.1:.2f}", each, "",
     ]  # fmt: skip
     assert hard.split("|")[2].strip() == "hard, right"
+
+
+def cells_of(page, start):
+    """The cells of the lines of a page's tables that begin with a cell of ``start``."""
+    lines = [[cell.strip() for cell in x.split("|")[1:-1]] for x in page.splitlines() if "|" in x]
+    return [line for line in lines if line[0] in start]
+
+
+def test_the_tables_of_changes_are_means_of_the_seeds(done):
+    seeds = [
+        Changes(
+            {"a": (10, 6), "b": (4, kept)},
+            {"a": (20, 9), "b": (4, kept)},
+            {"all": 0.5, "tall": 0.1 * kept},
+            per_image=(2.0, 1.5 + kept),
+            median_side=(0.3, 0.1 * kept),
+        )
+        for kept in (1, 3)
+    ]
+    found = [Change("mine", 0.5, seed, own) for seed, own in enumerate(seeds)]
+    page = changes_report(found, done[2])
+    assert cells_of(page, ("method", "full", "mine")) == [
+        ["method", "seeds", "objects an image", module.SIDE, "all kept", "tall kept",
+         "least kept classes"],
+        ["full", "", "2.00", "30.00", "", "", ""],
+        ["mine", "2", "3.50", "20.00", "50.0", "20.0", "b 50.0, a 60.0"],
+    ]  # fmt: skip
+    assert cells_of(page, "ab") == [["a", "10", "20", "60.0 / 45.0"], ["b", "4", "4", "50.0"]]
+
+
+@pytest.mark.parametrize(
+    ("kept", "columns"), [(["all"], False), (["all", "in crowded images"], True)]
+)
+def test_objects_without_boxes_are_told_of_where_there_are_several(done, kept, columns):
+    own = Changes({"a": (4, 2)}, {"a": (4, 2)}, dict.fromkeys(kept, 0.5), (1.0, 1.0))
+    page = changes_report([Change("mine", 0.5, 0, own)], done[2])
+    shares = [f"{name} kept" for name in kept] if columns else []
+    assert cells_of(page, ("method", "full", "mine")) == [
+        ["method", "seeds", *shares, "least kept classes"],
+        ["mine", "1", *["50.0"] * len(shares), "a 50.0"],
+    ]
 
 
 def test_why_what_is_planted_went_is_summed_over_the_seeds(done, monkeypatch):

@@ -34,6 +34,7 @@ from ..predictions import Predictions, joined
 from ..samples import digest
 from ..selection import Selection, part_of
 from .data.checks import checked_set
+from .data.keypoints import with_keypoints
 from .data.loader import seeded, single_images
 from .data.samples import SampleIndex, require_datasets, require_same_classes
 from .inference import upright_detections
@@ -264,8 +265,12 @@ def _gpus_seeded(model: nn.Module, seed: int) -> Iterator[None]:
 
 
 def _loss_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:
-    """As an evaluation sees images, with their annotations."""
-    return DatasetMapper(**{**DatasetMapper.from_config(cfg, False), "is_train": True})
+    """As an evaluation sees images, with their annotations.
+
+    Images are among them on which no detector is trained, for having too few visible keypoints.
+    """
+    mapper = DatasetMapper(**{**DatasetMapper.from_config(cfg, False), "is_train": True})
+    return lambda sample: mapper(with_keypoints(cfg, sample))
 
 
 @contextmanager

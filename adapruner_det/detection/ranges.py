@@ -98,6 +98,9 @@ CHOICES = {
 
 _NAMED = ("DATASETS.TRAIN", "DATASETS.TEST")
 
+#: Detectron2's detectors that need proposals.
+_WITH_PROPOSALS = ("GeneralizedRCNN", "ProposalNetwork", "PanopticFPN")
+
 #: Lists that are read before anything else looks at them. A yaml's key without a value is None.
 LISTS = (
     *(*_NAMED, "MODEL.PIXEL_MEAN"),
@@ -125,6 +128,12 @@ def check_ranges(cfg: CfgNode) -> None:
         raise DataError(
             "MODEL.LOAD_PROPOSALS is True; proposals from files are not read here: set it to "
             "False and let a MODEL.PROPOSAL_GENERATOR make them"
+        )
+    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    if name == "PrecomputedProposals" and cfg.MODEL.META_ARCHITECTURE in _WITH_PROPOSALS:
+        raise DataError(
+            f"MODEL.PROPOSAL_GENERATOR.NAME is {name!r}, which makes no proposals, and those from "
+            "files are not read here: set it to 'RPN', or another that makes some"
         )
     if not cfg.INPUT.MIN_SIZE_TRAIN:
         raise DataError("INPUT.MIN_SIZE_TRAIN is empty; name at least one size, or (0,)")

@@ -32,10 +32,15 @@ from ..files import (
 from ..overrides import checked_overrides
 from ..settings import check_yaml, is_of_classifier
 from .config import add_adapruner_config, resolve_device
-from .data.checks import CheckedSet, checked_set, require_room_for_classes
+from .data.checks import (
+    CheckedSet,
+    checked_set,
+    require_annotations,
+    require_room_for_classes,
+)
 from .data.evaluators import require_evaluator, require_upright, warn_where_nothing_counts
 from .data.keypoints import require_keypoints
-from .data.loader import check_sampler
+from .data.loader import check_sampler, require_shared
 from .data.masks import require_masks
 from .data.own_sets import register_from_config
 from .data.samples import SampleIndex, require_datasets, require_same_classes, warn_of_empty
@@ -167,7 +172,12 @@ def check_training_inputs(
         warn_of_empty(cfg, name, found[name].dicts)
     for line in fit_to_data(cfg, index.dicts, processes):
         say(line)
-    require_room_for_classes(_trial_run(cfg), index.dicts, index.samples.class_names)
+    if not cfg.SOLVER.REFERENCE_WORLD_SIZE:  # by which Detectron2 makes another batch
+        require_shared(cfg.SOLVER.IMS_PER_BATCH, processes)
+    model = _trial_run(cfg)
+    require_room_for_classes(model, index.dicts, index.samples.class_names)
+    if not is_lazy(cfg):  # whose mapper may know of objects from elsewhere
+        require_annotations(model, index.dicts)
     return index
 
 
@@ -192,6 +202,11 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
         raise DataError(f"DATASETS.{part} names a data set twice: {', '.join(cfg.DATASETS[part])}")
     require_datasets(names)
     sets = {name: checked_set(name, cfg.ADAPRUNER.ON_BAD_SAMPLE) for name in names}
+    if empty := [name for name, found in sets.items() if not found.dicts]:
+        raise DataError(
+            f"the data set {empty[0]!r} has no image that can be used; leave it out of "
+            f"DATASETS.{'TEST' if empty[0] in cfg.DATASETS.TEST else 'TRAIN'}"
+        )
     for name in cfg.DATASETS.TEST:
         require_evaluator(name)
         require_upright(name, sets[name].dicts)

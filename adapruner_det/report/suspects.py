@@ -297,7 +297,8 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         write(
             [number, row["key"], row["file"], f"{row['overall']:.4f}", row["kind"]]
             + (row["box"] or [""] * 4)
-            + [row["given"], row["predicted"]]
+            # A reader takes a carriage return in a class's name for the end of the line.
+            + [shown(row["given"]), shown(row["predicted"])]
             + (row["predicted_box"] or [""] * 4)
             + ["" if score is None else f"{score:.4f}" for score in scores]
         )

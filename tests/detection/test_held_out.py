@@ -303,3 +303,22 @@ def test_boxes_that_are_not_upright_are_refused(trained, monkeypatch):
     monkeypatch.setattr(inference, "detections", lambda *_: [rotated])
     with pytest.raises(DataError, match="YOLOv3Tiny predicts boxes that are not upright"):
         task.look_at(folder, [0])
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_an_image_of_too_few_keypoints_to_be_trained_on_is_looked_at(tmp_path, first):
+    samples = squares(tmp_path, 4)
+    for sample in samples:
+        sample["annotations"][0]["keypoints"] = [20.0, 20.0, 2] * 3
+    own = samples[3]["annotations"]
+    own.insert(0 if first else 1, {k: v for k, v in own[0].items() if k != "keypoints"})
+    own[1 if first else 0]["keypoints"] = [0.0] * 9
+    flips = {"keypoint_names": ["l", "r", "top"], "keypoint_flip_map": [("l", "r")]}
+    register("people", samples, **flips)
+    options = options_of("faster_rcnn_fpn", "unused")
+    options += ["DATASETS.TRAIN", ("people",), "MODEL.KEYPOINT_ON", True]
+    options += ["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 3]
+    task = HeldOutTask(load_config("", [*options, "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", [8]]))
+    assert len(task.samples) == 3 and len(task.everything) == 4
+    torch.save({"model": build_model(task._cfg).state_dict()}, tmp_path / "model_final.pth")
+    assert np.isfinite(task.look_at(tmp_path, [3]).losses).all()

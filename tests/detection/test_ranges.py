@@ -156,3 +156,10 @@ def test_what_is_no_name_of_a_data_set_is_refused(names):
 def test_proposals_from_files_which_no_loader_here_reads_are_refused():
     with pytest.raises(DataError, match="LOAD_PROPOSALS is True; proposals from files"):
         check_ranges(config("MODEL.LOAD_PROPOSALS", True))
+
+
+def test_a_proposal_generator_that_makes_none_is_refused_where_some_are_needed():
+    none = ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals")
+    with pytest.raises(DataError, match="'PrecomputedProposals', which makes no proposals"):
+        check_ranges(config(*none))
+    check_ranges(config(*none, "MODEL.META_ARCHITECTURE", "RetinaNet"))

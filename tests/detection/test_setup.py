@@ -200,6 +200,24 @@ def test_a_test_set_on_which_nothing_can_be_evaluated_is_named(toy, caplog):
 # Starting
 
 
+def test_a_batch_that_the_processes_cannot_share_is_refused(toy):
+    cfg = toy_cfg("yolo_darknet", "unused", "SOLVER.IMS_PER_BATCH", 4)
+    with pytest.raises(DataError, match="IMS_PER_BATCH is 4, which 3 processes cannot share"):
+        check_training_inputs(cfg, processes=3)
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 2
+    assert len(check_training_inputs(cfg, processes=3)) == 10
+
+
+@pytest.mark.parametrize("part", ["TRAIN", "TEST"])
+def test_a_data_set_without_an_image_is_refused(toy, part):
+    """Detectron2's loaders take none."""
+    register("bare", [], evaluator_type="coco")
+    cfg = toy_cfg("yolo_darknet", "unused")
+    cfg.DATASETS[part] = ("bare",) if part == "TEST" else ("toy", "bare")
+    with pytest.raises(DataError, match=rf"^the data set 'bare' has no image .* DATASETS\.{part}"):
+        check_datasets(cfg)
+
+
 def test_main_gets_a_frozen_configuration_and_the_folders_are_registered(tmp_path):
     write_voc_folder(tmp_path / "own", train=3)
     folders = [f"own_train={tmp_path}/own:train"]

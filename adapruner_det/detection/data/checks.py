@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import BoxMode
 from torch import nn
 
@@ -233,6 +235,24 @@ def require_room_for_classes(
                 f"MODEL.ROI_HEADS.NUM_CLASSES, MODEL.RETINANET.NUM_CLASSES or "
                 f"MODEL.YOLO.NUM_CLASSES to {used}"
             )
+
+
+def require_annotations(model: nn.Module, dicts: Sequence[dict[str, Any]]) -> None:
+    """Raise a DataError for a sample that says nothing of objects where ``model`` learns of them.
+
+    Args:
+        model: the detector.
+        dicts: the N training samples, as Detectron2's own mapper will take them.
+    """
+    if not any(isinstance(module, (RPN, DenseDetector)) for module in model.modules()):
+        return  # as one of semantic segmentation alone
+    bare = next((sample for sample in dicts if "annotations" not in sample), None)
+    if bare is not None:
+        raise DataError(
+            f"image {bare['image_id']!r} ({bare['file_name']}) has no 'annotations', of which "
+            f"{type(model).__name__} learns: give each image a list of its objects, which may be "
+            "empty"
+        )
 
 
 def _sample_problem(sample: dict[str, Any], place: int) -> str:

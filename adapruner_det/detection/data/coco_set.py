@@ -86,9 +86,30 @@ def register_coco_set(name: str, json_file: str | Path, image_root: str | Path) 
 
 def is_for_pycocotools(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> bool:
     """Whether pycocotools evaluates by a file rightly: it takes the id 0 for no match, say."""
-    return all(_whole(i.get(side)) for i in images for side in ("height", "width")) and all(
+    plain = all(_whole(i.get(side)) for i in images for side in ("height", "width")) and all(
         _whole(a.get("id")) and "iscrowd" in a and is_number(a.get("area")) for a in annotations
     )
+    # Where one object has a mask or keypoints, it asks for those of all, crowds too.
+    masked = any(a.get("segmentation") for a in annotations)
+    posed = any(a.get("keypoints") for a in annotations)
+    return (
+        plain
+        and (not masked or all(map(_is_masked, annotations)))
+        and (not posed or all(map(_is_posed, annotations)))
+    )
+
+
+def _is_posed(annotation: dict[str, Any]) -> bool:
+    """Whether it has keypoints, and how many are visible."""
+    return bool(annotation.get("keypoints")) and "num_keypoints" in annotation
+
+
+def _is_masked(annotation: dict[str, Any]) -> bool:
+    """Whether it has a mask that pycocotools reads: it takes a polygon of 4 numbers for a box."""
+    mask = annotation.get("segmentation")
+    if isinstance(mask, list):
+        return bool(mask) and all(isinstance(own, list) and len(own) >= 6 for own in mask)
+    return isinstance(mask, dict)
 
 
 @dataclass(frozen=True)

@@ -206,8 +206,16 @@ def _read(sample: Mapping[str, Any], names: Sequence[str]) -> _Rows:
 class COCOFileEvaluator(COCOEvaluator):
     """COCO's AP, and 0 of a detector that finds nothing where there is something to be found.
 
-    Detectron2 has NaN there, as if it were not known.
+    Detectron2 has NaN there, as if it were not known. Of a detector with more classes than the data
+    set has, what it finds of the others does not count.
     """
+
+    def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Any = None) -> None:
+        known = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        for own in predictions:
+            if known is not None and "instances" in own:
+                own["instances"] = [x for x in own["instances"] if x["category_id"] < len(known)]
+        super()._eval_predictions(predictions, img_ids)
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
@@ -233,10 +241,7 @@ class COCODictsEvaluator(COCOFileEvaluator):
 
     def __init__(self, dataset_name: str, folder: str, **options: Any) -> None:
         dicts = copy.deepcopy(read_dataset(dataset_name))  # the conversion moves keypoints
-        for annotation in (own for sample in dicts for own in sample.get("annotations", ())):
-            mask = annotation.get("segmentation")
-            if isinstance(mask, np.ndarray):  # which Detectron2 trains on and does not convert
-                annotation["segmentation"] = encode(np.asfortranarray(mask, dtype=np.uint8))
+        _make_convertible([own for sample in dicts for own in sample.get("annotations", ())])
         metadata = _metadata_of_dicts(dataset_name, dicts)
         alias = f"{dataset_name}, by its dicts"
         DatasetCatalog.register(alias, lambda: dicts)
@@ -255,6 +260,29 @@ class COCODictsEvaluator(COCOFileEvaluator):
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         named = [{**sample, "image_id": _plain(sample["image_id"])} for sample in inputs]
         super().process(named, outputs)
+
+
+def _make_convertible(annotations: Sequence[dict[str, Any]]) -> None:
+    """Give masks and keypoints, in place, the form that Detectron2 converts: it trains on others.
+
+    Where one annotation has a mask or keypoints pycocotools asks for those of all, crowds too: a
+    mask is then the box, and keypoints are not visible.
+    """
+    for annotation in annotations:
+        for name in ("segmentation", "keypoints"):
+            value = annotation.pop(name, None)
+            if isinstance(value, np.ndarray) and name == "segmentation":
+                value = encode(np.asfortranarray(value, dtype=np.uint8))
+            if value is not None and len(value):
+                annotation[name] = list(value) if isinstance(value, tuple) else value
+    masked = any("segmentation" in own for own in annotations)
+    points = max((len(own["keypoints"]) for own in annotations if "keypoints" in own), default=0)
+    for annotation in annotations:
+        if masked and "segmentation" not in annotation:
+            x0, y0, x1, y1 = map(float, corners(annotation["bbox"], annotation["bbox_mode"]))
+            annotation["segmentation"] = [[x0, y0, x1, y0, x1, y1, x0, y1]]
+        if points and "keypoints" not in annotation:
+            annotation["keypoints"] = [0.0] * points
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,9 @@ _MISSING = (
     "that are not visible, or set MODEL.KEYPOINT_ON False"
 )
 
+#: How many keypoints pycocotools has sigmas for where none are set.
+_SIGMAS = 17
+
 
 def visible_keypoints(sample: Mapping[str, Any]) -> int:
     """How many keypoints of a sample are visible, counted as MIN_KEYPOINTS_PER_IMAGE counts."""
@@ -26,12 +29,24 @@ def visible_keypoints(sample: Mapping[str, Any]) -> int:
     return sum(int((np.asarray(own[2::3]) > 0).sum()) for own in given if own is not None)
 
 
+def with_keypoints(cfg: CfgNode, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample as ``cfg``'s head takes it: of an object without keypoints none is visible."""
+    if not cfg.MODEL.KEYPOINT_ON:
+        return dict(sample)
+    count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    hidden = {"keypoints": [0.0] * 3 * count}
+    own = sample.get("annotations") or ()
+    filled = [{**a, **hidden} if _problem(a, count) == _MISSING else a for a in own]
+    return {**sample, "annotations": filled}
+
+
 def require_keypoints(cfg: CfgNode, name: str, dicts: Iterable[Mapping[str, Any]]) -> None:
     """Raise a DataError unless every object of a data set has the keypoints of ``cfg``'s head.
 
     Crowds need none, nor do images that Detectron2 leaves out of a training for having too few
     visible ones. A training set has to say, too, which points change places when an image is
-    flipped, unless a LazyConfig does. Without MODEL.KEYPOINT_ON nothing is asked for.
+    flipped, unless a LazyConfig does, and a test set of COCO's evaluation has to have a sigma for
+    each point. Without MODEL.KEYPOINT_ON nothing is asked for.
 
     Args:
         cfg: the configuration; NUM_KEYPOINTS 0 of its head stands for a number that is not known.
@@ -53,6 +68,8 @@ def require_keypoints(cfg: CfgNode, name: str, dicts: Iterable[Mapping[str, Any]
             raise DataError(f"{name}: {sample['file_name']} has an object {found}")
     if trained and not cfg.ADAPRUNER.LAZY_CONFIG:
         _require_flips(name, head.NUM_KEYPOINTS)
+    if name in cfg.DATASETS.TEST and head.NUM_KEYPOINTS:
+        _require_sigmas(cfg, name)
 
 
 def _problem(annotation: Mapping[str, Any], count: int) -> str:
@@ -89,3 +106,18 @@ def _require_flips(name: str, count: int) -> None:
             f"the metadata of {name!r} name {len(meta.keypoint_names)} keypoints, but "
             f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}: let both be those of the data"
         )
+
+
+def _require_sigmas(cfg: CfgNode, name: str) -> None:
+    """Raise a DataError unless COCO's evaluation has a sigma for each of K points."""
+    count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    sigmas = len(cfg.TEST.KEYPOINT_OKS_SIGMAS) or _SIGMAS
+    if sigmas == count or MetadataCatalog.get(name).get("evaluator_type") != "coco":
+        return
+    cure = "set TEST.KEYPOINT_OKS_SIGMAS to one number for each point, or "
+    if cfg.ADAPRUNER.LAZY_CONFIG:  # which cannot say them
+        cure = ""
+    raise DataError(
+        f"{name} has {count} keypoints, and its evaluation {sigmas} sigmas, by which pycocotools "
+        f"judges them (17 by default, of COCO's persons): {cure}leave it out of the test sets"
+    )

@@ -66,12 +66,7 @@ class PruningLoader:
         num_workers: int = 0,
         start: int = 0,
     ) -> None:
-        world = comm.get_world_size()
-        if batch_size % world:
-            raise DataError(
-                f"SOLVER.IMS_PER_BATCH is {batch_size}, which {world} processes cannot share "
-                "evenly: make it a multiple"
-            )
+        require_shared(batch_size, comm.get_world_size())
         refuse_mixing(mapper)
         self.index, self.mapper, self.seed = index, mapper, seed
         self.batch_size, self.num_workers, self.start = batch_size, num_workers, start
@@ -279,6 +274,15 @@ def seeded(seed: int, position: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
+
+
+def require_shared(batch_size: int, processes: int) -> None:
+    """Raise a DataError for a batch that so many processes cannot share evenly."""
+    if batch_size % processes:
+        raise DataError(
+            f"SOLVER.IMS_PER_BATCH is {batch_size}, which {processes} processes cannot share "
+            "evenly: make it a multiple"
+        )
 
 
 def refuse_mixing(mapper: Mapper) -> None:

@@ -6,7 +6,7 @@ Shape letters: N training images, B images of a batch, n boxes, k anchors, L fea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,7 +163,8 @@ def _fit_schedule(cfg: CfgNode, num_images: int, processes: int) -> list[str]:
         )
         solver.IMS_PER_BATCH = batch
     steps = math.ceil(node.EPOCHS * num_images / batch)
-    solver.STEPS = tuple(round(step * steps / solver.MAX_ITER) for step in solver.STEPS)
+    scaled = (round(step * steps / solver.MAX_ITER) for step in solver.STEPS)
+    solver.STEPS = steps_inside(scaled, steps)
     solver.MAX_ITER = steps
     tenth = max(1, steps // 10)
     solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, tenth)
@@ -176,6 +177,11 @@ def _fit_schedule(cfg: CfgNode, num_images: int, processes: int) -> list[str]:
     )
     node.EPOCHS = 0
     return lines
+
+
+def steps_inside(steps: Iterable[int], most: int) -> tuple[int, ...]:
+    """``steps`` inside a run of ``most``, each once: a schedule takes no others."""
+    return tuple(sorted({step for step in steps if 0 < step < most}))
 
 
 def _half(epochs: int) -> int:
@@ -231,6 +237,8 @@ _Resize = Callable[[CfgNode, np.ndarray], np.ndarray]
 def _scheme(cfg: CfgNode) -> tuple[_Fit, _Present, _Resize]:
     """How the detector of ``cfg`` takes anchors: (fit, the present ones, boxes at its input)."""
     name = cfg.MODEL.META_ARCHITECTURE
+    if file := cfg.ADAPRUNER.LAZY_CONFIG:  # cfg.MODEL says nothing of what it builds
+        raise DataError(f"the anchors of the LazyConfig {file} are not known here; give a yaml")
     if name == "YOLOv3Tiny":
         return _fit_yolo, _yolo_anchors, _letterboxed
     rpn = name in _RPN_DETECTORS and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN"

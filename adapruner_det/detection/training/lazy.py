@@ -121,7 +121,7 @@ def _found(lazy: DictConfig, field: str, default: Any) -> Any:
 
 
 def _require_read(config_file: str, overrides: Sequence[str]) -> None:
-    """Raise a DataError for an override of a field that the file does not have: nothing reads it.
+    """Raise a DataError for an override of a field that nothing reads, or that is not in the file.
 
     A call may take arguments that it is not given there; ``+key=value`` is meant to be new.
     """
@@ -129,7 +129,12 @@ def _require_read(config_file: str, overrides: Sequence[str]) -> None:
     read = {field for field, _ in FIELDS.values()}
     for field in (word.partition("=")[0] for word in overrides):
         meant_so = field in read or field.startswith(("+", "ADAPRUNER.", "dataloader.evaluator"))
-        if meant_so or _has(file, field.split(".")):
+        if meant_so:
+            continue
+        if _has(file, field.split(".")):
+            if field.startswith("train.") and not any(own.startswith(f"{field}.") for own in read):
+                known = ", ".join(sorted(own for own in read if own.startswith("train.")))
+                raise DataError(f"{field} has no effect here, leave it out; read are {known}")
             continue
         there = [name for name, _ in leaves(file)]
         alike = ALIKE.get(field)

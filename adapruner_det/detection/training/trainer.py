@@ -45,7 +45,7 @@ from ..data.samples import SampleIndex
 from ..evidence import EVIDENCE
 from ..per_image import LossSource
 from .checkpoints import WholeCheckpointer, require_same_run
-from .fit import fit_to_data
+from .fit import fit_to_data, steps_inside
 from .hooks import GuideHook, renamed_hooks
 from .lazy import LazyMixin, is_lazy, training_mapper
 from .leaving import LeavingHook
@@ -403,7 +403,8 @@ def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
     solver, share = cfg.SOLVER, selection.num_kept / selection.num_samples
     before = solver.MAX_ITER
     solver.MAX_ITER = max(1, round(before * share))
-    solver.STEPS = tuple(round(step * share) for step in solver.STEPS)
+    scaled = (round(step * share) for step in solver.STEPS)
+    solver.STEPS = steps_inside(scaled, solver.MAX_ITER)
     solver.WARMUP_ITERS = round(solver.WARMUP_ITERS * share)
     return (
         f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "

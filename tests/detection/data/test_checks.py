@@ -18,12 +18,13 @@ from adapruner_det.detection.data.checks import (
     checked_set,
     class_names,
     find_faults,
+    require_annotations,
     require_room_for_classes,
 )
 from adapruner_det.detection.data.coco_set import register_coco_set
 from adapruner_det.detection.data.kept_splits import register_kept
 from adapruner_det.detection.data.samples import SampleIndex
-from adapruner_det.detection.setup import check_datasets
+from adapruner_det.detection.setup import check_datasets, check_training_inputs
 from adapruner_det.detection.training.trainer import build_pruner
 from adapruner_det.errors import DataError
 from adapruner_det.report.summary import class_kept_shares
@@ -371,3 +372,14 @@ def test_a_head_with_fewer_classes_than_the_data_is_named():
     with pytest.raises(DataError, match=r"5 classes \(a, b, c, d, e\).*Head \(mask\) is 4: set"):
         require_room_for_classes(model, dicts, list("abcde"))
     require_room_for_classes(nn.ModuleDict({"box": Head(1)}), [{}], [])
+
+
+@pytest.mark.parametrize("detector", ["yolo_darknet", "faster_rcnn_fpn"])
+def test_images_that_say_nothing_of_objects_are_refused_where_boxes_are_learnt(toy, detector):
+    for sample in toy:
+        sample["annotation"] = sample.pop("annotations")
+    for number in (0, 7):  # of none, and of all but some
+        with pytest.raises(DataError, match=r"^image 'im\d' .* has no .?annotations"):
+            check_training_inputs(toy_cfg(detector, "unused"))
+        toy[number]["annotations"] = []
+    require_annotations(nn.Linear(1, 1), [{}])

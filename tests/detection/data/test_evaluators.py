@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
 from adapruner_det.detection.data.checks import checked_set
+from adapruner_det.detection.data.coco_set import register_coco_set
 from adapruner_det.detection.data.evaluators import (
     COCODictsEvaluator,
     COCOFileEvaluator,
@@ -369,6 +370,24 @@ def test_a_detector_that_finds_nothing_has_an_ap_of_0_unless_there_is_nothing(
         assert np.isnan(found[metric]) if crowds else found[metric] == 0.0
 
 
+@pytest.mark.parametrize("kind", [COCOFileEvaluator, COCODictsEvaluator])
+def test_what_a_detector_of_more_classes_finds_of_the_others_does_not_count(tmp_path, kind):
+    data = content(3)
+    if kind is COCODictsEvaluator:
+        without("area")(data)
+    register_coco_set("pets", *write_coco(tmp_path, data))
+    evaluator = build_evaluator(get_cfg(), "pets", str(tmp_path))
+    assert type(evaluator) is kind
+    evaluator.reset()
+    for sample in DatasetCatalog.get("pets"):
+        boxes = [BoxMode.convert(a["bbox"], 1, BoxMode.XYXY_ABS) for a in sample["annotations"]]
+        classes = [a["category_id"] for a in sample["annotations"]]
+        found = Instances((48, 64), pred_boxes=Boxes(torch.tensor([*boxes, boxes[0]]).float()))
+        found.scores, found.pred_classes = torch.ones(len(boxes) + 1), torch.tensor([*classes, 2])
+        evaluator.process([sample], [{"instances": found}])
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+
+
 def merged(dicts):
     for own in dicts:
         for a in own["annotations"]:
@@ -425,6 +444,94 @@ def test_masks_as_arrays_are_evaluated_as_polygons_of_the_same_are(tmp_path, mon
     results = evaluator.evaluate()
     for kind in ("bbox", "segm"):
         assert results[kind]["AP"] == pytest.approx(100), kind
+
+
+def shaped(data, masks=False):
+    """Masks or keypoints for all objects of a COCO file."""
+    for own in data["annotations"]:
+        x, y, w, h = own["bbox"]
+        if masks:
+            own["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        else:
+            own |= {"keypoints": [x, y, 2, x + 9, y, 2, x, y + 9, 0], "num_keypoints": 2}
+
+
+def a_crowd(*missing):
+    def change(data):
+        own = data["annotations"].pop()
+        own |= {"iscrowd": 1}
+        data["annotations"].insert(0, {k: v for k, v in own.items() if k not in missing})
+
+    return change
+
+
+def a_line(data):
+    data["annotations"][0]["segmentation"].insert(0, [1, 2, 3, 4])
+
+
+SHAPES = {
+    "keypoints": ("keypoints", lambda data: None, COCOFileEvaluator),
+    "keypoints that are not counted": ("keypoints", without("num_keypoints"), COCODictsEvaluator),
+    "a crowd without keypoints": (
+        "keypoints",
+        a_crowd("keypoints", "num_keypoints"),
+        COCODictsEvaluator,
+    ),
+    "masks": ("segm", lambda data: None, COCOFileEvaluator),
+    "a crowd without a mask": ("segm", a_crowd("segmentation"), COCODictsEvaluator),
+    "a polygon of two corners": ("segm", a_line, COCODictsEvaluator),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_masks_and_keypoints_that_pycocotools_has_none_of_are_evaluated(
+    tmp_path, monkeypatch, name
+):
+    kind, change, evaluator_type = SHAPES[name]
+    monkeypatch.chdir(tmp_path)
+    data = content(3)
+    shaped(data, masks=kind == "segm")
+    change(data)
+    register_coco_set("shaped", *write_coco(tmp_path, data))
+    cfg = get_cfg()
+    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1] * 3
+    evaluator = build_evaluator(cfg, "shaped", str(tmp_path))
+    assert type(evaluator) is evaluator_type
+    evaluator.reset()
+    for sample in DatasetCatalog.get("shaped"):
+        own = [a for a in sample["annotations"] if not a["iscrowd"]]
+        corners = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in own]
+        found = Instances((48, 64), pred_boxes=Boxes(torch.tensor(corners).float()))
+        found.scores = torch.ones(len(own))
+        found.pred_classes = torch.tensor([a["category_id"] for a in own])
+        if kind == "segm":
+            found.pred_masks = torch.zeros(len(own), 48, 64, dtype=torch.bool)
+            for mask, (x0, y0, x1, y1) in zip(found.pred_masks, corners, strict=True):
+                mask[y0:y1, x0:x1] = True
+        else:
+            points = torch.tensor([a["keypoints"] for a in own]).float()
+            found.pred_keypoints = points.reshape(-1, 3, 3)
+        evaluator.process([sample], [{"instances": found}])
+    results = evaluator.evaluate()
+    assert results["bbox"]["AP"] == results[kind]["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("value", [None, ()])
+@pytest.mark.parametrize("name", ["segmentation", "keypoints"])
+def test_a_reader_s_own_masks_and_keypoints_are_taken_as_they_are_trained_on(
+    tmp_path, monkeypatch, name, value
+):
+    """Detectron2 writes lists alone into its file."""
+    monkeypatch.chdir(tmp_path)
+    own = {"bbox": [5, 4, 20, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0, name: value}
+    other = {**own, name: ((5, 4, 25, 4, 25, 14),) if name == "segmentation" else (5, 4, 2)}
+    samples = [
+        {"file_name": f"{i}.png", "image_id": i, "height": 20, "width": 30, "annotations": [a]}
+        for i, a in enumerate((own, other), 1)
+    ]
+    DatasetCatalog.register("shaped", lambda: samples)
+    MetadataCatalog.get("shaped").set(thing_classes=["cat"], evaluator_type="coco")
+    assert _truth_found("shaped")[1] == pytest.approx(100)
 
 
 # Nothing to evaluate

@@ -1,8 +1,14 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 
-from adapruner_det.detection.data.keypoints import require_keypoints, visible_keypoints
+from adapruner_det.detection.data.keypoints import (
+    require_keypoints,
+    visible_keypoints,
+    with_keypoints,
+)
 from adapruner_det.detection.setup import check_pruning_inputs
 from adapruner_det.errors import DataError
 from tests.detection.toy import toy_cfg
@@ -104,6 +110,40 @@ def test_they_are_checked_before_a_run(toy):
         image["annotations"][0]["keypoints"] = [20.0, 20.0, 2] * 17
     with pytest.raises(DataError, match="'toy' name 3 keypoints, but .*NUM_KEYPOINTS is 17"):
         check_pruning_inputs(cfg)
+
+
+@pytest.mark.parametrize(
+    ("count", "sigmas", "lazy", "message"),
+    [
+        (3, [], "", "set has 3 keypoints, and its evaluation 17 sigmas.*set TEST.KEYPOINT_OKS"),
+        (17, [0.1] * 3, "", "17 keypoints, and its evaluation 3 sigmas"),
+        (3, [], "a.py", "persons\\): leave it out of the test sets"),
+        (3, [0.1] * 3, "", ""),
+        (17, [], "", ""),
+        (0, [], "a.py", ""),
+    ],
+)
+def test_a_test_set_has_a_sigma_for_each_point(count, sigmas, lazy, message):
+    cfg = keypoint_cfg(count=count)
+    cfg.DATASETS.TEST, cfg.TEST.KEYPOINT_OKS_SIGMAS = ("set",), sigmas
+    cfg.ADAPRUNER.LAZY_CONFIG = lazy
+    require_keypoints(cfg, "set", [])  # of another evaluation
+    MetadataCatalog.get("set").evaluator_type = "coco"
+    try:
+        with pytest.raises(DataError, match=message) if message else nullcontext():
+            require_keypoints(cfg, "set", [])
+    finally:
+        MetadataCatalog.pop("set")
+
+
+def test_objects_without_keypoints_get_some_that_are_not_visible():
+    given = sample(POINTS, NONE, [])
+    found = with_keypoints(keypoint_cfg(), given)
+    assert [a["keypoints"] for a in found["annotations"]] == [POINTS, HIDDEN, HIDDEN]
+    assert given == sample(POINTS, NONE, [])
+    cfg = keypoint_cfg()
+    cfg.MODEL.KEYPOINT_ON = False
+    assert with_keypoints(cfg, given) == given
 
 
 def test_without_a_keypoint_head_nothing_is_asked_for(toy):

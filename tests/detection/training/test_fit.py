@@ -106,6 +106,16 @@ def test_steps_keep_their_places_and_short_warm_ups_their_length():
     assert (cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.CHECKPOINT_PERIOD) == (30, 10)
 
 
+def test_steps_that_fall_together_or_out_of_a_short_run_are_left_out():
+    cfg = config("SOLVER.IMS_PER_BATCH", 8, "ADAPRUNER.EPOCHS", 1)
+    cfg.merge_from_list(["SOLVER.MAX_ITER", 1000, "SOLVER.STEPS", (20, 490, 510, 990)])
+    fit_to_data(cfg, [{}] * 40)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (5, (2, 3))
+    cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER, cfg.ADAPRUNER.EPOCHS = (500, 510), 1000, 1
+    fit_to_data(cfg, [{}] * 40)
+    assert cfg.SOLVER.STEPS == (2, 3)
+
+
 def test_long_warm_ups_and_checkpoint_periods_become_a_tenth():
     cfg = config("SOLVER.IMS_PER_BATCH", 8, "ADAPRUNER.EPOCHS", 20)
     fit_to_data(cfg, [{}] * 200)
@@ -161,6 +171,11 @@ def test_a_lazy_configuration_states_its_own(key, value):
     cfg = config(f"ADAPRUNER.{key}", value, "ADAPRUNER.LAZY_CONFIG", "mine.py")
     with pytest.raises(DataError, match=f"{key} cannot change .* mine.py"):
         fit_to_data(cfg, [image((3, 3))])
+
+
+def test_anchors_of_a_lazy_configuration_are_not_those_of_the_defaults():
+    with pytest.raises(DataError, match="LazyConfig mine.py are not known here"):
+        propose_anchors(config("ADAPRUNER.LAZY_CONFIG", "mine.py"), [image((3, 3))])
 
 
 # Anchors of YOLOv3-Tiny.

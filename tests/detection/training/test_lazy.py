@@ -110,6 +110,11 @@ def test_the_digest_tells_other_imported_files_apart(toy, tmp_path):
         ("OUTPUT_DIR=x", r"no 'OUTPUT_DIR'; did you mean train\.output_dir\?"),
         ("KEEP_RATIO=0.5", r"did you mean ADAPRUNER\.KEEP_RATIO\?"),
         ("xyz=5", r"no 'xyz'; what is to be new in it has a \+ before it: \+xyz="),
+        (
+            "train.log_period=5",
+            r"train\.log_period has no effect here.*train\.checkpointer\.period",
+        ),
+        ("train.checkpointer.max_to_keep=2", r"max_to_keep has no effect here"),
         ("dataloader.val.num_workers=1", r"has no 'dataloader\.val\.num_workers'; did you mean"),
         (
             "dataloader.train.total_batchsize=1",
@@ -126,6 +131,7 @@ def test_what_a_file_or_an_override_gets_wrong_is_named(override, match):
 def test_what_a_call_takes_and_what_is_said_to_be_new_may_be_given():
     cfg = lazy_cfg("out", "model.focal_loss_gamma=3.0", "+train.note=mine", "++train.max_iter=2e1")
     assert cfg.SOLVER.MAX_ITER == 20
+    assert lazy_cfg("out", "train.checkpointer={period: 3}").SOLVER.CHECKPOINT_PERIOD == 3
     assert module._read(cfg).model.focal_loss_gamma == 3.0
     assert lazy_cfg("out", "dataloader.train.sampler._target_=a.B").DATALOADER.SAMPLER_TRAIN == "B"
 

@@ -395,6 +395,14 @@ def test_the_kept_part_is_seen_for_as_many_epochs_as_everything_would_have_been(
     )
 
 
+def test_a_part_of_a_short_run_has_a_schedule_too():
+    cfg = toy_cfg("yolo_darknet", "x", "SOLVER.MAX_ITER", 20, "SOLVER.STEPS", (2, 10, 12, 18))
+    scale_schedule(cfg, random_selection(index_of([[0]] * 40).samples, 0.1, 0))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (2, (1,))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    EvaluatingTrainer.build_lr_scheduler(cfg, optimizer)
+
+
 @pytest.mark.parametrize("name", ["WarmupCosineLR", "WarmupMultiStepLR"])
 @pytest.mark.parametrize("keep_ratio", [0.6, 0.3])
 def test_the_kept_part_is_trained_along_the_same_curve_of_the_learning_rate(name, keep_ratio):

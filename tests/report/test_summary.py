@@ -156,8 +156,8 @@ def test_without_known_classes_no_share_is_claimed():
 
 
 def test_a_class_without_a_name_is_called_by_its_number():
-    shares = class_kept_shares(selection([1, 0], classes=[[2], [7]]))
-    assert shares == {"cow": 1.0, "class 7": 0.0}
+    shares = class_kept_shares(selection([1, 0, 0], classes=[[2], [3], [7]]))
+    assert shares == {"cow": 1.0, "class 3": 0.0, "class 7": 0.0}
 
 
 def test_names_that_cannot_be_seen_are_escaped():
@@ -217,7 +217,8 @@ def test_what_chance_may_take_of_a_class_is_no_news(of, named):
 
 
 def test_the_least_kept_of_several_lost_classes_stands_first():
-    classes = [[0]] * 50 + [[1]] * 50 + [[2]] * 50
-    kept = [1] * 10 + [0] * 40 + [1] * 5 + [0] * 45 + [1] * 50
+    """By its share, not by how many images it has."""
+    classes = [[0]] * 20 + [[1]] * 80 + [[2]] * 50
+    kept = [1] * 4 + [0] * 16 + [1] * 8 + [0] * 72 + [1] * 50
     counts = class_counts(selection(kept, keep_ratio=0.6, classes=classes))
     assert classes_nearly_lost(counts, 0.6) == ["dog", "cat"]

@@ -28,8 +28,7 @@ def checked_overrides(cfg: CfgNode, overrides: Sequence[str]) -> list[str]:
             or a value of another type than the key's.
     """
     found, keys = list(overrides), dict(leaves(cfg))
-    if option := next((text for text in map(str, found) if re.match("--[a-z]", text)), ""):
-        raise DataError(f"{option} stands behind KEY VALUE; give options before them")
+    refuse_options(found)
     if len(found) % 2:
         raise DataError(
             f"{found[-1]!r}, the last of the overrides, has no partner: an odd number of words "
@@ -47,6 +46,12 @@ def checked_overrides(cfg: CfgNode, overrides: Sequence[str]) -> list[str]:
         if key in keys:
             require_type(key, _decoded(found[place + 1]), keys[key])
     return found
+
+
+def refuse_options(overrides: Sequence[str]) -> None:
+    """Raise a DataError where an option stands among overrides, which would take it for a key."""
+    if option := next((text for text in map(str, overrides) if re.match("--[a-z]", text)), ""):
+        raise DataError(f"{option} stands behind KEY VALUE; give options before them")
 
 
 def _decoded(value: Any) -> Any:

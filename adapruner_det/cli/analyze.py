@@ -30,6 +30,7 @@ from ..analysis.study import Study, single_labels, study, table
 from ..command import config_path
 from ..errors import DataError, reported
 from ..files import require_writable, write_whole
+from ..overrides import refuse_options
 from ..selection import Selection
 from .arguments import plain_parser, split_overrides
 from .tasks import make
@@ -96,6 +97,7 @@ def all_features(
     Raises:
         DataError: no source of features or two, or one that does not fit the selection.
     """
+    refuse_options(args.opts)
     if bool(args.features) == bool(args.weights):
         raise DataError("give either --features FILE, or --config-file FILE and --weights DIR")
     spare = _of_a_model(args) if args.features else _of_files(args)

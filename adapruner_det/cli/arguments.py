@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ..command import OUTPUT_KEYS, config_path, help_text, program, recorded, without
 from ..errors import DataError
@@ -29,9 +30,18 @@ PROGRESS = "adapruner_det.experiment.progress"
 _ASIDE = ("--resume", "--no-report")
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says where an option that it misses may be: the overrides take what follows them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and ``message``, and exit with 2."""
+        missed = "arguments are required" in message
+        super().error(f"{message}; options stand before KEY VALUE" if missed else message)
+
+
 def plain_parser(tool: str, doc: str | None) -> argparse.ArgumentParser:
     """A parser without arguments, whose help is the docstring ``doc`` of the tool ``tool``."""
-    return argparse.ArgumentParser(
+    return _Parser(
         program(tool),
         description=help_text(doc),
         formatter_class=argparse.RawDescriptionHelpFormatter,

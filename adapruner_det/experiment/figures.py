@@ -26,6 +26,9 @@ TITLE_WIDTH = 60
 #: Of two seeds the interval is 13 times as wide as their spread, and would hide all else.
 FEWEST_SEEDS = 3
 
+#: Points of the keep ratio that a panel shows where there is one ratio.
+WIDTH = 10.0
+
 #: Colours of Okabe and Ito, told apart with any colour vision; dashes in points, (on, off, ...).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v")
@@ -94,7 +97,10 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
         if rows:
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
             panel.legend(fontsize=8, handlelength=4, frameon=False, **below)  # over no point
-    panels[0].set_xticks(sorted({ratio for own in curves.values() for ratio in own.ratios}))
+    ratios = sorted({ratio for own in curves.values() for ratio in own.ratios})
+    panels[0].set_xticks(ratios)
+    if len(ratios) == 1:  # or methods beside each other would fill the panel
+        panels[0].set_xlim(ratios[0] - WIDTH / 2, ratios[0] + WIDTH / 2)
     for panel in panels[max(count - columns, 0) : count]:  # where there is no panel below
         panel.tick_params(labelbottom=True)
         panel.set_xlabel("kept, % of the training images")
@@ -137,7 +143,7 @@ def _line(
     low: float,
 ) -> None:
     """One method; intervals are moved aside by ``shift``, or they would lie on each other."""
-    width = np.ptp(own.ratios) if len(own.ratios) > 1 else 10.0
+    width = np.ptp(own.ratios) if len(own.ratios) > 1 else WIDTH
     x = own.ratios + 0.012 * width * shift
     halves = np.where(np.isfinite(own.halves), own.halves, 0.0)
     panel.errorbar(

@@ -92,6 +92,8 @@ def test_what_does_not_fit_is_one_line(digits, tmp_path, capsys):
     assert_one_error_line(refused(capsys, *words), "--features FILE, or")
     both = [*words, "--features", features, "--weights", tmp_path]
     assert_one_error_line(refused(capsys, *both), "--features FILE, or")
+    late = [*words, "--config-file", CONFIG, "SEED", "1", "--weights", tmp_path]
+    assert_one_error_line(refused(capsys, *late), "--weights stands behind KEY VALUE")
     for spare in (["--weights-of-kept", tmp_path], ["--config-file", CONFIG], ["SEED", "1"]):
         given = [*words, "--features", features, *spare]
         assert_one_error_line(refused(capsys, *given), f"{spare[0]}", "has no effect")

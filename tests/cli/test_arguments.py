@@ -1,5 +1,6 @@
 """What sub-commands share: what a run says of itself, overrides after options, logs."""
 
+import argparse
 import logging
 import sys
 from contextlib import nullcontext
@@ -7,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from adapruner_det.cli.arguments import command_of_run, log_to, split_overrides
+from adapruner_det.cli.arguments import command_of_run, log_to, plain_parser, split_overrides
 from adapruner_det.experiment import progress
 
 OWN = ["ADAPRUNER.KEEP_RATIO", "0.9", "DATASETS.TRAIN", "('a b',)"]
@@ -82,6 +83,17 @@ def test_without_words_they_are_those_of_the_process(monkeypatch):
 )
 def test_options_of_several_words_leave_the_overrides(text, own, overrides):
     assert split_overrides(text.split()) == (own.split(), overrides.split())
+
+
+def test_an_option_that_the_overrides_took_is_said_to_stand_before_them(capsys):
+    parser = plain_parser("export", "Write.")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["SEED", "1", "--output", "x"])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert err.endswith("required: --output; options stand before KEY VALUE\n")
 
 
 def test_each_cell_that_is_done_is_said_where_no_bar_tells(tmp_path, monkeypatch, capsys):

@@ -65,6 +65,15 @@ def test_what_is_drawn_is_what_was_measured():
     assert {t.get_text() for t in panel.get_legend().get_texts()} == {"full", *lines}
 
 
+def test_methods_at_one_ratio_stand_near_its_tick():
+    rows = FULL + [row for n in "abcde" for row in rows_of(n, {0.8: [80.0, 81.0, 82.0]})]
+    (panel,) = draw(rows, "", "accuracy", "epochs").axes
+    low, high = panel.get_xlim()
+    places = [x for xs, _ in lines_of(panel).values() for x in xs]
+    assert panel.get_xticks().tolist() == [80] and low < 80 < high
+    assert np.ptp(places) < 0.1 * (high - low)
+
+
 def test_no_word_lies_beside_the_picture_or_on_another():
     figure = draw(ROWS, "one of the data sets (1440 images), " * 4, "AP50", "epochs")
     figure.draw_without_rendering()

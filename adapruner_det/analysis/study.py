@@ -132,16 +132,27 @@ def study(
         )
     every, stays = np.flatnonzero(known), np.flatnonzero(known & kept)
     _require_enough(np.asarray(labels)[stays])
+    drawn = {seed: _drawn(every, len(stays), seed) for seed in seeds if control}
+    for seed, rows in drawn.items():
+        if len(np.unique(np.asarray(labels)[rows])) < 2:
+            raise DataError(
+                f"the {len(rows)} samples drawn at random with the seed {seed} are of one class, "
+                "so that no classes lie apart: give another seed, or draw none (--no-control)"
+            )
     found = Study(class_names, np.asarray(labels), seeds, folder)
     for seed in seeds:
         found.add(ALL, seed, features, every)
         found.add(KEPT, seed, features, stays)
         if control:
-            drawn = np.random.default_rng(seed).permutation(every)[: len(stays)]
-            found.add(RANDOM, seed, features, np.sort(drawn))
+            found.add(RANDOM, seed, features, drawn[seed])
         if other is not None:
             found.add(OTHER, seed, other, every)
     return found
+
+
+def _drawn(every: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """(count,) of the places ``every``, drawn and rising."""
+    return np.sort(np.random.default_rng(seed).permutation(every)[:count])
 
 
 def _require_rows(what: str, features: np.ndarray, n: int) -> None:

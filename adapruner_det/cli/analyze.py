@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         start = time.perf_counter()
         if wrong := [seed for seed in args.seeds if not 0 <= seed < 2**32]:
             raise DataError(f"--seeds has {wrong[0]}; a seed of t-SNE is from 0 to 2^32 - 1")
+        if len(set(args.seeds)) < len(args.seeds):
+            raise DataError(f"--seeds are {args.seeds}; give each once")
         selection = Selection.load(args.selection)
         features, other = all_features(selection, args)
         own = read_labels(args.labels, selection) if args.labels else single_labels(selection)
@@ -110,6 +112,8 @@ def all_features(
         second = args.features_of_kept
         other = read_features(second, selection) if second else None
         return read_features(args.features, selection), other
+    if not args.config_file:
+        raise DataError("--weights are of a classifier: give its --config-file")
     task = make("classification", args.config_file, args.opts)
     selection.check(task.samples.keys, task.samples.digests)
     kept = args.weights_of_kept

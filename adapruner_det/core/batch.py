@@ -56,7 +56,8 @@ def checked_signals(
             )
         # Sums of float16 and float32 probabilities may end a little outside.
         if np.any((values < -1e-3) | (values > 1.0 + 1e-3)):
-            raise ValueError(f"{name} runs beyond [0, 1]: {values.min():g} to {values.max():g}")
+            low, high = np.nanmin(values), np.nanmax(values)
+            raise ValueError(f"{name} runs beyond [0, 1]: {low:g} to {high:g}")
         if name in used:
             found[name] = np.clip(values, 0.0, 1.0)
     return found

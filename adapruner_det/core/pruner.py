@@ -285,10 +285,11 @@ class AdaPruner:
                 self.num_samples,
             )
         if isinstance(self.objective, Paper) and mean_loss.min() == mean_loss.max():
+            seen = self.mask.full_column("times_seen").any()
             logger.warning(
-                "Every sample has the loss %g: nothing ranks them, so which %d of %d are kept "
-                "follows from their indices alone.",
-                mean_loss[0],
+                "%s: nothing ranks them, so which %d of %d are kept follows from their indices "
+                "alone.",
+                f"Every sample has the loss {mean_loss[0]:g}" if seen else "No loss was finite",
                 count,
                 self.num_samples,
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
@@ -73,8 +74,8 @@ def parse_method(text: str, options: Mapping[str, Any]) -> tuple[Method, dict[st
     """The method that ``text`` names, and its overrides of ``options``, sorted.
 
     Raises:
-        DataError: a method or an option that is not there, an option that the method does not
-            read, or a value of another type.
+        DataError: a method or an option that is not there, an option that is there twice or that
+            the method does not read, or a value of another type.
     """
     found = re.fullmatch(r"([^\[\]]+?)(?:\[([^\[\]]*)\])?", text.strip())
     if not found:
@@ -94,18 +95,21 @@ def parse_method(text: str, options: Mapping[str, Any]) -> tuple[Method, dict[st
                 f"{text!r}: {name} has no effect on the method {method.name!r}; of the options of "
                 f"ADAPRUNER it reads {read}"
             )
+        if name in values:
+            raise DataError(f"{text!r}: {name} is there twice; leave one of them out")
         values[name] = _as_type(value, options[name], f"{text!r}: {name}")
     return method, dict(sorted(values.items()))
 
 
 def _as_type(text: str, default: Any, what: str) -> Any:
-    """``text`` as yaml reads it, of the type of ``default``."""
+    """``text`` as yaml reads it, of the type of ``default``; nothing at all is an empty text."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml.safe_load(text) if text else ""
     except yaml.YAMLError as error:
         raise DataError(f"{what}={text} cannot be read: {one_line(error)}") from error
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
+    if isinstance(default, float) and type(value) in (int, str):
+        with suppress(ValueError):  # yaml takes 5e-2, which has no point, for a text
+            return float(value)
     if type(value) is not type(default) or not isinstance(value, (bool, int, float, str)):
         kind = type(default).__name__
         raise DataError(f"{what} is {value!r}; it must be of the type {kind}, as {default!r} is")

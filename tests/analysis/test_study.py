@@ -103,6 +103,14 @@ def test_too_few_kept_samples_are_said_before_all_are_embedded(monkeypatch, stay
         study(features, labels, kept)
 
 
+def test_a_draw_of_one_class_is_said_before_all_are_embedded(monkeypatch):
+    monkeypatch.setattr(module, "tsne", None)
+    features, _, _ = blobs()
+    few = np.arange(60) < 8
+    with pytest.raises(DataError, match=r"8 samples drawn at random with the seed 0 are of one cl"):
+        study(features, (np.arange(60) < 2).astype(int), few)
+
+
 def test_the_table_says_each_change_against_all(flat):
     features, labels, kept = blobs()
     found = study(features, labels, kept, seeds=(0, 4))

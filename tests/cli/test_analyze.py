@@ -100,6 +100,10 @@ def test_what_does_not_fit_is_one_line(digits, tmp_path, capsys):
     for seed in ("-1", 2**32):
         given = [*words, "--features", features, "--seeds", 0, seed]
         assert_one_error_line(refused(capsys, *given), f"--seeds has {seed}")
+    given = [*words, "--features", features, "--seeds", 0, 1, 0]
+    assert_one_error_line(refused(capsys, *given), "--seeds are [0, 1, 0]; give each once")
+    given = [*words, "--weights", tmp_path, *SMALL]
+    assert_one_error_line(refused(capsys, *given), "give its --config-file")
     given = [*words, "--weights", tmp_path, "--features-of-kept", features]
     assert_one_error_line(refused(capsys, *given), "--features-of-kept has no effect")
     for array, word in (

@@ -43,6 +43,7 @@ def test_refused_batches(ids, losses, message):
         ({"doubt": [0.1, 0.2]}, "no signal 'doubt'; there are confidence, fault"),
         ({"fault": [0.1]}, "fault of shape"),
         ({"fault": [0.1, 1.1]}, r"fault runs beyond \[0, 1\]: 0.1 to 1.1"),
+        ({"fault": [np.nan, 1.1]}, r"fault runs beyond \[0, 1\]: 1.1 to 1.1"),
         ({"confidence": [-0.2, 0.5]}, r"confidence runs beyond \[0, 1\]"),
     ],
 )

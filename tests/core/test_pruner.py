@@ -360,6 +360,15 @@ def test_equal_losses_are_said_to_rank_nothing(caplog):
     assert "Every sample has the loss 0.7: nothing ranks them" in caplog.text
 
 
+def test_losses_of_which_none_is_finite_are_not_said_to_be_equal(caplog):
+    pruner = AdaPruner(4, 0.5, Schedule(0, 1))
+    pruner.observe(np.arange(4), np.full(4, np.nan))
+    pruner.end_epoch()
+    assert np.count_nonzero(pruner.select()) == 2
+    assert "No loss was finite: nothing ranks" in caplog.text
+    assert "Every sample has the loss" not in caplog.text
+
+
 # --- what is shown of it --------------------------------------------------------------------------
 
 

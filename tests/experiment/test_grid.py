@@ -163,6 +163,8 @@ def test_a_method_given_twice_is_refused_however_it_is_written(task, first, agai
             "adapruner",
             {"ALPHA_END": 2.0, "CONTROLLER": "paper"},
         ),
+        ("adapruner[CLASS_BAND=5e-2]", "adapruner", {"CLASS_BAND": 0.05}),
+        ("adapruner[DROP=]", "adapruner", {"DROP": ""}),
     ],
 )
 def test_how_methods_are_written(text, name, options):
@@ -184,6 +186,8 @@ def test_how_methods_are_written(text, name, options):
         ("adapruner[WARMUP_EPOCHS=1.5]", "must be of the type int, as 1 is"),
         ("adapruner[WARMUP_EPOCHS=true]", "must be of the type int"),
         ("adapruner[ALPHA_END=x]", "must be of the type float"),
+        ("adapruner[ALPHA_END=]", "must be of the type float"),
+        ("adapruner[ALPHA_END=2,ALPHA_END=3]", "ALPHA_END is there twice; leave one of them out"),
         ("adapruner[CONTROLLER=3]", "must be of the type str"),
         ("adapruner[CONTROLLER={]", "cannot be read"),
         ("random[ALPHA_END=2]", "no effect on the method 'random'; of the options of ADAPRUNER it"),

@@ -57,8 +57,8 @@ def _twins(columns: Columns) -> np.ndarray:
     """Samples whose twin stays go first; among the others, and among these, the lot decides."""
     if "spare" not in columns:
         raise ValueError(
-            "nothing is known of twins: the run had no neighbours; prune with the objective "
-            "'inclusion' and neighbours, or choose another end"
+            "nothing is known of twins: the run looked for no near-copies; prune with the "
+            "objective 'inclusion', or choose another end"
         )
     return columns["spare"].astype(np.float64) + 0.5 * (1.0 - columns["draw"].astype(np.float64))
 

@@ -92,7 +92,7 @@ def _section(root: Path, part: Named, several: bool) -> str:
         lines += [*(f"- Warning: {line}" for line in warnings), ""]
     for budget in sorted({setting.budget for setting in settings_of(rows)}):
         place = f"accuracy-{f'{name}-' if several else ''}{budget}.png"
-        save(draw(rows, task.title, task.metric, budget), root / place)
+        save(draw(rows, title, task.metric, budget), root / place)
         lines += [f"![{task.metric} by keep ratio, equal {budget}]({place})", ""]
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ import pytest
 
 from adapruner_det.experiment import results as module
 from adapruner_det.experiment.board import Part, board_of, ratios_of, selection_of
+from adapruner_det.experiment.figures import draw
 from adapruner_det.experiment.grid import Grid
 from adapruner_det.experiment.origin import origin
 from adapruner_det.experiment.results import (
@@ -84,12 +85,15 @@ def test_the_memory_of_what_a_method_reads_is_among_its_own(done, root, monkeypa
     assert rows["toy_loss"].select_memory is None and rows["random"].select_memory
 
 
-def test_several_tasks_have_a_section_and_a_picture_each(done, root, tmp_path):
+def test_several_tasks_have_a_section_and_a_picture_each(done, root, tmp_path, monkeypatch):
     other = part_of(Grid(("random",), (0.4,)), partial(make_toy, tmp_path, identity="b"), root)
+    titles = []
+    monkeypatch.setattr(module, "draw", lambda *own: [titles.append(own[1]), draw(*own)][1])
     text = write_results(root, [done, ("other", *other[1:])])
     assert "# mine: 60 points, softmax" in text and "# other: 60 points, softmax" in text
     assert (root / "accuracy-mine-epochs.png").is_file()
     assert (root / "accuracy-other-epochs.png").is_file()
+    assert titles == ["mine: 60 points, softmax", "other: 60 points, softmax"]
     cells = json.loads((root / "cells.json").read_text())
     names = [cell["name"] for cell in cells]
     assert len(names) == len(set(names)) == len(done[1].cells) + 3

@@ -7,6 +7,7 @@ import json
 import math
 import numbers
 import os
+import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,8 +184,36 @@ def config_digest(cfg: CfgNode) -> str:
     It is of plain values, so that a configuration that was written as yaml and read again, where a
     tuple may have become a list, is the same.
     """
+    return hashlib.sha256(settings_text(cfg).encode()).hexdigest()
+
+
+def settings_text(cfg: CfgNode) -> str:
+    """What has an effect on the result, as JSON: dotted key → value."""
     values = {key: _told(key, value) for key, value in leaves(cfg) if key not in WITHOUT_EFFECT}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def differences(there: str, here: str, most: int = 3) -> str:
+    """How the settings of an earlier run differ from this one's, in brackets after a space.
+
+    Args:
+        there: what :func:`settings_text` gave for the earlier run; empty where it is not known.
+        here: the same of this run.
+        most: so many are named.
+
+    Returns:
+        The text, which is empty where nothing is known to differ.
+    """
+    old, new = json.loads(there or here), json.loads(here)
+    keys = [key for key in sorted({*old, *new}) if old.get(key, ...) != new.get(key, ...)]
+    lines = [f"{key} is {_shown(old, key)} there and {_shown(new, key)} here" for key in keys]
+    if len(lines) > most:
+        lines[most:] = [f"and {len(lines) - most} more"]
+    return f" ({', '.join(lines)})" if lines else ""
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return reprlib.repr(values[key]) if key in values else "not set"
 
 
 def _told(key: str, value: Any) -> Any:

@@ -21,7 +21,9 @@ from adapruner_det.settings import (
     build_pruner,
     check_settings,
     config_digest,
+    differences,
     leaves,
+    settings_text,
 )
 from tests import apart
 from tests.methods.evidence import OPTIONS, samples
@@ -253,6 +255,24 @@ def test_a_configuration_that_was_written_and_read_again_is_the_same(tmp_path):
     again = detection_config()
     again.merge_from_file(str(tmp_path / "config.yaml"))
     assert config_digest(again) == config_digest(cfg)
+
+
+def test_settings_that_differ_are_named_with_both_values():
+    cfg = CfgNode({"A": {"X": (1, 2), "Y": 0.1}, "B": "é", "C": None, "OUTPUT_DIR": "a"})
+    here = settings_text(cfg)
+    assert differences(here, here) == differences("", here) == ""
+    cfg.A.X, cfg.OUTPUT_DIR = [1, 3], "b"
+    there = settings_text(cfg)
+    assert differences(there, here) == " (A.X is [1, 3] there and [1, 2] here)"
+    cfg.A.X = list(range(99))
+    there, cfg.A.X[50] = settings_text(cfg), 0  # in what is not shown
+    assert differences(there, settings_text(cfg)).startswith(" (A.X is [0, 1, 2, ")
+    cfg.A.Y, cfg.B, cfg.D = 0.2, "e", "x" * 99
+    del cfg["C"]
+    text = differences(settings_text(cfg), here)
+    assert "A.Y is 0.2 there and 0.1 here, B is 'e' there and 'é' here, and 2 more)" in text
+    text = differences(settings_text(cfg), here, 9)
+    assert "C is not set there and None here, D is 'xxxx" in text and len(text) < 250
 
 
 def test_a_digest_is_the_same_in_every_process():

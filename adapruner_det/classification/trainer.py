@@ -24,7 +24,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..errors import DataError
 from ..methods.base import Guide
 from ..random_states import random_states, restore_random_states
-from ..settings import config_digest
+from ..settings import config_digest, differences, settings_text
 from ..stopping import Stopped, StopRequest, how_to_go_on
 from . import signals
 from .augment import channel_statistics, crop_and_flip, cutout
@@ -273,6 +273,7 @@ class Trainer:
         self._observe_pending()
         state = {
             "config": config_digest(self.cfg),
+            "settings": settings_text(self.cfg),
             "data": self._data,
             "threads": torch.get_num_threads(),
             "step": self.step,
@@ -319,9 +320,10 @@ class Trainer:
         mine = (config_digest(self.cfg), self._data, self.total_steps, self.guide is None)
         other = (state["config"], state["data"], state["total_steps"], state["guide"] is None)
         if mine != other:
+            how = differences(state.get("settings", ""), settings_text(self.cfg))
             raise DataError(
-                f"{path} is of a run with another configuration or other data; resume with what "
-                "it was started with, or set another OUTPUT_DIR"
+                f"{path} is of a run with another configuration or other data{how}; resume with "
+                "what it was started with, or set another OUTPUT_DIR"
             )
         if state["threads"] != torch.get_num_threads():
             logger.warning(

@@ -37,8 +37,11 @@ def test_a_run_of_so_many_steps_is_gone_on_with_bit_for_bit_and_not_as_another(t
     assert same_state(whole.model.state_dict(), resumed.model.state_dict())
     np.testing.assert_array_equal(whole.guide.signal("loss"), resumed.guide.signal("loss"))
     for steps in (None, 9):
-        with pytest.raises(DataError, match="another configuration or other data"):
+        with pytest.raises(DataError, match="another configuration or other data; "):
             Trainer(cfg, tiny_set(), Recorder(36), steps=steps).resume()
+    cfg.SOLVER.LR *= 2
+    with pytest.raises(DataError, match=r"other data \(SOLVER\.LR is 0\.1 there and 0\.2 here\);"):
+        Trainer(cfg, tiny_set(), Recorder(36), steps=8).resume()
 
 
 def test_a_run_goes_on_with_other_checkpoints_as_it_was(tmp_path):

@@ -320,7 +320,7 @@ def test_a_new_run_sets_the_old_one_aside_and_another_does_not_go_on_with_it(
     assert run("prune_net.py") == 0
     first = (output / "selection.json").read_bytes()
     for tool, options, part in (
-        ("prune_net.py", ["ADAPRUNER.KEEP_RATIO", 0.5], "of a run with another configuration"),
+        ("prune_net.py", ["ADAPRUNER.KEEP_RATIO", 0.5], "with another configuration (ADAPRUNER."),
         ("train_pruned.py", [], "of a run with another kind of run"),
     ):
         capsys.readouterr()

@@ -18,6 +18,7 @@ from torch import nn
 
 from ...errors import DamagedCheckpoints, DataError, one_line
 from ...files import write_whole
+from ...settings import differences
 from ...whole_zip import is_whole_zip
 from .weighting import LossWeighting
 
@@ -256,11 +257,12 @@ def require_same_run(checkpoint: str | Path, identity: dict[str, Any]) -> None:
 def compare_runs(checkpoint: str, saved: Any, mine: dict[str, Any]) -> None:
     """Raise a DataError unless what a checkpoint has ``saved`` of its run is ``mine``."""
     advice = "resume with what the run was started with, or set another OUTPUT_DIR"
-    if not isinstance(saved, dict) or mine.keys() - saved.keys():
+    if not isinstance(saved, dict) or mine.keys() - {"settings"} - saved.keys():
         raise DataError(f"{checkpoint} is not of a run of this program; {advice}")
+    how = differences(saved.get("settings", ""), mine.get("settings", "{}"))
     for name, what in (
         ("kind", "another kind of run (pruning, or training on what was kept)"),
-        ("config", "another configuration"),
+        ("config", f"another configuration{how}"),
         ("data", "other data"),
     ):
         if saved[name] != mine[name]:

@@ -18,7 +18,7 @@ from detectron2.utils import comm
 
 from ...errors import DISK_ERRORS, DataError
 from ...methods.base import Guide
-from ...settings import config_digest
+from ...settings import config_digest, settings_text
 from ...stopping import Stopped, StopRequest, how_to_go_on, is_lost_worker
 from ..data.samples import SampleIndex
 from .checkpoints import compare_runs
@@ -44,6 +44,7 @@ def run_identity(kind: str, cfg: CfgNode, index: SampleIndex) -> dict[str, Any]:
     return {
         "kind": kind,
         "config": config_digest(cfg),
+        "settings": settings_text(cfg),
         "data": index.samples.fingerprint[:16],
         "threads": torch.get_num_threads(),
     }

@@ -373,6 +373,15 @@ def test_a_checkpoint_of_another_run_is_refused(key, match):
         compare_runs("it", {**IDENTITY, key: "x"}, IDENTITY)
 
 
+def test_what_differs_is_said_where_both_runs_tell_their_settings():
+    mine = {**IDENTITY, "settings": '{"A.B": 1}'}
+    with pytest.raises(DataError, match=r"another configuration \(A\.B is 2 there and 1 here\);"):
+        compare_runs("it", {**mine, "config": "x", "settings": '{"A.B": 2}'}, mine)
+    with pytest.raises(DataError, match="another configuration; "):
+        compare_runs("it", {**IDENTITY, "config": "x"}, mine)
+    compare_runs("it", IDENTITY, mine)
+
+
 def test_another_number_of_threads_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         compare_runs("it", {**IDENTITY, "threads": 7}, IDENTITY)

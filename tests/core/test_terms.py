@@ -45,6 +45,12 @@ def test_numbers_are_even_and_do_not_hang_together(kind):
     assert gumbel.std() == pytest.approx(np.pi / 6**0.5, abs=0.05)
 
 
+def test_the_first_and_the_last_number_are_finite_and_half_a_step_from_the_ends():
+    ends = np.array([0, 65535], dtype=np.uint16)
+    np.testing.assert_allclose(Draw.uniform(ends), [0.5 / 65536, 1 - 0.5 / 65536], rtol=1e-12)
+    np.testing.assert_allclose(Draw.gumbel(ends), [-2.467, 11.783], atol=1e-3)
+
+
 def test_the_least_pressures_are_a_draw_in_proportion():
     """One of four samples with v = 1, 2, 3, 4, over many seeds."""
     v = np.array([1.0, 2.0, 3.0, 4.0])

@@ -128,21 +128,19 @@ def _require_read(config_file: str, overrides: Sequence[str]) -> None:
     file: Any = OmegaConf.to_container(_load(config_file, ()))
     read = {field for field, _ in FIELDS.values()}
     for field in (word.partition("=")[0] for word in overrides):
-        meant_so = field in read or field.startswith(("+", "ADAPRUNER.", "dataloader.evaluator"))
-        if meant_so:
+        if field in read or field.startswith(("+", "ADAPRUNER.", "dataloader.evaluator")):
             continue
-        if _has(file, field.split(".")):
-            if field.startswith("train.") and not any(own.startswith(f"{field}.") for own in read):
-                known = ", ".join(sorted(own for own in read if own.startswith("train.")))
-                raise DataError(f"{field} has no effect here, leave it out; read are {known}")
-            continue
-        there = [name for name, _ in leaves(file)]
-        alike = ALIKE.get(field)
-        meant = f"did you mean {alike}? " if alike else did_you_mean(field, there)
-        raise DataError(
-            f"{config_file} has no {field!r}; {meant}what is to be new in it has a + before it: "
-            f"+{field}=..."
-        )
+        if not _has(file, field.split(".")):
+            alike = ALIKE.get(field)
+            names = [name for name, _ in leaves(file)]
+            meant = f"did you mean {alike}? " if alike else did_you_mean(field, names)
+            raise DataError(
+                f"{config_file} has no {field!r}; {meant}what is to be new in it has a + before "
+                f"it: +{field}=..."
+            )
+        if field.startswith("train.") and not any(own.startswith(f"{field}.") for own in read):
+            known = ", ".join(sorted(own for own in read if own.startswith("train.")))
+            raise DataError(f"{field} has no effect here, leave it out; read are {known}")
 
 
 def _has(value: Any, parts: Sequence[str]) -> bool:

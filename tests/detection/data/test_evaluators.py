@@ -27,6 +27,7 @@ from adapruner_det.errors import DataError
 
 from ..coco_writer import content, write_coco
 from ..voc_writer import write_voc_folder
+from .truth import truth_found, without
 
 
 def _random_objects(rng, count):
@@ -253,21 +254,6 @@ def _edit(file, old, new):
     file.write_text(text.replace(old, new))
 
 
-def _truth_found(name):
-    """An evaluator of the data set, and what it says of the truth as detections."""
-    evaluator = build_evaluator(get_cfg(), name, f"{name}-out")
-    evaluator.reset()
-    for sample in DatasetCatalog.get(name):
-        own = [a for a in sample["annotations"] if not a.get("iscrowd")]
-        found = Instances((sample["height"], sample["width"]))
-        boxes = [BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in own]
-        found.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
-        found.scores = torch.ones(len(own))
-        found.pred_classes = torch.tensor([a["category_id"] for a in own], dtype=torch.int64)
-        evaluator.process([sample], [{"instances": found}])
-    return evaluator, evaluator.evaluate()["bbox"]["AP"]
-
-
 @pytest.fixture
 def voc(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -278,7 +264,7 @@ def voc(tmp_path, monkeypatch):
 
 
 def test_detectron2_evaluates_its_own_voc_sets_where_it_can(voc):
-    evaluator, ap = _truth_found("theirs")
+    evaluator, ap = truth_found("theirs")
     assert isinstance(evaluator, PascalVOCDetectionEvaluator) and ap == pytest.approx(100)
 
 
@@ -286,7 +272,7 @@ def test_detectron2_evaluates_its_own_voc_sets_where_it_can(voc):
 def test_what_its_parser_does_not_take_is_evaluated_all_the_same(voc, kind):
     SPOILT[kind](voc)
     checked_set("theirs")
-    evaluator, ap = _truth_found("theirs")
+    evaluator, ap = truth_found("theirs")
     assert isinstance(evaluator, VOCFolderEvaluator) and ap == pytest.approx(100)
     assert [a.get("difficult") for d in DatasetCatalog.get("theirs") for a in d["annotations"]] == [
         0, 1, 0,
@@ -304,11 +290,7 @@ def test_a_reader_of_ones_own_is_evaluated_by_what_it_gives(voc):
     DatasetCatalog.register("own", read)
     place = {"dirname": str(voc), "split": "test", "year": 2012}
     MetadataCatalog.get("own").set(thing_classes=["animal"], evaluator_type="pascal_voc", **place)
-    assert _truth_found("own")[1] == pytest.approx(100)
-
-
-def without(field):
-    return lambda data: [row.pop(field) for row in data["annotations"]]
+    assert truth_found("own")[1] == pytest.approx(100)
 
 
 UNFIT = {
@@ -328,7 +310,7 @@ def test_a_coco_set_of_detectron2_that_pycocotools_misreads_is_evaluated(
     file, images = write_coco(tmp_path, data)
     register_coco_instances("pets", {}, str(file), str(images))
     for _ in range(2):  # as a run with EVAL_PERIOD asks
-        evaluator, ap = _truth_found("pets")
+        evaluator, ap = truth_found("pets")
         assert isinstance(evaluator, COCODictsEvaluator) and ap == pytest.approx(100)
     assert MetadataCatalog.get("pets").json_file == str(file)
     assert "pets, by its dicts" not in {*DatasetCatalog.list(), *MetadataCatalog.list()}
@@ -340,7 +322,7 @@ def test_a_coco_set_of_detectron2_is_evaluated_by_its_file_where_that_is_right(
     monkeypatch.chdir(tmp_path)
     file, images = write_coco(tmp_path, content(3))
     register_coco_instances("pets", {}, str(file), str(images))
-    evaluator, ap = _truth_found("pets")
+    evaluator, ap = truth_found("pets")
     assert type(evaluator) is COCOFileEvaluator and ap == pytest.approx(100)
 
 
@@ -421,117 +403,7 @@ def test_a_coco_file_that_says_otherwise_than_the_reader_is_not_evaluated_by(
         thing_dataset_id_to_contiguous_id={3: 0, 17: 0 if change is merged else 1},
         json_file=str(file), evaluator_type="coco",
     )  # fmt: skip
-    assert _truth_found("own")[1] == pytest.approx(100)
-
-
-def test_masks_as_arrays_are_evaluated_as_polygons_of_the_same_are(tmp_path, monkeypatch):
-    """Detectron2 trains on them, and cannot write them into its file."""
-    monkeypatch.chdir(tmp_path)
-    mask = np.zeros((20, 30), dtype=bool)
-    mask[4:14, 5:25] = True
-    own = {"bbox": [5, 4, 20, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
-    own |= {"segmentation": mask, "iscrowd": 0}
-    sample = {"file_name": "a.png", "image_id": 1, "height": 20, "width": 30, "annotations": [own]}
-    DatasetCatalog.register("masked", lambda: [sample])
-    MetadataCatalog.get("masked").set(thing_classes=["cat"], evaluator_type="coco")
-    evaluator = build_evaluator(get_cfg(), "masked", str(tmp_path))
-    assert own["segmentation"] is mask
-    evaluator.reset()
-    found = Instances((20, 30), pred_boxes=Boxes(torch.tensor([[5.0, 4.0, 25.0, 14.0]])))
-    found.scores, found.pred_classes = torch.ones(1), torch.zeros(1, dtype=torch.int64)
-    found.pred_masks = torch.as_tensor(mask)[None]
-    evaluator.process([sample], [{"instances": found}])
-    results = evaluator.evaluate()
-    for kind in ("bbox", "segm"):
-        assert results[kind]["AP"] == pytest.approx(100), kind
-
-
-def shaped(data, masks=False):
-    """Masks or keypoints for all objects of a COCO file."""
-    for own in data["annotations"]:
-        x, y, w, h = own["bbox"]
-        if masks:
-            own["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-        else:
-            own |= {"keypoints": [x, y, 2, x + 9, y, 2, x, y + 9, 0], "num_keypoints": 2}
-
-
-def a_crowd(*missing):
-    def change(data):
-        own = data["annotations"].pop()
-        own |= {"iscrowd": 1}
-        data["annotations"].insert(0, {k: v for k, v in own.items() if k not in missing})
-
-    return change
-
-
-def a_line(data):
-    data["annotations"][0]["segmentation"].insert(0, [1, 2, 3, 4])
-
-
-SHAPES = {
-    "keypoints": ("keypoints", lambda data: None, COCOFileEvaluator),
-    "keypoints that are not counted": ("keypoints", without("num_keypoints"), COCODictsEvaluator),
-    "a crowd without keypoints": (
-        "keypoints",
-        a_crowd("keypoints", "num_keypoints"),
-        COCODictsEvaluator,
-    ),
-    "masks": ("segm", lambda data: None, COCOFileEvaluator),
-    "a crowd without a mask": ("segm", a_crowd("segmentation"), COCODictsEvaluator),
-    "a polygon of two corners": ("segm", a_line, COCODictsEvaluator),
-}
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_masks_and_keypoints_that_pycocotools_has_none_of_are_evaluated(
-    tmp_path, monkeypatch, name
-):
-    kind, change, evaluator_type = SHAPES[name]
-    monkeypatch.chdir(tmp_path)
-    data = content(3)
-    shaped(data, masks=kind == "segm")
-    change(data)
-    register_coco_set("shaped", *write_coco(tmp_path, data))
-    cfg = get_cfg()
-    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1] * 3
-    evaluator = build_evaluator(cfg, "shaped", str(tmp_path))
-    assert type(evaluator) is evaluator_type
-    evaluator.reset()
-    for sample in DatasetCatalog.get("shaped"):
-        own = [a for a in sample["annotations"] if not a["iscrowd"]]
-        corners = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in own]
-        found = Instances((48, 64), pred_boxes=Boxes(torch.tensor(corners).float()))
-        found.scores = torch.ones(len(own))
-        found.pred_classes = torch.tensor([a["category_id"] for a in own])
-        if kind == "segm":
-            found.pred_masks = torch.zeros(len(own), 48, 64, dtype=torch.bool)
-            for mask, (x0, y0, x1, y1) in zip(found.pred_masks, corners, strict=True):
-                mask[y0:y1, x0:x1] = True
-        else:
-            points = torch.tensor([a["keypoints"] for a in own]).float()
-            found.pred_keypoints = points.reshape(-1, 3, 3)
-        evaluator.process([sample], [{"instances": found}])
-    results = evaluator.evaluate()
-    assert results["bbox"]["AP"] == results[kind]["AP"] == pytest.approx(100)
-
-
-@pytest.mark.parametrize("value", [None, ()])
-@pytest.mark.parametrize("name", ["segmentation", "keypoints"])
-def test_a_reader_s_own_masks_and_keypoints_are_taken_as_they_are_trained_on(
-    tmp_path, monkeypatch, name, value
-):
-    """Detectron2 writes lists alone into its file."""
-    monkeypatch.chdir(tmp_path)
-    own = {"bbox": [5, 4, 20, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0, name: value}
-    other = {**own, name: ((5, 4, 25, 4, 25, 14),) if name == "segmentation" else (5, 4, 2)}
-    samples = [
-        {"file_name": f"{i}.png", "image_id": i, "height": 20, "width": 30, "annotations": [a]}
-        for i, a in enumerate((own, other), 1)
-    ]
-    DatasetCatalog.register("shaped", lambda: samples)
-    MetadataCatalog.get("shaped").set(thing_classes=["cat"], evaluator_type="coco")
-    assert _truth_found("shaped")[1] == pytest.approx(100)
+    assert truth_found("own")[1] == pytest.approx(100)
 
 
 # Nothing to evaluate

@@ -1,8 +1,9 @@
 """What tests of checked sets share: a selection of some, and what their own boxes evaluate to."""
 
 import torch
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 
 from adapruner_det.detection.data.evaluators import build_evaluator
 from adapruner_det.detection.data.samples import SampleIndex
@@ -12,22 +13,27 @@ from tests.detection.toy import toy_cfg
 
 def evaluate_truth(name, folder):
     """AP of the data set's own boxes as detections, in percent; crowds are no detections."""
-    evaluator = build_evaluator(toy_cfg("yolo_darknet", folder), name, str(folder))
+    return truth_found(name, folder)[1]
+
+
+def truth_found(name, folder=""):
+    """The evaluator of the data set beside that."""
+    evaluator = build_evaluator(get_cfg(), name, str(folder) or f"{name}-out")
     evaluator.reset()
     for sample in DatasetCatalog.get(name):
         own = [a for a in sample["annotations"] if not a.get("iscrowd")]
         found = Instances((sample["height"], sample["width"]))
-        corners = [_corners(a) for a in own]
-        found.pred_boxes = Boxes(torch.tensor(corners, dtype=torch.float32).reshape(-1, 4))
+        boxes = [BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in own]
+        found.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         found.scores = torch.ones(len(own))
         found.pred_classes = torch.tensor([a["category_id"] for a in own], dtype=torch.int64)
         evaluator.process([sample], [{"instances": found}])
-    return evaluator.evaluate()["bbox"]["AP"]
+    return evaluator, evaluator.evaluate()["bbox"]["AP"]
 
 
-def _corners(annotation_):
-    x, y, width, height = annotation_["bbox"]
-    return [x, y, x + width, y + height] if annotation_["bbox_mode"] == 1 else [x, y, width, height]
+def without(field):
+    """What takes a field out of each annotation of a COCO file."""
+    return lambda data: [row.pop(field) for row in data["annotations"]]
 
 
 def select(*names, keep_ratio=0.5, on_bad="stop"):

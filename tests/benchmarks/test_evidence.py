@@ -15,6 +15,7 @@ from benchmarks import evidence as module
 from benchmarks.evidence import (
     Trained,
     across_table,
+    by_setting,
     cell_table,
     difference,
     summary_table,
@@ -89,6 +90,11 @@ def test_a_method_of_few_seeds_is_not_on_the_page():
     lone = [replace(row, method="lone") for row in rows() if row.method == "inclusion"]
     text = module.page([*again, *lone])
     assert "| inclusion " in text and "lone" not in text and "4 sets" not in text
+
+
+def test_each_setting_has_its_own_difference():
+    assert [found.values for found in by_setting(rows(), "inclusion", 0.8)] == [(3, 2), (5, 4)]
+    assert by_setting(rows(), "inclusion", 0.6) == []
 
 
 def test_across_sets_each_ones_mean_is_one_value():

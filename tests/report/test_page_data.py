@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,6 +48,27 @@ def test_each_dropped_sample_has_its_reason_and_each_kept_one_what_it_would_have
     words = {own["code"]: own["words"] for own in data["reasons"]}
     assert words["easy"].startswith("Easy: learnt at once and never lost")
     assert words["fault"].startswith("Fault: the evidence") and "near-copy" in words["twin"]
+
+
+def test_what_a_kept_sample_would_go_for_is_the_reason_of_the_first_cut_that_it_does_not_survive(
+    monkeypatch,
+):
+    own = selection()
+    place = np.argsort(np.argsort(own.columns["score"], kind="stable"))
+
+    def cut(_, end, ratio):
+        count = round(ratio * own.num_samples)
+        kept = place < count
+        return SimpleNamespace(columns={"kept": kept, "why": np.where(kept, "", f"at {count}")})
+
+    monkeypatch.setattr(page_data_module, "drop_end", cut)
+    data = data_of(own)
+    codes = [reason["code"] for reason in data["reasons"]]
+    later = [codes[i] for i in data["later"]]
+    kept = own.columns["kept"]
+    assert [later[i] for i in np.flatnonzero(kept)] == [
+        f"at {i}" if i else "" for i in place[kept].tolist()
+    ]
 
 
 def test_a_twin_is_shown_with_the_one_of_its_group_that_stays():

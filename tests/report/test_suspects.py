@@ -176,6 +176,15 @@ def test_the_share_of_less_suspicious_images(values):
             assert share == pytest.approx((below + (equal - 1) / 2) / len(known))
 
 
+def test_of_equally_suspicious_images_the_one_that_more_speaks_against_comes_first():
+    scores = {kind: np.zeros(4) for kind in RANKED}
+    scores[OVERLOOKED] = np.array([0.0, 3.0, 1.0, 0.0])
+    scores[SWAPPED] = np.array([3.0, 1.0, 0.0, 0.0])
+    found = Suspects(Annotated([], [], []), [], scores, 1.0)
+    assert found.overall[0] == found.overall[1] > found.overall[2]
+    assert found.order.tolist() == [1, 0, 2, 3]
+
+
 # --- what is found ---
 
 

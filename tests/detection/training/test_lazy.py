@@ -117,8 +117,8 @@ def test_the_digest_tells_other_imported_files_apart(toy, tmp_path):
         ("train.checkpointer.max_to_keep=2", r"max_to_keep has no effect here"),
         ("dataloader.val.num_workers=1", r"has no 'dataloader\.val\.num_workers'; did you mean"),
         (
-            "dataloader.train.total_batchsize=1",
-            r"has no .*; did you mean dataloader\.train\.total_b",
+            "dataloader.train.mapper.image_formt=1",
+            r"has no .*; did you mean dataloader\.t\w+\.mapper\.image_format",
         ),
         ("dataloader.train.mapper.flop=1", r"has no 'dataloader\.train\.mapper\.flop'"),
     ],

@@ -160,7 +160,7 @@ def _takes(target: Any, name: str) -> bool:
     except (ImportError, TypeError, ValueError):  # what is written in C may not say
         return True
     kinds = {parameter.kind for parameter in parameters.values()}
-    return name == "_target_" or name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+    return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def register_from_file(cfg: CfgNode) -> None:

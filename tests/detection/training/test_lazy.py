@@ -136,6 +136,21 @@ def test_what_a_call_takes_and_what_is_said_to_be_new_may_be_given():
     assert lazy_cfg("out", "dataloader.train.sampler._target_=a.B").DATALOADER.SAMPLER_TRAIN == "B"
 
 
+@pytest.mark.parametrize(
+    ("target", "takes"),
+    [
+        (lambda size: size, False),
+        (lambda size, flip=True: size, True),
+        (lambda **more: more, True),
+        (dict, True),  # of which nothing is known, as of what is not found
+        ("no_such_module.make", True),
+        ("detectron2.data.DatasetMapper", False),
+    ],
+)
+def test_an_argument_that_a_call_does_not_take_is_known_where_it_says_what_it_takes(target, takes):
+    assert module._takes(target, "flip") == takes
+
+
 def test_a_module_that_is_not_found_is_named_with_the_cure(tmp_path):
     (tmp_path / "own.py").write_text("from no_such_module import net\n")
     with pytest.raises(DataError, match=r"own\.py imports no_such_module, .* PYTHONPATH"):

@@ -75,6 +75,11 @@ def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
     return path
 
 
+def write_text(path: str | Path, text: str) -> Path:
+    """Let a file of ``text``, in UTF-8, appear as :func:`write_whole` has it."""
+    return write_whole(path, lambda file: file.write(text.encode()))
+
+
 def sha256(file: IO[bytes]) -> str:
     """SHA-256 of an open file, in hexadecimal; it is at its start again after it."""
     total = hashlib.sha256()

@@ -20,7 +20,7 @@ import numpy as np
 
 from .core.cut import ranking, ranks
 from .errors import DataError, one_line
-from .files import sha256, sha256_at, write_whole
+from .files import sha256, sha256_at, write_text, write_whole
 from .selection_checks import (
     brief,
     can_rank,
@@ -68,7 +68,7 @@ def write(
     try:
         body = {**header, "npz_sha256": sha256_at(new), "kept": list(kept)}
         text = json.dumps(body, indent=1, allow_nan=False, default=np.generic.item) + "\n"
-        write_whole(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
     except BaseException:
         _complete(path)  # Ctrl-C may come when the new JSON is there already
         new.unlink(missing_ok=True)

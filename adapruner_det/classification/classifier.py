@@ -17,7 +17,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from ..errors import DataError
-from ..files import write_whole
+from ..files import write_text
 from .augment import normalise
 from .batches import Batches
 from .checkpoint import INPUT_FILE, MODEL_FILE, save_tensors
@@ -132,7 +132,7 @@ class Classifier:
         """
         meaning = {"mean": self.mean.tolist(), "std": self.std.tolist(), "classes": class_names}
         text = json.dumps(meaning, indent=1) + "\n"
-        write_whole(Path(folder) / INPUT_FILE, lambda file: file.write(text.encode()))
+        write_text(Path(folder) / INPUT_FILE, text)
         save_tensors(self.model.state_dict(), Path(folder) / MODEL_FILE)
 
 

@@ -18,7 +18,7 @@ from fvcore.common.config import CfgNode
 from .. import settings
 from ..core import AdaPruner
 from ..errors import DataError
-from ..files import CONFIG_FILE, write_whole
+from ..files import CONFIG_FILE, write_text
 from ..methods.adapruner import choice_of
 from ..methods.base import Guide, make_selection
 from ..selection import Selection, lost_classes_line, warnings_of
@@ -139,8 +139,7 @@ def _folder(
         return
     inputs = [cfg.MODEL.WEIGHTS, *inputs]
     with run_folder(cfg.OUTPUT_DIR, trainer.resume if resume else None, inputs):
-        text = cfg.dump()
-        write_whole(Path(cfg.OUTPUT_DIR) / CONFIG_FILE, lambda file: file.write(text.encode()))
+        write_text(Path(cfg.OUTPUT_DIR) / CONFIG_FILE, cfg.dump())
         yield
 
 
@@ -200,7 +199,7 @@ def train(
         )
         if save:
             text = json.dumps(asdict(result), indent=1) + "\n"
-            write_whole(Path(cfg.OUTPUT_DIR) / RESULT_FILE, lambda file: file.write(text.encode()))
+            write_text(Path(cfg.OUTPUT_DIR) / RESULT_FILE, text)
     return result
 
 

@@ -29,7 +29,7 @@ from ..analysis.figures import draw, save
 from ..analysis.study import Study, single_labels, study, table
 from ..command import config_path
 from ..errors import DataError, reported
-from ..files import require_writable, write_whole
+from ..files import require_writable, write_text, write_whole
 from ..overrides import refuse_options
 from ..selection import Selection
 from .arguments import plain_parser, split_overrides
@@ -87,7 +87,7 @@ def write(found: Study, selection: Selection, output: Path) -> str:
     save(figure, output / "embedding.png")
     save(figure, output / "embedding.svg")
     write_whole(output / "embedding.npz", lambda file: np.savez_compressed(file, **arrays))
-    write_whole(output / "clusters.md", lambda file: file.write(f"{text}\n".encode()))
+    write_text(output / "clusters.md", f"{text}\n")
     return text
 
 

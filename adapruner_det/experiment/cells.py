@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError
-from ..files import write_whole
+from ..files import write_text
 from ..values import is_number
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def write_done(cell: Cell, root: Path, result: Mapping[str, Any]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """``content`` as a file that is whole or absent."""
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def read_json(path: Path) -> Any:

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from ..analysis.figures import save
 from ..enough import too_few_steps
 from ..errors import DataError
-from ..files import write_whole
+from ..files import write_text
 from ..methods.recorder import LOSS
 from ..methods.shared import mean_of_visits
 from ..report.changes import Changes, Objects, changes
@@ -74,9 +74,9 @@ def write_results(root: Path, parts: Sequence[Named]) -> str:
         ],
     )
     several = len(parts) > 1
-    _write(root / TABLE, "\n".join(_section(root, part, several) for part in parts))
+    write_text(root / TABLE, "\n".join(_section(root, part, several) for part in parts))
     pages = [changes_report(found[name], task, name * several) for name, _, task in parts]
-    _write(root / CHANGES, "\n".join(pages))
+    write_text(root / CHANGES, "\n".join(pages))
     return (root / TABLE).read_text(encoding="utf-8")
 
 
@@ -296,7 +296,3 @@ def _plain_cells(parts: Sequence[Named]) -> list[dict[str, Any]]:
                 own = {"name": cell.name, "tasks": [], "config": cell.config, "result": result}
                 found.setdefault(cell.name, own)["tasks"].append(name)
     return list(found.values())
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()))

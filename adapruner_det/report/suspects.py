@@ -30,7 +30,7 @@ from ..box_faults import (
 )
 from ..core.typical import TypicalLoss, size_levels
 from ..errors import DataError, one_line, shown
-from ..files import write_whole
+from ..files import write_text
 from ..predictions import Detections, Predictions
 
 LOSS = "high loss"
@@ -146,8 +146,8 @@ class Suspects:
         text = f'{{"found": {json.dumps(self.found)}, "images": [\n{lines}\n]}}\n'
         content = _as_csv(rows)
         return (
-            write_whole(folder / CSV, lambda file: file.write(content.encode())),
-            write_whole(folder / JSON, lambda file: file.write(text.encode())),
+            write_text(folder / CSV, content),
+            write_text(folder / JSON, text),
         )
 
     def table(self, top: int) -> str:

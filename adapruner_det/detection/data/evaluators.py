@@ -26,7 +26,7 @@ from pycocotools.mask import encode
 from torchvision.ops import box_iou
 
 from ...errors import DataError
-from ...files import write_whole
+from ...files import write_text
 from .checks import class_names, read_dataset
 from .coco_file import coco_content, says_the_same
 from .coco_set import COCOSet, is_for_pycocotools
@@ -249,8 +249,7 @@ class COCODictsEvaluator(COCOFileEvaluator):
             MetadataCatalog.get(alias).set(**metadata)
             content = {"annotations": [], **convert_to_coco_dict(alias)}
             file = os.path.join(folder, f"{dataset_name}_coco_format.json")
-            text = json.dumps(content, default=_plain).encode()
-            write_whole(file, lambda opened: opened.write(text))
+            write_text(file, json.dumps(content, default=_plain))
             MetadataCatalog.get(alias).json_file = file
             super().__init__(alias, output_dir=folder, **options)
         finally:

@@ -17,7 +17,7 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ...errors import DamagedCheckpoints, DataError, one_line
-from ...files import write_whole
+from ...files import write_text, write_whole
 from ...settings import differences
 from ...whole_zip import is_whole_zip
 from .weighting import LossWeighting
@@ -76,7 +76,7 @@ class WholeCheckpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         path = os.path.join(self.save_dir, TAG_FILE)
-        write_whole(path, lambda file: file.write(last_filename_basename.encode()))
+        write_text(path, last_filename_basename)
 
     def has_checkpoint(self) -> bool:
         return newest_whole(self.save_dir) is not None

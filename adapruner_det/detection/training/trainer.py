@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from ... import settings
 from ...core import AdaPruner, Exchange
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
-from ...files import CONFIG_FILE, write_whole
+from ...files import CONFIG_FILE, write_text
 from ...methods.adapruner import choice_of
 from ...methods.base import Guide, make_selection
 from ...random_states import random_states_kept
@@ -441,7 +441,7 @@ def fitted(cfg: CfgNode) -> CfgNode:
     cfg.freeze()
     file = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
     if comm.is_main_process() and os.path.isfile(file):
-        write_whole(file, lambda opened: opened.write(cfg.dump().encode()))
+        write_text(file, cfg.dump())
     return cfg
 
 

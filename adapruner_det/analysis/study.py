@@ -132,13 +132,7 @@ def study(
         )
     every, stays = np.flatnonzero(known), np.flatnonzero(known & kept)
     _require_enough(np.asarray(labels)[stays])
-    drawn = {seed: _drawn(every, len(stays), seed) for seed in seeds if control}
-    for seed, rows in drawn.items():
-        if len(np.unique(np.asarray(labels)[rows])) < 2:
-            raise DataError(
-                f"the {len(rows)} samples drawn at random with the seed {seed} are of one class, "
-                "so that no classes lie apart: give another seed, or draw none (--no-control)"
-            )
+    drawn = {s: _drawn(np.asarray(labels), every, len(stays), s) for s in seeds if control}
     found = Study(class_names, np.asarray(labels), seeds, folder)
     for seed in seeds:
         found.add(ALL, seed, features, every)
@@ -150,9 +144,18 @@ def study(
     return found
 
 
-def _drawn(every: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """(count,) of the places ``every``, drawn and rising."""
-    return np.sort(np.random.default_rng(seed).permutation(every)[:count])
+def _drawn(labels: np.ndarray, every: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """(count,) of the places ``every``, drawn and rising; a DataError where all are of one class.
+
+    As with the kept ones, all are embedded before them.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(every)[:count])
+    if len(np.unique(labels[rows])) < 2:
+        raise DataError(
+            f"the {count} samples drawn at random with the seed {seed} are of one class, so that "
+            "no classes lie apart: give another seed, or draw none (--no-control)"
+        )
+    return rows
 
 
 def _require_rows(what: str, features: np.ndarray, n: int) -> None:

@@ -31,6 +31,7 @@ from ..box_faults import Labels
 from ..errors import DataError
 from ..folds import assign_folds, near_copies
 from ..predictions import Predictions, joined
+from ..random_states import random_states_kept
 from ..samples import digest
 from ..selection import Selection, part_of
 from .data.checks import checked_set
@@ -43,6 +44,7 @@ from .per_image import LossSource
 from .task import DetectionTask, trained_model
 from .training.forward_state import dense_detectors, loss_normalizers, set_loss_normalizers
 from .training.lazy import evaluation_mapper, is_lazy
+from .training.trainer import EvaluatingTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +72,17 @@ class HeldOutTask(DetectionTask):
 
     def __init__(self, cfg: CfgNode, *, trust_pickle: bool = False) -> None:
         super().__init__(cfg, tested=False, trust_pickle=trust_pickle)
-        if is_lazy(self._cfg):  # whose mapper may be missing, which is to be told before training
-            evaluation_mapper(self._cfg)
         self.everything = all_images(cfg)
         self.steps: int = self._cfg.SOLVER.MAX_ITER
+        self._require_boxes()
+
+    def _require_boxes(self) -> None:
+        """Raise a DataError where no upright boxes can be had of the detector, or no mapper of a
+        LazyConfig, which is to be told before it is trained: it looks at one image untrained."""
+        mapper = evaluation_mapper(self._cfg)
+        with random_states_kept():
+            model = EvaluatingTrainer.build_model(self._cfg)
+            upright_detections(model, single_images([self.everything.dicts[0]], mapper, 0))
 
     def _evaluate(self, cfg: CfgNode, model: nn.Module) -> float:
         return float("nan")

@@ -62,6 +62,9 @@ RUN_FILES = (
     "*_coco_format.json",
 )
 
+#: Detectron2's architectures that find no objects of a class.
+_WITHOUT_INSTANCES = ("ProposalNetwork", "SemanticSegmentor")
+
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Detectron2's defaults, ours, the yaml, then ``KEY VALUE`` overrides.
@@ -156,6 +159,21 @@ def few_steps(cfg: CfgNode, steps: float) -> str:
     return "" if cfg.MODEL.WEIGHTS else too_few_steps(round(steps))
 
 
+def long_warmup(cfg: CfgNode) -> str:
+    """What to say of a learning rate that still rises when the run ends; else nothing.
+
+    Of a LazyConfig nothing is known, whose schedule is an object.
+    """
+    warmup, steps = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER
+    if is_lazy(cfg) or warmup < steps:
+        return ""
+    return (
+        f"the learning rate rises for SOLVER.WARMUP_ITERS {warmup} steps, and SOLVER.MAX_ITER "
+        f"{steps} ends the run before it is SOLVER.BASE_LR; train longer, or set WARMUP_ITERS to "
+        f"{steps // 10}"
+    )
+
+
 def check_training_inputs(
     cfg: CfgNode,
     *,
@@ -172,6 +190,8 @@ def check_training_inputs(
         warn_of_empty(cfg, name, found[name].dicts)
     for line in fit_to_data(cfg, index.dicts, processes):
         say(line)
+    if line := long_warmup(cfg):
+        say(f"warning: {line}")
     if not cfg.SOLVER.REFERENCE_WORLD_SIZE:  # by which Detectron2 makes another batch
         require_shared(cfg.SOLVER.IMS_PER_BATCH, processes)
     model = _trial_run(cfg)
@@ -208,7 +228,11 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
             f"DATASETS.{'TEST' if empty[0] in cfg.DATASETS.TEST else 'TRAIN'}"
         )
     for name in cfg.DATASETS.TEST:
-        require_evaluator(name)
+        if require_evaluator(name) != "coco" and not gives_instances(cfg):
+            raise DataError(
+                f"{cfg.MODEL.META_ARCHITECTURE} gives no instances, of which the AP on {name} is; "
+                "leave it out of DATASETS.TEST, or give a test set of the evaluator type 'coco'"
+            )
         require_upright(name, sets[name].dicts)
         warn_where_nothing_counts(name, sets[name].dicts)
     for name, found in sets.items():
@@ -216,6 +240,12 @@ def check_datasets(cfg: CfgNode, train: bool = True) -> dict[str, CheckedSet]:
         require_keypoints(cfg, name, found.dicts)
     require_same_classes(names)
     return sets
+
+
+def gives_instances(cfg: CfgNode) -> bool:
+    """Whether what the detector of ``cfg`` finds are objects with a class, not proposals or pixels
+    alone. Of a LazyConfig, which names no architecture, it is taken to be so."""
+    return is_lazy(cfg) or cfg.MODEL.META_ARCHITECTURE not in _WITHOUT_INSTANCES
 
 
 def _trial_run(cfg: CfgNode) -> nn.Module:

@@ -37,7 +37,13 @@ from .data.planted import planted_in
 from .data.samples import SampleIndex
 from .inference import backbone_features, box_features, detections, has_box_features
 from .per_image import LossSource
-from .setup import check_datasets, check_training_inputs, load_config, run_folder
+from .setup import (
+    check_datasets,
+    check_training_inputs,
+    gives_instances,
+    load_config,
+    run_folder,
+)
 from .training.checkpoints import load_weights, newest_whole
 from .training.hooks import require_signals
 from .training.lazy import evaluation_mapper, is_lazy, training_mapper
@@ -81,6 +87,11 @@ class DetectionTask:
             raise DataError(
                 f"DATASETS.TEST names {len(cfg.DATASETS.TEST)} data sets "
                 f"({', '.join(cfg.DATASETS.TEST) or 'none'}); a comparison evaluates on one"
+            )
+        if tested and not gives_instances(cfg):
+            raise DataError(
+                f"{cfg.MODEL.META_ARCHITECTURE} gives no instances, and a comparison is by their "
+                "AP50; give a detector of objects, such as one with ROI heads"
             )
         self._index = check_training_inputs(cfg, trust_pickle=trust_pickle)
         known = [self._index.samples.fingerprint]

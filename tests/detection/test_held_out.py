@@ -305,6 +305,24 @@ def test_boxes_that_are_not_upright_are_refused(trained, monkeypatch):
         task.look_at(folder, [0])
 
 
+@pytest.mark.parametrize(
+    ("width", "name", "match"),
+    [(5, "GeneralizedRCNN", "boxes that are not upright"), (4, "ProposalNetwork", "gives no boxes")],
+)
+def test_a_detector_without_upright_boxes_is_refused_before_it_is_trained(
+    voc, monkeypatch, width, name, match
+):
+    def rotated(*_):
+        return [{"boxes": np.zeros((1, width)), "scores": np.zeros(1), "classes": np.zeros(1, int)}]
+
+    if width == 5:
+        monkeypatch.setattr(inference, "detections", rotated)
+    data = ["ADAPRUNER.VOC_FOLDERS", [f"held={voc}:train"], "DATASETS.TRAIN", ("held",)]
+    options = [*options_of("faster_rcnn_fpn", "unused"), "MODEL.META_ARCHITECTURE", name]
+    with pytest.raises(DataError, match=f"{name} .*{match}"):
+        HeldOutTask(load_config("", [*options, *data]))
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_an_image_of_too_few_keypoints_to_be_trained_on_is_looked_at(tmp_path, first):
     samples = squares(tmp_path, 4)

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -129,6 +131,17 @@ def test_a_test_set_of_rotated_boxes_is_refused_and_a_training_set_is_not(toy, t
         check_datasets(cfg)
     cfg = toy_cfg("yolo_darknet", "unused", "DATASETS.TRAIN", ("turned",))
     assert len(check_datasets(cfg)["turned"].dicts) == 4
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc_folder", "pascal_voc"])
+def test_a_detector_of_proposals_is_tested_by_a_coco_evaluator_alone(toy, tmp_path, kind):
+    cfg = toy_cfg("faster_rcnn_fpn", "unused", "MODEL.META_ARCHITECTURE", "ProposalNetwork")
+    register(f"held_{kind}", squares(tmp_path / "held", 2))
+    MetadataCatalog.get(f"held_{kind}").evaluator_type = kind
+    cfg.DATASETS.TEST = (f"held_{kind}",)
+    said = pytest.raises(DataError, match=f"ProposalNetwork gives no instances.* on held_{kind} ")
+    with nullcontext() if kind == "coco" else said:
+        check_datasets(cfg, train=False)
 
 
 def test_data_sets_whose_classes_differ_are_refused(toy, tmp_path):
@@ -336,3 +349,23 @@ def test_a_short_training_from_random_weights_is_said(steps, weights, said):
     cfg = get_cfg()
     cfg.MODEL.WEIGHTS = weights
     assert bool(setup.few_steps(cfg, steps)) == said
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "file", "said"),
+    [(300, 300, "", True), (299, 300, "", False), (1000, 300, "a.py", False)],
+)
+def test_a_learning_rate_that_never_rises_to_its_own_is_said(warmup, steps, file, said):
+    cfg = get_cfg()
+    add_adapruner_config(cfg)
+    cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER, cfg.ADAPRUNER.LAZY_CONFIG = warmup, steps, file
+    line = setup.long_warmup(cfg)
+    assert bool(line) == said
+    assert not said or "set WARMUP_ITERS to 30" in line
+
+
+def test_a_run_says_that_its_learning_rate_never_rises_to_its_own(toy):
+    lines = []
+    options = ("SOLVER.WARMUP_ITERS", 8, "SOLVER.MAX_ITER", 8)
+    check_training_inputs(toy_cfg("yolo_darknet", "unused", *options), say=lines.append)
+    assert any(line.startswith("warning: the learning rate rises") for line in lines)

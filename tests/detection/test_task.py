@@ -78,6 +78,11 @@ def test_one_set_is_tested_on(voc, names, said):
         make_task("", options(voc, "DATASETS.TEST", names))
 
 
+def test_a_detector_of_proposals_is_not_compared_by_ap50(voc):
+    with pytest.raises(DataError, match="ProposalNetwork gives no instances, and a comparison"):
+        make_task("", options(voc, "MODEL.META_ARCHITECTURE", "ProposalNetwork"))
+
+
 def test_its_signals_are_losses_and_evidence_which_no_random_number_tells(task):
     torch.manual_seed(3), np.random.seed(3)  # noqa: B018, NPY002
     expected = torch.rand(()), np.random.rand()  # noqa: NPY002

@@ -46,7 +46,7 @@ def test_each_dropped_sample_has_its_reason_and_each_kept_one_what_it_would_have
     assert (why["b"], why["c"], why["d"], why["a"]) == ("fault", "twin", "easy", "")
     assert {later[k] for k in "efg"} <= {"easy", "hard"} and later["b"] == ""
     words = {own["code"]: own["words"] for own in data["reasons"]}
-    assert words["easy"].startswith("Easy: learnt at once and never lost")
+    assert words["easy"].startswith("Easy: the model is surer of it")
     assert words["fault"].startswith("Fault: the evidence") and "near-copy" in words["twin"]
 
 

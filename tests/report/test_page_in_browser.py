@@ -46,7 +46,7 @@ def test_every_dropped_image_says_why_in_words(opened):
     assert words == [CLASSES[0], f"2 {CLASSES[1]}"[:30], f"{CLASSES[2]}?"]  # the box, and the want
     assert opened.card(KEYS["d"]).locator("svg text").all_text_contents() == [CLASSES[0]]
     assert "Twin of a, which stays." in texts["c"]
-    assert "Easy: learnt at once, never lost." in texts["d"]
+    assert "Easy: the model is sure of it." in texts["d"]
     assert opened.card(KEYS["c"]).locator("img").count() == 2  # the twin beside it
     assert opened.card(KEYS["d"]).locator("img").count() == 1
 

@@ -5,13 +5,11 @@ Shape letters: N samples.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..csv_text import csv_text
 from ..errors import DataError
 from ..selection import Selection
 from .folder import Folder, Images
@@ -50,19 +48,13 @@ def write_csv(selection: Selection, folder: Folder) -> None:
     columns = selection.columns
     order = [*_FIRST, *(name for name in columns if name not in _FIRST)]
     texts = [_texts(columns[name]) for name in order]
-    folder.write("selection.csv", _csv(order, zip(*texts, strict=True)))
+    folder.write("selection.csv", csv_text([order, *zip(*texts, strict=True)]))
     if selection.excluded:
-        folder.write("excluded.csv", _csv(["key", "why"], sorted(selection.excluded.items())))
+        folder.write(
+            "excluded.csv", csv_text([("key", "why"), *sorted(selection.excluded.items())])
+        )
 
 
 def _texts(column: np.ndarray) -> list[str]:
     """(N,) as text; numpy writes as few digits as tell a number from all others of its type."""
     return [str(value) for value in column.astype(np.str_).tolist()]
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()

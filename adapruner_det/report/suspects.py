@@ -6,7 +6,6 @@ Shape letters: N images.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from ..box_faults import (
     pairwise_iou,
 )
 from ..core.typical import TypicalLoss, size_levels
+from ..csv_text import csv_text
 from ..errors import DataError, one_line, shown
 from ..files import write_text
 from ..predictions import Detections, Predictions
@@ -284,22 +284,17 @@ def _rounded(box: Sequence[float] | None) -> list[float] | None:
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line an image, after one of names; what is not known is empty."""
-    text = io.StringIO()
-    write = csv.writer(text, lineterminator="\n").writerow
     corners = ("x0", "y0", "x1", "y1")
-    write(
-        ["rank", "key", "file", "overall", "kind", *corners, "given", "predicted"]
-        + [f"predicted_{corner}" for corner in corners]
-        + [kind.replace(" ", "_") for kind in KINDS]
-    )
+    head = ["rank", "key", "file", "overall", "kind", *corners, "given", "predicted"]
+    head += [f"predicted_{corner}" for corner in corners]
+    lines = [head + [kind.replace(" ", "_") for kind in KINDS]]
     for number, row in enumerate(rows, 1):
         scores = [row["scores"][kind] for kind in KINDS]
-        write(
+        lines.append(
             [number, row["key"], row["file"], f"{row['overall']:.4f}", row["kind"]]
             + (row["box"] or [""] * 4)
-            # A reader takes a carriage return in a class's name for the end of the line.
-            + [shown(row["given"]), shown(row["predicted"])]
+            + [row["given"], row["predicted"]]
             + (row["predicted_box"] or [""] * 4)
             + ["" if score is None else f"{score:.4f}" for score in scores]
         )
-    return text.getvalue()
+    return csv_text(lines)

@@ -307,7 +307,10 @@ def test_boxes_that_are_not_upright_are_refused(trained, monkeypatch):
 
 @pytest.mark.parametrize(
     ("width", "name", "match"),
-    [(5, "GeneralizedRCNN", "boxes that are not upright"), (4, "ProposalNetwork", "gives no boxes")],
+    [
+        (5, "GeneralizedRCNN", "boxes that are not upright"),
+        (4, "ProposalNetwork", "gives no boxes"),
+    ],
 )
 def test_a_detector_without_upright_boxes_is_refused_before_it_is_trained(
     voc, monkeypatch, width, name, match

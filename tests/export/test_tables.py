@@ -66,7 +66,7 @@ def test_a_csv_gives_all_columns_of_all_samples_back(tmp_path):
         mean_loss=rng.normal(size=4).astype(np.float32),
         logit=np.array([np.nan, np.inf, -np.inf, 1e-30], dtype=np.float32),
         times_seen=np.array([0, 1, 2, 3]),
-        why=np.array(["", "twin of toy/b", "a, b", 'say "no"\nplease']),
+        why=np.array(["", "twin of toy/b", "a,\rb", 'say "no"\nplease']),
         classes=np.array(["", "0 2", "1", "2"]),
     )
     rows = rows_of(tmp_path, selection)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ..detection.data.samples import SampleIndex
 from ..detection.flagged import predictions_of_flagged
 from ..detection.setup import check_pruning_inputs, load_config, run
 from ..detection.task import make_task
-from ..detection.training.processes import is_first, num_processes, process_parser
+from ..detection.training.processes import is_first, num_processes, process_parser, say_once
 from ..detection.training.run_state import PRUNE, run_identity
 from ..detection.training.trainer import SELECTION_FILE, PruningTrainer
 from ..errors import DataError, reported
@@ -52,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = load_config(args.config_file, args.opts)
         args.command = command_of_run("prune_net.py", argv, args.config_file, args.opts)
         index = check_pruning_inputs(
-            cfg, trust_pickle=args.trust_pickle, processes=num_processes(args), say=print
+            cfg,
+            trust_pickle=args.trust_pickle,
+            processes=num_processes(args),
+            say=partial(say_once, args),
         )
         run(args, cfg, prune, index, identity=run_identity(PRUNE, cfg, index))
         if cfg.ADAPRUNER.DROP == AUTO and is_first(args):

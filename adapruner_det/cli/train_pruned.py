@@ -27,7 +27,7 @@ from ..detection.setup import (
     run,
 )
 from ..detection.training.checkpoints import WholeCheckpointer, check_weights
-from ..detection.training.processes import num_processes, process_parser
+from ..detection.training.processes import num_processes, process_parser, say_once
 from ..detection.training.run_state import TRAIN, run_identity
 from ..detection.training.trainer import EvaluatingTrainer, scale_schedule
 from ..errors import DataError, reported
@@ -76,7 +76,7 @@ def prepare(args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
         cfg.DATASETS.TRAIN = tuple(register_kept(selection))
     index = SampleIndex.from_config(cfg)  # refuses other data, before the schedule is spoken of
     for line in lines:
-        print(line)
+        say_once(args, line)
     if selection:
         fit_schedule(cfg, args, selection)
     return cfg, run_identity(TRAIN, cfg, index)
@@ -108,13 +108,11 @@ def require_its_sets(selection: Selection, cfg: Any) -> None:
 def fit_schedule(cfg: Any, args: argparse.Namespace, selection: Selection) -> None:
     """Fit the schedule of ``cfg`` to what the selection keeps, its training set by now."""
     for line in warnings_of(selection):
-        print(f"warning: {line}", file=sys.stderr)
-    if args.same_iterations:
-        print(f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations")
-    else:
-        print(scale_schedule(cfg, selection))
+        say_once(args, f"warning: {line}", sys.stderr)
+    length = f"Training on the kept images for all {cfg.SOLVER.MAX_ITER} iterations"
+    say_once(args, length if args.same_iterations else scale_schedule(cfg, selection))
     if line := few_steps(cfg, cfg.SOLVER.MAX_ITER):
-        print(f"warning: {line}", file=sys.stderr)
+        say_once(args, f"warning: {line}", sys.stderr)
 
 
 def train(cfg: Any, args: argparse.Namespace) -> None:

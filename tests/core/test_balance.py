@@ -87,6 +87,15 @@ def test_swaps_go_by_the_order_of_the_cut():
     assert np.flatnonzero(kept).tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13]
 
 
+def test_for_the_one_that_comes_the_worst_goes_whose_class_has_room():
+    """At 0.5 ± 0.1 class 2 of three has one too few, and the last that are kept are of 0 and 1."""
+    classes = [0, 1, 2] * 3 + [0, 1] * 3 + [2] * 7 + [0, 1] * 4
+    logit = np.linspace(1, -1, 30)
+    balance = Balance(one_class_each(classes, 3), band=0.1)
+    kept = balanced_cut(logit, np.zeros(30), 15, balance, 0.5)
+    assert np.flatnonzero(kept).tolist() == [*range(14), 15]
+
+
 def test_samples_without_an_order_fill_no_band():
     """Class 1 has two samples with a logit and eight without, which no band brings back."""
     logit = np.where(np.arange(20) < 12, np.linspace(1, -1, 20), -np.inf)

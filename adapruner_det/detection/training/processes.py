@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.distributed as dist
@@ -39,6 +39,12 @@ def is_first(args: argparse.Namespace) -> bool:
     if dist.is_torchelastic_launched():
         return os.environ["RANK"] == "0"
     return bool(args.machine_rank == 0)
+
+
+def say_once(args: argparse.Namespace, line: str, file: IO[str] | None = None) -> None:
+    """Print ``line`` in the first process, of which torchrun's others know the same."""
+    if is_first(args):
+        print(line, file=file)
 
 
 def require_startable(args: argparse.Namespace) -> None:

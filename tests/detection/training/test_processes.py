@@ -17,6 +17,7 @@ from adapruner_det.detection.training import processes
 from adapruner_det.detection.training.processes import (
     is_first,
     require_startable,
+    say_once,
     start_processes,
 )
 from adapruner_det.errors import DataError
@@ -52,6 +53,7 @@ def prune(folder, name, *start, gpus="1"):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
+    assert done.stdout.count(" steps on the kept part are few") == 1, done.stdout
     return folder / name
 
 
@@ -72,6 +74,15 @@ def assert_same_run(mine, expected):
     weights = [torch.load(f / "model_final.pth")["model"] for f in (expected, mine)]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rank", "said"), [("0", "a line\n"), ("1", "")])
+def test_of_torchruns_processes_the_first_alone_speaks(monkeypatch, capsys, rank, said):
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("RANK", rank)
+    say_once(arguments(1), "a line")
+    say_once(arguments(1), "a line", sys.stderr)
+    assert capsys.readouterr() == (said, said)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import selection_file
 from .core.cut import cut, kept_count
+from .core.ends import end_missed
 from .errors import DataError, shown
 from .samples import Samples, fingerprint
 from .selection_checks import REQUIRED_COLUMNS, check_columns, check_header
@@ -269,7 +270,7 @@ def class_column(classes: Iterable[Iterable[int]] | None) -> dict[str, np.ndarra
 
 def warnings_of(selection: Selection) -> list[str]:
     """What whoever makes use of a selection is to know, a sentence each."""
-    lines = [lost_classes_line(selection)]
+    lines = [lost_classes_line(selection), missed_line(selection)]
     if selection.parameters.get(UNSETTLED):
         lines.append(
             "which end to drop has not been found out, for the trainings that DROP auto takes were "
@@ -289,6 +290,13 @@ def lost_classes_line(selection: Selection) -> str:
         f"the selection keeps no image of {len(lost)} class(es): {names}{more}; "
         "a model that is trained on it cannot learn them"
     )
+
+
+def missed_line(selection: Selection) -> str:
+    """One sentence where an end was to go of which there is nothing; empty if there is or none."""
+    if selection.num_kept == selection.num_samples:
+        return ""
+    return end_missed(selection.parameters.get("drop", ""), selection.columns)
 
 
 def library_versions(*names: str) -> dict[str, str]:

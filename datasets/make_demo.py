@@ -378,7 +378,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=800, help="in trainval, faults included")
     parser.add_argument("--test-images", type=int, default=200, help="in test, without faults")
     args = parser.parse_args(argv)
-    print(f"Demo data in {args.out}: ", end="", flush=True)
+    print(f"Demo data in {args.out}:", flush=True)
     with reported():
         out = make_demo(args.out, args.seed, args.images, args.test_images)
     counts = json.loads((out / "truth.json").read_text())["counts"]

@@ -18,6 +18,7 @@ from pathlib import Path
 from torchvision.datasets import VOCDetection
 
 from adapruner_det.errors import DataError, reported
+from adapruner_det.files import require_writable
 
 SPLITS = {"VOC2007": ("trainval", "test"), "VOC2012": ("trainval",)}
 VOC_PAGE = "http://host.robots.ox.ac.uk/pascal/VOC"
@@ -35,6 +36,8 @@ def prepare(base: str | os.PathLike) -> list[Path]:
     """
     base = Path(base).expanduser().absolute()
     wanted = [name for name in SPLITS if not _is_there(base / name)]
+    if wanted:
+        require_writable(base, "--root")
     made = []
     for name in wanted:
         try:

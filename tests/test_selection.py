@@ -174,6 +174,10 @@ def test_what_is_to_be_known_of_a_selection_is_said():
     assert line == lost_classes_line(with_classes())
     (lost, auto) = warnings_of(replace(with_classes(), parameters={"unsettled": True}))
     assert lost == line and "--resume" in auto and "cut --drop" in auto
+    by_faults = make(parameters={"drop": "faults"})
+    (missed,) = warnings_of(by_faults)
+    assert missed.startswith("no faults were looked for")
+    assert warnings_of(by_faults.cut(1.0)) == []  # nothing goes
 
 
 def test_class_ids_become_a_column():

@@ -7,6 +7,7 @@ installs that wheel alone: what Detectron2 needs at run time stands in this proj
 An existing Detectron2 of any version is left as it is: the official builds have the compiled ops.
 """
 
+import argparse
 import importlib.util
 import re
 import shutil
@@ -143,6 +144,9 @@ def prepare(source: Path) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()  # --help alone; a word too much installs nothing
     version = existing_version()
     if version is not None:
         print(f"Detectron2 {version} is already installed; nothing to do.")

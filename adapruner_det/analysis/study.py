@@ -176,7 +176,8 @@ def _require_enough(labels: np.ndarray) -> None:
     if count < LEAST or classes < 2:
         raise DataError(
             f"the selection keeps {count} samples with one class each, of {classes} class(es): too "
-            f"few to be measured, which takes {LEAST}, of two classes"
+            f"few to be measured, which takes {LEAST}, of two classes; where samples have several, "
+            "--labels says which one counts"
         )
 
 
@@ -188,7 +189,8 @@ def single_labels(selection: Selection) -> np.ndarray:
     """
     if "classes" not in selection.columns:
         raise DataError(
-            f"the selection, by {selection.method}, has no column 'classes'; give the labels"
+            f"the selection, by {selection.method}, has no column 'classes'; give the labels "
+            "(--labels)"
         )
     found = [text.split() for text in selection.columns["classes"].tolist()]
     return np.array([int(own[0]) if len(own) == 1 else -1 for own in found], dtype=np.int64)

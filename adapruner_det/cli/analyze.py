@@ -21,7 +21,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -162,11 +161,15 @@ def read_labels(path: Path, selection: Selection) -> np.ndarray:
 
 
 def _read(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; np.save writes an .npy of numbers")
     try:
         with path.open("rb") as file:
-            return np.asarray(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError, BadZipFile) as error:  # the last of a torn .npz
-        raise DataError(f"{path} is no .npy file of numbers: {error}") from error
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is no .npy file of numbers, which np.save writes") from error
 
 
 def _log_to_terminal() -> None:

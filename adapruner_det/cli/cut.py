@@ -35,6 +35,7 @@ from ..experiment.auto import settle_run
 from ..experiment.task import Task
 from ..files import require_writable
 from ..methods.adapruner import SUSPECT, drop_end, suspects_first
+from ..report.summary import dropped_as
 from ..report.suspects import read_list
 from ..selection import Selection, check_keep_ratio, warnings_of
 from ..settings import AUTO
@@ -115,9 +116,11 @@ def write_cuts(
             run, drop = suspects_first(drop_end(run, drop, run.keep_ratio), listed), ""
         cuts = {place: drop_end(run, drop, keep_ratio) for place, keep_ratio in places.items()}
     for place, cut in cuts.items():  # all are checked, then written
+        why = dropped_as(cut)
         print(
             f"{cut.save(place)}: {cut.num_kept} of {cut.num_samples} kept, "
             f"cut from a run made for keep ratio {made_for:g}{_suspects_gone(cut)}"
+            + (f"; dropped as {why}" if why else "")
         )
         for line in warnings_of(cut):
             sys.stderr.write(f"warning: {place}: {line}\n")

@@ -26,13 +26,14 @@ from ..experiment.tables import Row, Setting, main_table, verdict
 from ..experiment.task import Task
 from ..files import REPORT, locked, require_writable, set_aside
 from ..report.page import write_report_of_run
-from .arguments import log_to
+from .arguments import log_to, plain_parser
 
 METHOD, SEEDS = "adapruner", (0, 1)
 
 
 def main(tool: str) -> None:
     """Run the demo of the checkout in whose ``tools/`` the file ``tool`` lies."""
+    plain_parser("demo.py", __doc__).parse_args()
     root = Path(tool).resolve().parent.parent
     os.environ.setdefault("DETECTRON2_DATASETS", str(root / "datasets"))
     start = time.perf_counter()

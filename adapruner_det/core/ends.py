@@ -112,6 +112,22 @@ def end_reasons(end: str, columns: Columns, kept: np.ndarray) -> np.ndarray:
     return np.where(kept, "", _unseen(columns, why))
 
 
+def end_missed(end: str, columns: Columns) -> str:
+    """A sentence where a run knows of nothing that ``end`` is named after; else empty.
+
+    Args:
+        end: as for :func:`end_score`; of any other nothing is said.
+        columns: as for :func:`end_score`.
+    """
+    if end == "twins" and "spare" in columns and not np.count_nonzero(columns["spare"]):
+        return "no near-copies were found, so that what goes is drawn by lot"
+    if end == "faults" and "flagged" not in columns:
+        return "no faults were looked for, so that the highest losses go, faults or not"
+    if end == "faults" and not np.count_nonzero(columns["flagged"]):
+        return "no faults were found, so that the most doubtful annotations go, right or not"
+    return ""
+
+
 def reasons(columns: Columns, kept: np.ndarray) -> np.ndarray:
     """Why each sample went in a cut by the objective's own order: (N,) str, ``""`` for the kept.
 

@@ -21,6 +21,7 @@ from ..core.cut import cut, kept_count
 from ..errors import DataError, did_you_mean, one_line
 from ..samples import Samples
 from ..selection import Selection, check_keep_ratio, class_column, library_versions
+from ..selection_checks import REQUIRED_COLUMNS
 
 #: Where other packages announce their methods: name = "package.module", which registers it.
 ENTRY_POINTS = "adapruner_det.methods"
@@ -299,7 +300,8 @@ def choose(method: Method, evidence: Evidence, keep_ratio: float) -> Choice:
     Raises:
         DataError: a keep ratio outside (0, 1], or evidence that lacks what the method needs or is
             of too short a training.
-        ValueError: a choice of a wrong shape, with a NaN, or that keeps another number.
+        ValueError: no Choice, or one of a wrong shape, with a NaN, with a column that a selection
+            has of its own, or that keeps another number.
     """
     check_keep_ratio(keep_ratio)
     require_offered(method, evidence.offers)
@@ -421,6 +423,15 @@ def make_selection(
 
 
 def _check(choice: Choice, name: str, num_samples: int, keep_ratio: float) -> None:
+    if not isinstance(choice, Choice):
+        raise ValueError(
+            f"the method {name!r} gives {type(choice).__name__}; it must give a Choice"
+        )
+    if taken := sorted({*REQUIRED_COLUMNS, "classes"} & choice.columns.keys()):
+        raise ValueError(
+            f"the method {name!r} gives the column {taken[0]!r}, which every selection has of its "
+            "own; call it otherwise"
+        )
     columns = {"score": choice.score, **choice.columns}
     if choice.kept is not None:
         columns["kept"] = choice.kept

@@ -155,13 +155,17 @@ def _check(decisions: Decisions, selection: Selection) -> None:
     if decisions.selection != identity(selection):
         raise DataError(
             "the decisions are on another selection than the one given: other samples, or others "
-            "of them kept; give the one that the report was made of"
+            "of them kept; give the one that the report was made of, or decide anew on a report of "
+            "this one"
         )
     if both := sorted(decisions.keep & decisions.drop):
         raise DataError(f"the decisions both keep and drop {_few(both)}; correct the file")
     known = set(selection.columns["key"].tolist())
     if strange := sorted((decisions.keep | decisions.drop) - known):
-        raise DataError(f"the decisions name samples that the selection lacks: {_few(strange)}")
+        raise DataError(
+            f"the decisions name samples that the selection lacks: {_few(strange)}; a key is "
+            f"dataset_name/image_id, such as {shown(min(known))}: correct them or take them out"
+        )
     if not 1 <= decisions.num_kept <= selection.num_samples:
         raise DataError(
             f"the decisions are over a cut that keeps {decisions.num_kept} of "

@@ -13,7 +13,7 @@ import numpy as np
 from ..core.status import TOLERANCE
 from ..enough import still_falling
 from ..errors import shown
-from ..selection import Selection
+from ..selection import Selection, missed_line
 
 SHOWN = 3  # names of samples in a line
 
@@ -122,20 +122,25 @@ def _classes(shares: dict[str, float], most: int = 12) -> list[tuple[str, str]]:
     low, high = order[0], max(shares, key=shares.__getitem__)
     text = ", ".join(f"{shown(name)} {100 * shares[name]:.1f}%" for name in order[:most])
     more = f" and {len(order) - most} more" if len(order) > most else ""
-    spread = f"{100 * (shares[high] - shares[low]):.1f} points"
-    return [
-        ("kept by class", text + more),
-        ("class spread", f"{spread}, {shown(low)} to {shown(high)}"),
-    ]
+    spread = f"{100 * (shares[high] - shares[low]):.1f}"
+    ends = f"{shown(low)} to {shown(high)}"
+    if spread == "0.0":  # as it is written: which class is ahead by less says nothing
+        ends = "all classes are kept alike" if len(shares) > 1 else "there is one class"
+    return [("kept by class", text + more), ("class spread", f"{spread} points, {ends}")]
 
 
 def _reasons(selection: Selection) -> list[tuple[str, str]]:
-    """How many went for which reason, the most frequent first."""
     if "why" not in selection.columns:
         return []
+    return [("dropped as", dropped_as(selection) or "none")]
+
+
+def dropped_as(selection: Selection) -> str:
+    """How many went for which reason, the most frequent first; empty where none is known."""
+    if "why" not in selection.columns:
+        return ""
     counts = Counter(selection.columns["why"][~selection.columns["kept"]].tolist())
-    text = ", ".join(f"{shown(why or 'unknown')} {n}" for why, n in counts.most_common())
-    return [("dropped as", text or "none")]
+    return ", ".join(f"{shown(why or 'unknown')} {n}" for why, n in counts.most_common())
 
 
 def _dropped(selection: Selection) -> list[tuple[str, str]]:
@@ -166,6 +171,8 @@ def _warnings(selection: Selection, counts: Mapping[str, tuple[int, int]]) -> li
         rows.append(("never finite", f"{_few(unseen)}: no finite loss, so they were cut first"))
     if selection.excluded:
         rows.append(("left out", f"{_few(list(selection.excluded))}: faulty, see the selection"))
+    if line := missed_line(selection):
+        rows.append(("nothing to drop", line))
     if line := still_falling(selection.parameters.get("epoch_losses", ())):
         rows.append(("too short", line))
     if lost := selection.lost_classes():

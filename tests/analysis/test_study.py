@@ -156,5 +156,10 @@ def selection(**columns):
 def test_the_class_of_a_sample_is_its_only_one():
     found = single_labels(selection(classes=np.array(["2", "", "0 1", "10"])))
     assert found.tolist() == [2, -1, -1, 10]
-    with pytest.raises(DataError, match="no column 'classes'"):
+    with pytest.raises(DataError, match="no column 'classes'; give the labels .--labels."):
         single_labels(selection())
+
+
+def test_where_no_sample_has_one_class_the_line_says_what_gives_it_one():
+    with pytest.raises(DataError, match="keeps 0 samples .* --labels says which one counts"):
+        study(np.ones((8, 2)), np.full(8, -1), np.ones(8, dtype=bool))

@@ -122,7 +122,11 @@ def test_what_does_not_fit_is_one_line(digits, tmp_path, capsys):
     given = [*words, "--features", features, "--labels", tmp_path / "x.npy"]
     assert_one_error_line(refused(capsys, *given), "whole numbers")
     given = [*words, "--features", tmp_path / "none.npy"]
-    assert_one_error_line(refused(capsys, *given), "none.npy")
+    assert_one_error_line(refused(capsys, *given), "there is no file", "none.npy; np.save writes")
+    given = [*words, "--features", selection]
+    error = refused(capsys, *given)
+    assert_one_error_line(error, "selection.json is no .npy file of numbers, which np.save writes")
+    assert "pickle" not in error  # to load one without care is numpy's advice
     (tmp_path / "file").write_text("")
     given = ["--selection", selection, "--features", features, "--output", tmp_path / "file"]
     assert_one_error_line(refused(capsys, *given), "--output", "cannot be written")

@@ -105,6 +105,22 @@ def test_another_end_goes_into_a_file_of_its_own(cut, run_file, tmp_path):
     assert not (tmp_path / "run-twins-keep50.json").exists()
 
 
+def test_an_end_of_which_there_is_nothing_says_what_goes_instead(cut, run_file):
+    run = Selection.load(run_file)
+    spare = np.arange(20) < 2
+    lots = {"draw": np.linspace(0, 0.9, 20, dtype=np.float32)}
+    for twins, dropped, warnings in ((spare, "drawn 3, twin 2", 0), (spare & False, "drawn 5", 1)):
+        columns = {**run.columns, "classes": np.full(20, "0"), **lots, "spare": twins}
+        Selection(**{**vars(run), "columns": columns}).save(run_file)
+        done = cut("--selection", run_file, "--keep-ratio", 0.75, "--drop", "twins")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(f" for keep ratio 0.8; dropped as {dropped}\n")
+        assert done.stderr.count("keep75.json: no near-copies were found, so that") == warnings
+        assert done.stderr.count("\n") == warnings
+    done = cut("--selection", run_file, "--keep-ratio", 1, "--drop", "twins")
+    assert (done.returncode, done.stderr) == (0, "") and "dropped as" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -71,7 +71,7 @@ def demo(tmp_path, monkeypatch):
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
     monkeypatch.setenv("DETECTRON2_DATASETS", "/gone")  # so that it is put back
     monkeypatch.delenv("DETECTRON2_DATASETS")
-    return SimpleNamespace(root=root, run=lambda: run_here(monkeypatch, tool))
+    return SimpleNamespace(root=root, run=lambda *words: run_here(monkeypatch, tool, *words))
 
 
 def stubbed(monkeypatch, cpus):
@@ -158,6 +158,14 @@ def test_without_its_data_it_ends_with_one_line(demo, capsys):
     shutil.rmtree(demo.root / "datasets")
     assert demo.run() == 2
     assert_one_error_line(capsys.readouterr().err, "demo")
+
+
+def test_its_help_needs_no_data_and_a_word_that_it_does_not_know_starts_nothing(demo, capsys):
+    shutil.rmtree(demo.root / "datasets")
+    assert demo.run("--help") == 0
+    assert "What `make demo` runs" in capsys.readouterr().out
+    assert demo.run("--seeds") == 2
+    assert "unrecognized arguments: --seeds" in capsys.readouterr().err
 
 
 @pytest.mark.slow

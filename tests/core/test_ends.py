@@ -13,6 +13,7 @@ from adapruner_det.core import (
     end_score,
     reasons,
 )
+from adapruner_det.core.ends import end_missed
 from adapruner_det.core.equations import pressure
 
 
@@ -93,6 +94,21 @@ def test_refused():
         end_score("hardest", columns())
     with pytest.raises(ValueError, match="nothing is known of twins"):
         end_score("twins", {"mean_loss": np.ones(3)})
+
+
+def test_an_end_of_which_there_is_nothing_says_what_goes_instead():
+    found, none = columns(), np.zeros(10, dtype=bool)
+    assert [end_missed(end, found) for end in (*ENDS, "", "auto")] == [""] * 7
+    for end, name, words in (
+        ("twins", "spare", "no near-copies were found, so that what goes is drawn"),
+        ("faults", "flagged", "no faults were found, so that the most doubtful"),
+    ):
+        less = {**found, name: none}
+        assert end_missed(end, less).startswith(words)
+        assert not any(end_missed(other, less) for other in ENDS if other != end)
+        kept = cut(np.zeros(10), end_score(end, less), 7)
+        assert end[:-1] not in end_reasons(end, less, kept)  # neither "twin" nor "fault"
+    assert "were looked for" in end_missed("faults", {"mean_loss": np.ones(3)})
 
 
 def test_the_reasons_of_the_objectives_own_cut():

@@ -335,17 +335,18 @@ def test_numbers_out_of_range_are_one_line_and_exit_2(tmp_path, capsys, argument
     with pytest.raises(SystemExit) as stopped:
         make_demo.main(["--out", str(tmp_path / "demo"), *arguments])
     assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
     assert line.startswith("error: images and test images must be at least 1")
+    assert said.out == f"Demo data in {tmp_path}/demo:\n"  # so the error begins a line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_in_one_line_what_it_made(tmp_path, capsys):
+def test_the_command_says_where_it_begins_and_what_it_made(tmp_path, capsys):
     make_demo.main(["--out", str(tmp_path / "demo"), "--images", "40", "--test-images", "4"])
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line == (
-        f"Demo data in {tmp_path}/demo: 40 training images "
-        "(30 clean, 6 duplicate, 2 wrong_label, 2 missing_box), 4 test images"
+    assert capsys.readouterr().out == (
+        f"Demo data in {tmp_path}/demo:\n40 training images "
+        "(30 clean, 6 duplicate, 2 wrong_label, 2 missing_box), 4 test images\n"
     )
 
 

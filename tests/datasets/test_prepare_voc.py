@@ -163,3 +163,5 @@ def test_a_place_that_cannot_be_written_is_one_line(archives, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, errors = _exit_of(capsys, "--root", str(tmp_path / "file"))
     assert code == 2 and len(errors) == 1
+    assert "cannot be written to" in errors[0] and "set another --root" in errors[0]
+    assert "network" not in errors[0]

@@ -133,6 +133,8 @@ def test_a_set_is_kept_as_it_was_chosen():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
+        (None, "gives NoneType; it must give a Choice"),
+        (Choice(np.zeros(10), columns={"kept": np.zeros(10)}), "gives the column 'kept', which"),
         (Choice(np.zeros(9)), r"gives score of shape \(9,\) for 10 samples"),
         (Choice(np.zeros((10, 1))), r"gives score of shape \(10, 1\)"),
         (Choice(np.array([np.nan] * 10)), "a score that is NaN"),

@@ -101,6 +101,16 @@ def test_the_least_kept_class_stands_first_whichever_it_is():
     assert text["class spread"] == "100.0 points, dog to cat"
 
 
+def test_classes_that_are_kept_alike_have_no_least_and_no_most():
+    alike = selection([1, 0, 1, 0], classes=[[0], [0], [1], [1]])
+    said = "0.0 points, all classes are kept alike"
+    assert rows(summarize(alike, 1, "s", "c"))["class spread"] == said
+    all_but_one = selection([0] + [1] * 4000, classes=[[0]] + [[0]] * 2000 + [[1]] * 2000)
+    assert rows(summarize(all_but_one, 1, "s", "c"))["class spread"] == said  # by 0.05 points
+    alone = rows(summarize(selection([1, 0]), 1, "s", "c"))
+    assert alone["class spread"] == "0.0 points, there is one class"
+
+
 def test_three_of_each_end_are_named_and_one_that_was_never_seen_is_neither():
     chosen = selection([0] * 8 + [1], [4, 2, 9, 0, 7, 1, 8, 3, 99])
     chosen.columns["times_seen"][3] = 0  # its loss of 0 is none
@@ -148,6 +158,16 @@ def test_the_reasons_are_counted_of_what_is_dropped():
     columns = {**everything.columns, "why": np.array(["", ""])}
     text = rows(summarize(replace(everything, columns=columns), 1, "s", "c"))
     assert text["dropped as"] == "none"
+
+
+def test_an_end_of_which_there_is_nothing_has_a_line():
+    chosen = selection([1, 0], parameters={"drop": "twins"})
+    columns = {**chosen.columns, "spare": np.zeros(2, dtype=bool)}
+    text = rows(summarize(replace(chosen, columns=columns), 1, "s", "c"))
+    assert text["nothing to drop"].startswith("no near-copies were found")
+    columns["spare"][1] = True
+    text = rows(summarize(replace(chosen, columns=columns), 1, "s", "c"))
+    assert "nothing to drop" not in text
 
 
 def test_without_known_classes_no_share_is_claimed():

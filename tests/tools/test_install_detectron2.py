@@ -131,12 +131,12 @@ def test_installed_stub_refuses_rotated_nms():
         torch.ops.detectron2.nms_rotated(torch.rand(2, 5), torch.rand(2), 0.5)
 
 
-def run_with_detectron2(tmp_path, source):
+def run_with_detectron2(tmp_path, source, *words):
     """Run the tool where `import detectron2` finds a package with this __init__.py."""
-    (tmp_path / "detectron2").mkdir()
+    (tmp_path / "detectron2").mkdir(exist_ok=True)
     (tmp_path / "detectron2/__init__.py").write_text(source)
     return subprocess.run(
-        [sys.executable, installer.__file__],
+        [sys.executable, installer.__file__, *words],
         env={"PYTHONPATH": str(tmp_path), "PIP_NO_INDEX": "1"},
         capture_output=True,
         text=True,
@@ -147,6 +147,14 @@ def test_existing_detectron2_is_left_alone(tmp_path):
     done = run_with_detectron2(tmp_path, "__version__ = '9.8'\n")
     assert done.returncode == 0
     assert done.stdout == "Detectron2 9.8 is already installed; nothing to do.\n"
+
+
+def test_help_and_an_unknown_word_install_nothing(tmp_path):
+    broken = "raise ImportError('undefined symbol: _ZN3c10')\n"  # which it would look at first
+    done = run_with_detectron2(tmp_path, broken, "--help")
+    assert done.returncode == 0 and "Install Detectron2 v0.6" in done.stdout
+    done = run_with_detectron2(tmp_path, broken, "--upgrade")
+    assert done.returncode == 2 and "unrecognized arguments: --upgrade" in done.stderr
 
 
 def test_broken_detectron2_is_reported_not_replaced(tmp_path):

@@ -163,9 +163,8 @@ def read_labels(path: Path, selection: Selection) -> np.ndarray:
 def _read(path: Path) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"there is no file {path}; np.save writes an .npy of numbers")
-    try:
-        with path.open("rb") as file:
-            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    try:  # mapped, so that a header of more than the file has is found out before it is read
+        return np.asarray(np.lib.format.open_memmap(path, "r"))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, EOFError) as error:

@@ -118,6 +118,11 @@ def test_what_does_not_fit_is_one_line(digits, tmp_path, capsys):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 torn")
     given = [*words, "--features", tmp_path / "x.npz"]
     assert_one_error_line(refused(capsys, *given), "x.npz is no .npy file")
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (160, 10**11)}
+        np.lib.format.write_array_header_1_0(file, header)
+    given = [*words, "--features", tmp_path / "x.npy"]
+    assert_one_error_line(refused(capsys, *given), "x.npy is no .npy file of numbers")
     np.save(tmp_path / "x.npy", np.zeros(160))
     given = [*words, "--features", features, "--labels", tmp_path / "x.npy"]
     assert_one_error_line(refused(capsys, *given), "whole numbers")

@@ -96,9 +96,10 @@ def overhead(args: argparse.Namespace, model: str) -> list[str]:
     for ids in torch.randperm(len(images)).split(batch_size):
         pruner.observe(ids, torch.rand(len(ids)))
     pruner.end_epoch()
-    calls: list[float] = []
-    pruner.weights = clock.timed(pruner.weights, calls)
-    pruner.observe = clock.timed(pruner.observe, calls)
+    weighting: list[float] = []
+    observing: list[float] = []
+    pruner.weights = clock.timed(pruner.weights, weighting)
+    pruner.observe = clock.timed(pruner.observe, observing)
     batches = split_order(torch.randperm(len(images)), batch_size)
     times = np.zeros((pairs, 2))
     for i in range(-2, pairs):
@@ -108,14 +109,26 @@ def overhead(args: argparse.Namespace, model: str) -> list[str]:
             seconds = clock.time(lambda t=trainers[k], x=pixels, j=ids: t._train_step(j, x))
             if i >= 0:
                 times[i, k] = seconds
+    # A step observes what the one before it has shown, so there is one of these calls less.
+    mask = np.mean(weighting) + np.mean(observing)
+    return step_row(f"{model}, batch {batch_size}", times, float(mask))
+
+
+def step_row(name: str, times: np.ndarray, mask: float) -> list[str]:
+    """A line of the table of steps.
+
+    Args:
+        name: of the model.
+        times: (pairs, 2) seconds of a plain step and of a pruning one.
+        mask: seconds of its calls within a step, mean.
+    """
     ratios = times[:, 1] / times[:, 0]
     low, high = np.percentile(ratios, [25, 75])
     plain, pruning = 1000 * np.median(times, axis=0)
-    mask = 1000 * sum(calls) / (pairs + 2)
     return [
-        *(f"{model}, batch {batch_size}", str(pairs), f"{plain:.1f}", f"{pruning:.1f}"),
+        *(name, str(len(times)), f"{plain:.1f}", f"{pruning:.1f}"),
         f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f})",
-        f"{mask:.2f} ({1 + mask / plain:.4f})",
+        f"{1000 * mask:.2f} ({1 + 1000 * mask / plain:.4f})",
     ]
 
 
@@ -181,16 +194,19 @@ def data_paths(args: argparse.Namespace, model: str) -> list[list[str]]:
                 for _ in range(args.epochs + 1)
             ][1:]
         )
-        ratios = times[:, 0] / times[:, 1]
         label = f"whole epoch with {model}" if with_model else "batches alone"
-        recipe, tensor = np.median(times, axis=0)
-        rows.append(
-            [
-                *(label, f"{recipe:.2f}", f"{tensor:.2f}"),
-                f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})",
-            ]
-        )
+        rows.append(path_row(label, times))
     return rows
+
+
+def path_row(label: str, times: np.ndarray) -> list[str]:
+    """A line of the table of epochs, of (epochs, 2) seconds of the recipe and the tensor path."""
+    ratios = times[:, 0] / times[:, 1]
+    recipe, tensor = np.median(times, axis=0)
+    return [
+        *(label, f"{recipe:.2f}", f"{tensor:.2f}"),
+        f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})",
+    ]
 
 
 def report(args: argparse.Namespace) -> str:

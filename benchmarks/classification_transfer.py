@@ -23,6 +23,7 @@ from adapruner_det.classification.config import load_config
 from adapruner_det.classification.data import Data, load_data
 from adapruner_det.classification.run import prune, train, transfer
 from adapruner_det.errors import reported
+from adapruner_det.experiment.tables import spread
 from adapruner_det.methods.random import random_selection
 from adapruner_det.selection import Selection
 
@@ -82,10 +83,8 @@ def report(args: argparse.Namespace, found: dict[str, list[tuple[float, float]]]
     rows = []
     for part, values in found.items():
         source, target = np.array(values).T
-        ddof = int(len(target) > 1)
-        before = f"{source.mean():.2f} ± {source.std(ddof=ddof):.2f}" if part != "scratch" else ""
-        after = f"{target.mean():.2f} ± {target.std(ddof=ddof):.2f}"
-        rows.append([part, before, after, " ".join(f"{value:.2f}" for value in target)])
+        before = spread(source) if part != "scratch" else ""
+        rows.append([part, before, spread(target), " ".join(f"{value:.2f}" for value in target)])
     head = ["pre-trained on", "CIFAR-100 part, %", "CIFAR-10 after fine-tuning, %", "each seed"]
     lines = [
         "# Transfer from CIFAR-100 to CIFAR-10",

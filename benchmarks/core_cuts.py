@@ -10,6 +10,7 @@ Shape letters: N training images, B batch.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ def train(images: Tensor, labels: Tensor, seed: int, pruner: AdaPruner | None = 
 
 
 def prune(images: Tensor, labels: Tensor, seed: int, keep_ratio: float) -> Selection:
+    """What a run keeps; a cut of it is by the order in which the run keeps them."""
     pruner = AdaPruner(len(images), keep_ratio, Schedule(WARMUP, EPOCHS - WARMUP), normalize="none")
     train(images, labels, seed, pruner)
     keys = [f"digits/{i:04d}" for i in range(len(images))]
@@ -54,11 +56,9 @@ def prune(images: Tensor, labels: Tensor, seed: int, keep_ratio: float) -> Selec
         "key": np.array(keys),
         "digest": np.array([digest(key) for key in keys], dtype=np.uint64),
         "kept": pruner.select(),
-        "logit": pruner.mask.full_column("logit"),
-        "mean_loss": pruner.mask.full_column("mean_loss"),
+        "score": pruner.ranks(),
     }
-    parameters = pruner.ranking_parameters()
-    return Selection("adapruner", keep_ratio, seed, {}, columns, parameters=parameters)
+    return Selection("adapruner", keep_ratio, seed, {}, columns)
 
 
 def one_seed(seed: int) -> dict[tuple[str, float], float]:
@@ -85,17 +85,20 @@ def one_seed(seed: int) -> dict[tuple[str, float], float]:
         made = prune(train_x, train_y, seed, ratio).columns["kept"]
         again = prune(train_x, train_y, seed + 50, ratio).columns["kept"]
         chance = rng.permutation(n) < count
-        dropped = n - count
         for name, other in (("cut", cut), ("again", again)):
-            found[f"{name} overlap", ratio] = 100 * np.sum(~made & ~other) / dropped
+            found[f"{name} overlap", ratio] = overlap(made, other)
         for name, kept in (("cut", cut), ("made", made), ("random", chance)):
             found[f"{name} accuracy", ratio] = accuracy(kept)
     return found
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    seeds = [one_seed(seed) for seed in range(SEEDS)]
+def overlap(made: np.ndarray, other: np.ndarray) -> float:
+    """How much of what one selection drops another drops too, in percent; (N,) bool of the kept."""
+    return 100 * float(np.mean(~other[~made]))
+
+
+def page(seeds: list[dict[tuple[str, float], float]]) -> str:
+    """Mean and standard deviation over what :func:`one_seed` found."""
 
     def text(what: str, ratio: float) -> str:
         values = [found[what, ratio] for found in seeds]
@@ -105,7 +108,8 @@ def main() -> None:
         "# Ratios cut from one run against runs made for them",
         "",
         "Made by `python benchmarks/core_cuts.py`, which says what is trained. All are cut from",
-        f"runs made for {RUN_RATIO:g}. Mean ± standard deviation over {SEEDS} seeds, in percent.",
+        f"runs made for {RUN_RATIO:g}. Mean ± standard deviation over {len(seeds)} seeds, "
+        "in percent.",
         "",
         "Of the images that a run made for the ratio drops, how many the cut drops too; beside",
         "it how many a second such run, of another seed, drops too, and how many chance would.",
@@ -127,7 +131,15 @@ def main() -> None:
     for r in RATIOS:
         cells = [text(f"{name} accuracy", r) for name in ("cut", "made", "random")]
         lines.append(f"| {r:g} | " + " | ".join(cells) + " |")
-    result = "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    torch.set_num_threads(1)
+    result = page([one_seed(seed) for seed in range(SEEDS)])
     print(result)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(result)

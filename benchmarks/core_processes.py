@@ -10,8 +10,11 @@ and the undecided count). A rank then ranks its losses among its own N/R samples
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import tempfile
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,13 @@ from adapruner_det.core import AdaPruner, Exchange, Schedule
 
 RESULTS = Path(__file__).parent / "results" / "core_processes.md"
 N, STEPS, SCHEDULE = 100_000, 200, Schedule(0, 8)
+BATCHES, WORLDS, WAYS = (4, 64), (1, 2, 4), ("routed", "own shard")
 
 
-def work(rank: int, world: int, batch: int, file: str, found: dict[tuple[str, int], float]) -> None:
+def work(
+    rank: int, world: int, batch: int, file: str, found: MutableMapping[tuple[str, int], float]
+) -> None:
+    """Steps of one rank in both ways; rank 0 writes the median seconds of each into ``found``."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
@@ -52,7 +59,8 @@ def work(rank: int, world: int, batch: int, file: str, found: dict[tuple[str, in
         dist.destroy_process_group()
 
 
-def main() -> None:
+def page(found: dict[tuple[int, int, str], float]) -> str:
+    """Of (batch of a rank, ranks, way) → seconds of a step."""
     lines = [
         "# What sharing the mask between processes costs",
         "",
@@ -62,15 +70,24 @@ def main() -> None:
         "| B of a rank | ranks | routed | own shard |",
         "|---|---|---|---|",
     ]
+    for batch, world in dict.fromkeys(place[:2] for place in found):
+        routed, own = (1e3 * found[batch, world, way] for way in WAYS)
+        lines.append(f"| {batch} | {world} | {routed:.2f} ms | {own:.2f} ms |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    found = {}
     with mp.Manager() as manager:
-        for batch in (4, 64):
-            for world in (1, 2, 4):
-                found = manager.dict()
-                with tempfile.TemporaryDirectory() as folder:
-                    mp.spawn(work, (world, batch, f"{folder}/store", found), nprocs=world)
-                routed, own = found["routed", world], found["own shard", world]
-                lines.append(f"| {batch} | {world} | {1e3 * routed:.2f} ms | {1e3 * own:.2f} ms |")
-    text = "\n".join(lines) + "\n"
+        for batch, world in itertools.product(BATCHES, WORLDS):
+            own = manager.dict()
+            with tempfile.TemporaryDirectory() as folder:
+                mp.spawn(work, (world, batch, f"{folder}/store", own), nprocs=world)
+            found |= {(batch, world, way): own[way, world] for way in WAYS}
+    text = page(found)
     print(text)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(text)

@@ -89,6 +89,8 @@ def table(path: Path) -> str:
         falls = [late_fall(row["losses"]) for row in own]
         last = np.mean([row["losses"][-1] for row in own])
         gains = np.array([row["part_steps"] - row["part"] for row in own])
+        # Of one seed no spread is known, which is not a spread of 0.
+        around = f" ± {gains.std(ddof=1):.2f}" if len(gains) > 1 else ""
         lines.append(
             [
                 name,
@@ -98,7 +100,7 @@ def table(path: Path) -> str:
                 f"{last:.3f}",
                 f"{mean['full']:.2f}",
                 f"{mean['part'] - mean['full']:+.2f}",
-                f"{gains.mean():+.2f} ± {gains.std(ddof=1) if len(gains) > 1 else 0:.2f}",
+                f"{gains.mean():+.2f}{around}",
                 len(own),
             ]
         )

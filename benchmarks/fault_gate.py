@@ -102,7 +102,7 @@ def run(data: Path, out: Path, seeds: list[int]) -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """Of each cut: AP50, what went, and the difference to the other cuts, paired by seed."""
     value = {(row["seed"], row["cut"]): row["AP50"] for row in rows}
-    seeds = list(complete(rows, CUTS))
+    seeds = complete(rows, CUTS)
     lines = []
     for cut in CUTS:
         gone = [row["dropped"] for row in rows if row["cut"] == cut and row["seed"] in seeds]

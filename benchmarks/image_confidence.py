@@ -151,7 +151,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def _table(ratio: float, rows: list[dict[str, Any]]) -> str:
     value = {(row["seed"], row["cut"]): row for row in rows}
-    seeds = list(complete(rows, CUTS[ratio]))
+    seeds = complete(rows, CUTS[ratio])
     lines = []
     for cut in CUTS[ratio]:
         own = [value[seed, cut] for seed in seeds]

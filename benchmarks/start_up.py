@@ -122,6 +122,25 @@ def _private_mib(pid):
     return found
 
 
+def row(cache, seconds, early, late):
+    """A line of the table; ``early`` and ``late`` have each worker's private MiB."""
+    memory = [" ".join(f"{mib:.0f}" for mib in part) for part in (early, late)]
+    return f"| {cache} | {seconds:.1f} | {memory[0]} | {memory[1]} |"
+
+
+def page(args, rows):
+    """What was measured by which command, and its table."""
+    return (
+        "# Start of a run on many images\n\n"
+        f"`python benchmarks/start_up.py --images {args.images} --workers {args.workers} "
+        f"--steps {args.steps}` on {os.cpu_count()} CPU cores.\n\n"
+        f"| cache of checked images | seconds to the first step | MiB private to each worker after "
+        f"{args.steps // 10} steps | after {args.steps} |\n| --- | --- | --- | --- |\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -137,19 +156,9 @@ def main():
         make_folder(folder, args.images)
         rows = []
         for cache in ("empty", "full"):
-            seconds, early, late = start(folder, args.workers, args.steps, args.images)
-            memory = [" ".join(f"{mib:.0f}" for mib in part) for part in (early, late)]
-            rows.append(f"| {cache} | {seconds:.1f} | {memory[0]} | {memory[1]} |")
+            rows.append(row(cache, *start(folder, args.workers, args.steps, args.images)))
             print(rows[-1], flush=True)
-    text = (
-        "# Start of a run on many images\n\n"
-        f"`python benchmarks/start_up.py --images {args.images} --workers {args.workers} "
-        f"--steps {args.steps}` on {os.cpu_count()} CPU cores.\n\n"
-        f"| cache of checked images | seconds to the first step | MiB private to each worker after "
-        f"{args.steps // 10} steps | after {args.steps} |\n| --- | --- | --- | --- |\n"
-        + "\n".join(rows)
-        + "\n"
-    )
+    text = page(args, rows)
     print(text)
     if args.write:
         RESULT.write_text(text)

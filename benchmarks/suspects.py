@@ -40,7 +40,7 @@ from adapruner_det.detection.held_out import (
     predict_held_out,
 )
 from adapruner_det.detection.setup import load_config
-from adapruner_det.errors import reported
+from adapruner_det.errors import DataError, reported
 from adapruner_det.predictions import Predictions
 from adapruner_det.report.suspects import LOSS, Annotated, Suspects, find_suspects
 
@@ -193,13 +193,24 @@ def first_fifth(scores: np.ndarray, kinds: np.ndarray, kind: str) -> float:
 
 
 def flatness(folder: Path) -> float:
-    """The training loss of the last tenth of the steps over that of the tenth before; mean."""
+    """The training loss of the last tenth of the steps over that of the tenth before; mean.
+
+    Raises:
+        DataError: a training that has logged its loss less than twice, or none at all.
+    """
     ratios = []
-    for path in folder.glob("fold-*/metrics.json"):
+    for path in sorted(folder.glob("fold-*/metrics.json")):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         losses = [row["total_loss"] for row in rows if "total_loss" in row]
+        if len(losses) < 2:
+            raise DataError(
+                f"{path} has the loss of {len(losses)} step(s), of which nothing tells whether it "
+                "was flat; train for more steps"
+            )
         tenth = max(len(losses) // 10, 1)
         ratios.append(np.mean(losses[-tenth:]) / np.mean(losses[-2 * tenth : -tenth]))
+    if not ratios:
+        raise DataError(f"{folder} has no fold-*/metrics.json; run first")
     return float(np.mean(ratios))
 
 

@@ -101,7 +101,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Of each cut AP50, the differences paired by seed, and what went in times chance."""
     value = {(row["seed"], row["cut"]): row["AP50"] for row in rows}
     cuts = (RANDOM, OWN, *LISTED)
-    seeds = list(complete(rows, cuts))
+    seeds = complete(rows, cuts)
     lines = []
     for cut in cuts:
         went = [row["dropped"] for row in rows if row["cut"] == cut and row["seed"] in seeds]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,22 +77,21 @@ def read(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def complete(rows: Sequence[dict[str, Any]], cuts: Sequence[str]) -> Iterator[int]:
-    """The seeds of which every cut is there."""
+def complete(rows: Sequence[dict[str, Any]], cuts: Sequence[str]) -> list[int]:
+    """The seeds of which every cut is there.
+
+    Raises:
+        DataError: there is none.
+    """
     have = {(row["seed"], row["cut"]) for row in rows}
-    for seed in sorted({row["seed"] for row in rows}):
-        if all((seed, cut) in have for cut in cuts):
-            yield seed
+    seeds = sorted({row["seed"] for row in rows})
+    if found := [seed for seed in seeds if all((seed, cut) in have for cut in cuts)]:
+        return found
+    raise DataError("no seed has all of its trainings yet: run first")
 
 
 def difference(values: Sequence[float]) -> str:
-    """Mean and Student's 95% interval.
-
-    Raises:
-        DataError: no values, for no seed is complete.
-    """
-    if not len(values):
-        raise DataError("no seed has all of its trainings yet: run first")
+    """Mean and Student's 95% interval."""
     return interval_text(gap(values))
 
 

@@ -94,7 +94,7 @@ def run(root: Path, out: Path, seeds: list[int]) -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """Of each condition and of both: the accuracy, and the differences paired by seed."""
     value = {(row["seed"], row["cut"]): row["accuracy"] for row in rows}
-    seeds = list(complete(rows, [f"{c}, {cut}" for c in CONDITIONS for cut in CUTS]))
+    seeds = complete(rows, [f"{c}, {cut}" for c in CONDITIONS for cut in CUTS])
     lines = []
     for own in (["clean"], ["wrong"], ["clean", "wrong"]):
         found = {

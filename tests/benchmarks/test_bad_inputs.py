@@ -1,12 +1,13 @@
 """The judge can tell right from wrong: each of its reasons is met by a tool that deserves it."""
 
+import runpy
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.bad_inputs.case import Base, Case, Refused, Works, either, refused, works
+from benchmarks.bad_inputs.case import Base, Case, Outcome, Refused, Works, either, refused, works
 from benchmarks.bad_inputs.corpus import corpus
 from benchmarks.bad_inputs.judge import Seen, run_all, snapshot, verdict, written
 
@@ -160,3 +161,30 @@ def test_the_corpus_is_large_and_covers_every_tool():
         "prune_cls.py",
         "transfer_cls.py",
     }
+
+
+def test_the_page_counts_each_kind_and_names_what_failed(tmp_path):
+    # The folder has the name of the script.
+    script = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/bad_inputs.py"))
+    made = [("a", "images", "right"), ("b", "cuts", "failed"), ("c", "images", "one clear line"),
+            ("d", "images", "right")]  # fmt: skip
+    outcomes = [
+        Outcome(
+            Case(name, kind, None, "us.py" if name == "b" else "cut.py", (), ()), status, "slow"
+        )
+        for name, kind, status in made
+    ]
+    script["write"].__globals__["RESULTS"] = tmp_path / "page.md"
+    script["write"](outcomes, 12.4)
+    text = (tmp_path / "page.md").read_text()
+    assert "4 cases in 12 s" in text and "By tool: cut.py 3, us.py 1." in text
+    lines = [[c.strip() for c in x.split("|")[1:-1]] for x in text.splitlines() if x[:2] == "| "]
+    assert lines == [
+        ["kind", "tried", "right", "one clear line", "failed"],
+        ["images", "3", "2", "1", "0"],
+        ["cuts", "1", "0", "0", "1"],
+        ["all", "4", "2", "1", "1"],
+    ]
+    assert text.endswith("Failed:\n\n- b: slow\n")
+    script["write"]([own for own in outcomes if own.status != "failed"], 12.4)
+    assert (tmp_path / "page.md").read_text().endswith("\nNone failed.\n")

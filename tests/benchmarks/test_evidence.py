@@ -129,6 +129,9 @@ def test_where_many_methods_were_compared_each_has_a_line_the_best_first():
     assert list(lines[0]) == ["method", "mean", "at 30%"] and lines[-1]["mean"] == "-1.50"
     light = [row for row in more if row.keep_ratio == 0.8]  # of no ratio there are most
     drawn = [row for row in rows() if row.method in ("full", "random")]
+    both = [*more, *(replace(row, method="el2n") for row in light)]  # half of them have 30%
+    (*_, line) = cells_of(module.methods_table([*drawn, *both], "set, clean"))
+    assert line["method"] == "el2n" and list(line) == ["method", "mean", "at 80%"]
     assert module.methods_table([*drawn, *light, *deep], "set, clean") == ""
     many = [
         replace(row, seed=seed) for row in [*rows(), *more] for seed in (row.seed, row.seed + 2)

@@ -77,15 +77,22 @@ def test_no_held_out_image_is_faulty_or_has_a_copy_among_the_others(tmp_path, mo
     test = sound(tmp_path / "planted", truth, 0)
     assert len(test) == 10 and test < set(ids) and test != sound(tmp_path / "planted", truth, 1)
     assert all(truth[name]["kind"] == "clean" for name in test)
+    fit = [
+        n
+        for n in ids
+        if truth[n]["kind"] == "clean" and all(own.get("of") != n for own in truth.values())
+    ]
+    assert test == set(np.random.default_rng(100).permutation(fit)[:10])  # as the page's seeds are
     assert not {truth[name].get("of") for name in set(ids) - test} & test
 
 
 def test_the_table_counts_only_seeds_of_which_all_is_done():
     rows = [
-        {"seed": seed, "cut": cut, "AP50": 50.0 + seed + place, "dropped": {"clean": 10 * place}}
+        {"seed": seed, "cut": cut, "AP50": 50.0 + seed + place,
+         "dropped": {"clean": 10 * place + 90 * (seed == 2)}}
         for seed in range(3)
         for place, cut in enumerate(CUTS)
-    ][:-1]
+    ][:-1]  # fmt: skip
     text = table(rows)
     assert text.startswith("2 seeds: 0, 1\n")
     own = next(line for line in text.splitlines() if line.startswith("| own"))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from adapruner_det.core.cut import kept_count
+from adapruner_det.core.inclusion import Inclusion
+from adapruner_det.core.terms import Uncertainty, as_share, beta_powers, beta_weight
 from adapruner_det.samples import Samples
 from benchmarks.image_confidence import CUTS, chance, counts, cuts, shares, table
 
@@ -65,6 +67,39 @@ def test_a_crop_that_has_lost_a_box_is_taken_for_the_one_before(samples, shown):
     found, expected = (cuts(fault, confidence, own, samples, 0, KEEP) for own in (quality, before))
     for cut in ("mean", "sum"):
         np.testing.assert_array_equal(found[cut], expected[cut])
+
+
+def test_a_visit_without_a_box_counts_as_the_one_before_it(samples, shown):
+    fault, confidence, quality = shown
+    before = quality.copy()
+    before[3] = before[2]
+    quality[3] = np.nan
+    found, expected = (cuts(fault, confidence, own, samples, 0, KEEP) for own in (quality, before))
+    for cut in ("mean", "sum"):
+        np.testing.assert_array_equal(found[cut], expected[cut])
+
+
+def test_chances_are_those_that_a_mask_learns():
+    rng = np.random.default_rng(2)
+    confidence, size = rng.beta(4, 2, (EPOCHS, N)), rng.integers(1, 9, N).astype(float)
+    flagged = rng.random(N) < 0.1
+    term = Uncertainty.of_run(EPOCHS)
+    state = {name: np.zeros(N, dtype=kind) for name, kind in term.learnt.items()}
+    for seen, shown in enumerate(confidence):
+        state |= term.observe(np.full(N, seen), state, {"confidence": shown})
+    w, p = as_share(state["uncertainty"]) * size, as_share(state["confidence"])
+    top = np.argsort(np.where(flagged, 1.0, -w))[: Inclusion.TOP]
+    informed = w * beta_weight(p, beta_powers(p[top].mean(), KEEP))
+    expected = 0.25 + 0.75 * informed / informed[~flagged].mean()
+    np.testing.assert_allclose(chance(confidence, size, flagged, KEEP), expected, rtol=0.01)
+
+
+def test_what_is_kept_is_told_of_boxes_and_of_images(samples):
+    keep = np.zeros(N, dtype=bool)
+    keep[[0, 3, 8, 9]] = True  # of one, four, one and two boxes
+    many = (counts(samples) >= 4).sum()
+    expected = {"boxes": 8 / counts(samples).sum(), "one": 2 / (N / MOST), "crowded": 1 / many}
+    assert shares(keep, samples) == pytest.approx(expected)
 
 
 def test_chances_have_the_mean_of_an_even_draw_and_the_floor():

@@ -49,6 +49,27 @@ def test_runs_that_go_on_as_they_were_are_the_same(tried):
     assert f"{len(chains)} of {len(chains)}" in text
 
 
+def test_the_table_counts_kills_and_the_files_that_are_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(kills, "RESULTS", tmp_path / "page.md")
+    weights = kills.TASKS["detection"][2]
+    chains = [
+        kills.Chain(kills=2, writing=1),
+        kills.Chain(kills=3, differ=["selection.npz", weights]),
+        kills.Chain(kills=1, writing=1, differ=[weights]),
+    ]
+    found = {"detection": (chains, 4.25), "classification": (chains[:1], 0.96)}
+    kills.write(found, ["python", "kills.py"])
+    text = (tmp_path / "page.md").read_text()
+    assert "Made by `python kills.py`" in text
+    lines = [[c.strip() for c in x.split("|")[1:-1]] for x in text.splitlines() if x[:2] == "| "]
+    assert lines == [
+        ["task", "seconds", "kills", "while writing", "runs", "same .json", "same .npz",
+         "same weights"],
+        ["detection", "4.2", "6", "2", "3", "3 of 3", "2 of 3", "1 of 3"],
+        ["classification", "1.0", "2", "1", "1", "1 of 1", "1 of 1", "1 of 1"],
+    ]  # fmt: skip
+
+
 def test_a_run_that_loses_a_step_is_found(tried):
     chains, _ = tried("total += 1")
     assert any(c.differ == ["selection.json", "selection.npz", "weights"] for c in chains)

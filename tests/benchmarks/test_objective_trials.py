@@ -83,6 +83,9 @@ def test_the_table_pairs_by_seed_and_counts_what_is_below(tmp_path, capsys):
         for s, value in enumerate(values)
     ]
     rows += [dict(rows[0], method="full", keep=1.0, accuracy=70.0)]
+    rows += [dict(row, keep=0.3) for row in rows if row["method"] == "random"]
+    level = [(50.0, 48.5), (60.0, 61.5)]  # of inclusion at 30%, neither ahead nor behind
+    rows += [dict(rows[6 + s], keep=0.3, accuracy=pair[1]) for s, pair in enumerate(level)]
     file = tmp_path / "digits.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     table(Namespace(files=[file], seeds=None, baseline="random"))
@@ -92,7 +95,8 @@ def test_the_table_pairs_by_seed_and_counts_what_is_below(tmp_path, capsys):
         for line in printed.splitlines()[1:]
         if len(cells := [part.strip() for part in line.split("|")[1:-1]]) > 1
     }
-    assert found["method"] == ["mean", "worst", "<0", "int<0", "clean 0.6"]
-    assert found["full"][-1] == "+20.00±nan (1)"
-    assert found["paper"] == ["-1.90", "-1.90", "1", "1", "-1.90±0.25 (3)"]
-    assert found["inclusion"] == ["+1.50", "+1.50", "0", "0", "+1.50±6.35 (2)"]
+    assert found["method"] == ["mean", "worst", "<0", "int<0", "clean 0.6", "clean 0.3"]
+    assert found["full"][-2:] == ["+20.00±nan (1)", "+20.00±nan (1)"]
+    assert found["paper"] == ["-1.90", "-1.90", "1", "1", "-1.90±0.25 (3)", ""]
+    assert found["inclusion"][:4] == ["+0.75", "+0.00", "0", "0"]
+    assert found["inclusion"][4:] == ["+1.50±6.35 (2)", "+0.00±19.06 (2)"]

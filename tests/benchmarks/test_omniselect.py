@@ -121,3 +121,20 @@ def test_the_table_pairs_seeds_with_the_benchmarks_random():
         ["random", "theirs", "5", "30.00 ± 14.14", "", "", "25"],
         ["aum", "ours", "5", "10.00", "-10.00", "0 of 1", "25"],
     ]
+
+
+def test_the_table_is_paired_with_the_benchmarks_own_random_and_the_best_stands_first():
+    values = {("theirs", "random"): (0.30, 0.31, 0.32), ("ours", "random"): (0.2, 0.2),
+              ("ours", "aum"): (0.33, 0.33, 0.39), ("theirs", "full"): (0.4,)}  # fmt: skip
+    rows = [
+        {"by": by, "method": method, "seed": seed, "n": 18, "f1": value, "clean%": 0.5 + seed / 5}
+        for (by, method), own in values.items()
+        for seed, value in enumerate(own)
+    ]
+    lines = [[c.strip() for c in x.split("|")[1:-1]] for x in adapter.table(rows).splitlines()[2:]]
+    assert lines == [
+        ["full", "theirs", "18", "40.00", "+10.00", "1 of 1", "50"],
+        ["aum", "ours", "18", "35.00 ± 3.46", "+4.00 (-2.57 to +10.57)", "3 of 3", "70"],
+        ["random", "theirs", "18", "31.00 ± 1.00", "", "", "70"],
+        ["random", "ours", "18", "20.00 ± 0.00", "-10.50 (-16.85 to -4.15)", "0 of 2", "60"],
+    ]

@@ -174,6 +174,7 @@ class Timer:
 def test_differences_by_hand(monkeypatch):
     rows = [
         paper_row("full", 1.0, 0, 80.0), paper_row("full", 1.0, 1, 82.0),
+        paper_row("full", 1.0, 2, 84.0), paper_row("random", 0.9, 2, 78.0),
         paper_row("random", 0.9, 0, 70.0), paper_row("random", 0.9, 1, 71.0),
         paper_row("adapruner", 0.9, 0, 83.0),
     ]  # fmt: skip
@@ -181,8 +182,8 @@ def test_differences_by_hand(monkeypatch):
     theirs = {"adapruner": {"90": 96.4, "100": 96.27}}
     lines = lines_of(f"\n## x\n{beside(theirs, None)}", "x")
     assert lines == [
-        ["full", "100", "96.27", "81.00 ± 1.41", "-15.27", "", ""],
-        ["random", "90", "", "70.50 ± 0.71", "", "", "-10.50"],
+        ["full", "100", "96.27", "82.00 ± 2.00", "-14.27", "", ""],
+        ["random", "90", "", "73.00 ± 4.36", "", "", "-9.00"],
         ["adapruner", "90", "96.40", "83.00", "-13.40", "+0.13", "+3.00"],
     ]  # of the seed that both have
     rows.clear()

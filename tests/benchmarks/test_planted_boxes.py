@@ -58,6 +58,7 @@ def test_faults_are_as_they_are_called(made):
     for name in of(truth, "missing"):
         before, after = objects(source, name), objects(out, name)
         assert len(before) == len(after) + 1 and set(after) <= set(before)
+        assert after  # an image without boxes would not be trained on
     for name in of(truth, "swapped"):
         pairs = zip(objects(source, name), objects(out, name), strict=True)
         ((old, new),) = [pair for pair in pairs if pair[0] != pair[1]]
@@ -159,3 +160,9 @@ def test_a_moved_box_stays_in_the_image():
         box = np.concatenate([low, low + rng.uniform(8, 30, 2)])
         new = moved(box, np.array([100.0, 100.0]), rng)
         assert new.min() >= 1 and new.max() <= 100 and IOU[0] <= iou(box, new) <= IOU[1]
+
+
+def test_an_iou_by_hand():
+    box = np.array([0.0, 0.0, 2.0, 2.0])
+    assert iou(box, box + 1) == pytest.approx(1 / 7) and iou(box, box + 3) == 0.0
+    assert iou(box, box) == 1.0 and iou(box, 2 * box) == 0.25

@@ -45,6 +45,40 @@ def test_a_run_counts_the_visits_that_are_asked_for_and_its_gate_the_same_ones(
     assert Inclusion(np.arange(3, dtype=np.uint64), 0, KEEP, epochs=80)._gate.visits == 30
 
 
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_keeps_by_its_own_chances_and_is_tried_on_what_is_held_out(
+    monkeypatch, tmp_path, cut
+):
+    asked, own = [], np.linspace(0.5, 1.5, IMAGES)
+
+    def told(evidence, counted):
+        asked.append(counted)
+        return own
+
+    class Evidence:
+        def respond(self, kept, held, seed):
+            asked.append((kept, held, seed))
+            return 61.5, None
+
+    def evidence_of(task, seed, work, options):
+        work.mkdir()
+        asked.append(options)
+        return Evidence()
+
+    monkeypatch.setattr(visits, "chances", told)
+    monkeypatch.setattr(visits, "evidence_of", evidence_of)
+    assert visits.accuracy_of(None, cut, 4, tmp_path / "work") == 61.5
+    assert not (tmp_path / "work").exists()
+    warmup, counted = {"random": (0, []), "20": (8, [20]), "30": (8, [30]), "30 late": (30, [30])}[
+        cut
+    ]
+    options, *chances_of, (kept, held, seed) = asked
+    assert options == {"KEEP_RATIO": KEEP, "WARMUP_EPOCHS": warmup}
+    assert chances_of == counted and seed == 4
+    expected = parts(np.ones(IMAGES) if cut == "random" else own, 4)
+    np.testing.assert_array_equal([held, kept], expected)
+
+
 def test_the_table_pairs_by_seed_and_condition():
     worth = {"random": 0.0, "20": 1.0, "30": 3.0, "30 late": 2.0}
     rows = [

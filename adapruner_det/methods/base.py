@@ -424,9 +424,7 @@ def make_selection(
 
 def _check(choice: Choice, name: str, num_samples: int, keep_ratio: float) -> None:
     if not isinstance(choice, Choice):
-        raise ValueError(
-            f"the method {name!r} gives {type(choice).__name__}; it must give a Choice"
-        )
+        raise ValueError(f"the method {name!r} gives {type(choice).__name__}, not a Choice")
     if taken := sorted({*REQUIRED_COLUMNS, "classes"} & choice.columns.keys()):
         raise ValueError(
             f"the method {name!r} gives the column {taken[0]!r}, which every selection has of its "

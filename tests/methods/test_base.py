@@ -133,7 +133,7 @@ def test_a_set_is_kept_as_it_was_chosen():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (None, "gives NoneType; it must give a Choice"),
+        (None, "gives NoneType, not a Choice"),
         (Choice(np.zeros(10), columns={"kept": np.zeros(10)}), "gives the column 'kept', which"),
         (Choice(np.zeros(9)), r"gives score of shape \(9,\) for 10 samples"),
         (Choice(np.zeros((10, 1))), r"gives score of shape \(10, 1\)"),

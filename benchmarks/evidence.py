@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,8 @@ def page(rows: Sequence[Trained]) -> str:
         lines += ["", f"## {TITLES[metric]}", ""]
         lines += [cell_table(own), "", summary_table(own)]
         lines += ["", ACROSS, "", across_table(own)]
+        if settings_of_many(own):
+            lines += ["", "### All methods, all of their cells", "", overall_table(own)]
         for setting in settings_of_many(own):
             lines += ["", f"### All methods: {setting}", "", methods_table(own, setting)]
     return "\n".join(lines) + "\n"
@@ -270,19 +272,56 @@ def methods_table(rows: Sequence[Trained], setting: str) -> str:
 
     A method that lacks one of them is left out, as its mean would be of others.
     """
-    rows = side_by_side([row for row in rows if row.setting == setting])
-    names = methods_of(rows)
-    found = {k: {name: difference(rows, name, k) for name in names} for k in keeps_of(rows)}
-    shared = {k: own for k, own in found.items() if 2 * sum(map(bool, own.values())) > len(own)}
+    cells = shared_cells(rows, [setting])
     lines = []
-    for name in names:
-        own = {keep: gap for keep, gaps in shared.items() if (gap := gaps[name])}
-        if not own or len(own) < len(shared):
-            continue
-        line = {"method": name, "mean": f"{np.mean([found.mean for found in own.values()]):+.2f}"}
-        lines.append(line | {f"at {100 * keep:g}%": text(found) for keep, found in own.items()})
+    for name, own in whole_rows(cells).items():
+        line = {"method": name, "mean": f"{np.mean([found.mean for found in own]):+.2f}"}
+        keeps = [keep for _, keep in cells]
+        lines.append(line | {f"at {100 * k:g}%": text(f) for k, f in zip(keeps, own, strict=True)})
     lines.sort(key=lambda line: -float(line["mean"]))
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def overall_table(rows: Sequence[Trained]) -> str:
+    """A line a method: the cells of all :func:`methods_table` together, best first."""
+    cells = shared_cells(rows, settings_of_many(rows))
+    lines = []
+    for name, own in whole_rows(cells).items():
+        means = [found.mean for found in own]
+        below = [found for found in own if found.mean < 0]
+        lowest = int(np.argmin(means))
+        setting, keep = list(cells)[lowest]
+        line = {"method": name, "cells": str(len(own)), "mean": f"{np.mean(means):+.2f}"}
+        for each in sorted({keep for _, keep in cells}, reverse=True):
+            part = [mean for mean, (_, keep) in zip(means, cells, strict=True) if keep == each]
+            line[f"at {100 * each:g}%, {len(part)} sets"] = f"{np.mean(part):+.2f}"
+        line["below random"] = str(len(below))
+        line["with the interval"] = str(sum(found.is_sure for found in below))
+        line["lowest cell"] = f"{means[lowest]:+.2f} ({setting} at {100 * keep:g}%)"
+        lines.append(line)
+    lines.sort(key=lambda line: -float(line["mean"]))
+    return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
+
+
+def shared_cells(
+    rows: Sequence[Trained], settings: Sequence[str]
+) -> dict[tuple[str, float], dict[str, Gap]]:
+    """(setting, keep ratio) that most methods of it have → the difference of each to random."""
+    cells = {}
+    for setting in settings:
+        own = side_by_side([row for row in rows if row.setting == setting])
+        names = methods_of(own)
+        for keep in keeps_of(own):
+            found = {n: gap for n in names if (gap := difference(own, n, keep))}
+            if 2 * len(found) > len(names):
+                cells[setting, keep] = found
+    return cells
+
+
+def whole_rows(cells: Mapping[tuple[str, float], Mapping[str, Gap]]) -> dict[str, list[Gap]]:
+    """Method → its differences in the order of ``cells``, of those that have all."""
+    names = sorted({name for found in cells.values() for name in found})
+    return {n: [f[n] for f in cells.values()] for n in names if all(n in f for f in cells.values())}
 
 
 def side_by_side(rows: Sequence[Trained]) -> list[Trained]:

@@ -141,6 +141,33 @@ def test_where_many_methods_were_compared_each_has_a_line_the_best_first():
     assert "aum" not in page[: page.index("### All methods")]
 
 
+def test_the_cells_of_all_sets_in_which_many_methods_were_compared_are_together_in_a_line():
+    ours = [row for row in rows() if row.method == "inclusion"]
+    aum = [replace(row, method="aum", value=row.value + 4) for row in ours]
+    low = [replace(row, method="el2n", value=row.value - 40) for row in ours]
+    some = [replace(row, method="grand") for row in ours if row.task == "clean"]
+    lines = cells_of(module.overall_table([*rows(), *low, *aum, *some]))
+    assert [line["method"] for line in lines] == ["aum", "inclusion", "el2n"]  # grand has half
+    assert lines[1] == {
+        "method": "inclusion",
+        "cells": "4",
+        "mean": "+3.75",
+        "at 80%, 2 sets": "+3.50",
+        "at 30%, 2 sets": "+4.00",
+        "below random": "1",
+        "with the interval": "0",
+        "lowest cell": "-1.50 (set, clean at 30%)",
+    }
+    assert (lines[0]["mean"], lines[0]["below random"]) == ("+7.75", "0")
+    assert (lines[2]["below random"], lines[2]["with the interval"]) == ("4", "4")
+    # Of a set in which nothing but ours was trained there are no cells.
+    clean = [row for row in [*low, *aum] if row.task == "clean"]
+    assert {line["cells"] for line in cells_of(module.overall_table([*rows(), *clean]))} == {"2"}
+    page = module.page([replace(row, seed=s) for row in [*rows(), *aum] for s in range(3)])
+    assert "### All methods, all of their cells\n\n| method" in page
+    assert "all of their cells" not in module.page(rows())
+
+
 def test_no_pair_is_of_two_collections():
     """Another processor gives the same training another value."""
     here = [replace(row, source="here") for row in rows() if row.task == "clean"]

@@ -20,6 +20,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from adapruner_det.core import AdaPruner, Schedule, kept_count
+from adapruner_det.experiment.tables import spread
 from adapruner_det.samples import digest
 from adapruner_det.selection import Selection
 
@@ -101,8 +102,7 @@ def page(seeds: list[dict[tuple[str, float], float]]) -> str:
     """Mean and standard deviation over what :func:`one_seed` found."""
 
     def text(what: str, ratio: float) -> str:
-        values = [found[what, ratio] for found in seeds]
-        return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+        return spread([found[what, ratio] for found in seeds])
 
     lines = [
         "# Ratios cut from one run against runs made for them",

@@ -191,9 +191,10 @@ def page(rows: Sequence[Trained]) -> str:
         lines += ["", f"## {TITLES[metric]}", ""]
         lines += [cell_table(own), "", summary_table(own)]
         lines += ["", ACROSS, "", across_table(own)]
-        if settings_of_many(own):
+        many = settings_of_many(own)
+        if many:
             lines += ["", "### All methods, all of their cells", "", overall_table(own)]
-        for setting in settings_of_many(own):
+        for setting in many:
             lines += ["", f"### All methods: {setting}", "", methods_table(own, setting)]
     return "\n".join(lines) + "\n"
 
@@ -273,10 +274,10 @@ def methods_table(rows: Sequence[Trained], setting: str) -> str:
     A method that lacks one of them is left out, as its mean would be of others.
     """
     cells = shared_cells(rows, [setting])
+    keeps = [keep for _, keep in cells]
     lines = []
     for name, own in whole_rows(cells).items():
         line = {"method": name, "mean": f"{np.mean([found.mean for found in own]):+.2f}"}
-        keeps = [keep for _, keep in cells]
         lines.append(line | {f"at {100 * k:g}%": text(f) for k, f in zip(keeps, own, strict=True)})
     lines.sort(key=lambda line: -float(line["mean"]))
     return tabulate(lines, "keys", tablefmt="github", disable_numparse=True)
@@ -285,6 +286,7 @@ def methods_table(rows: Sequence[Trained], setting: str) -> str:
 def overall_table(rows: Sequence[Trained]) -> str:
     """A line a method: the cells of all :func:`methods_table` together, best first."""
     cells = shared_cells(rows, settings_of_many(rows))
+    keeps = sorted({keep for _, keep in cells}, reverse=True)
     lines = []
     for name, own in whole_rows(cells).items():
         means = [found.mean for found in own]
@@ -292,7 +294,7 @@ def overall_table(rows: Sequence[Trained]) -> str:
         lowest = int(np.argmin(means))
         setting, keep = list(cells)[lowest]
         line = {"method": name, "cells": str(len(own)), "mean": f"{np.mean(means):+.2f}"}
-        for each in sorted({keep for _, keep in cells}, reverse=True):
+        for each in keeps:
             part = [mean for mean, (_, keep) in zip(means, cells, strict=True) if keep == each]
             line[f"at {100 * each:g}%, {len(part)} sets"] = f"{np.mean(part):+.2f}"
         line["below random"] = str(len(below))

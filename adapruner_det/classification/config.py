@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from fvcore.common.config import CfgNode
 
+from ..devices import lacks_gpu, require_numbered
 from ..errors import DataError
 from ..overrides import checked_overrides
 from ..settings import (
@@ -229,13 +230,8 @@ def resolve_device(cfg: CfgNode) -> torch.device:
     Raises:
         DataError: the number of a GPU that is not there, where others are.
     """
-    if cfg.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+    if lacks_gpu(cfg.DEVICE):
         logger.info("No GPU found: DEVICE is 'cpu' in place of %r.", cfg.DEVICE)
         return torch.device("cpu")
-    device = torch.device(cfg.DEVICE)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DataError(
-            f"DEVICE is {cfg.DEVICE!r}, but there are {torch.cuda.device_count()} GPUs, numbered "
-            "from 0"
-        )
-    return device
+    require_numbered(cfg.DEVICE, "DEVICE")
+    return torch.device(cfg.DEVICE)

@@ -18,6 +18,7 @@ import yaml
 from ..detection.data.samples import SampleIndex, require_datasets
 from ..detection.setup import load_config
 from ..detection.training.fit import propose_anchors
+from ..detection.training.lazy import named_as_in
 from ..errors import reported
 from .arguments import config_parser
 
@@ -25,7 +26,7 @@ from .arguments import config_parser
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and print the yaml."""
     args = config_parser("anchors.py", __doc__).parse_args(argv)
-    with reported():
+    with reported(), named_as_in(args.config_file):
         print_anchors(args.config_file, args.opts)
 
 

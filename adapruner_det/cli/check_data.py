@@ -17,6 +17,7 @@ from typing import Any
 from ..detection.data.checks import find_faults, usable_boxes, warn_of_similar_classes
 from ..detection.data.samples import require_datasets, require_same_classes, warn_of_empty
 from ..detection.setup import load_config
+from ..detection.training.lazy import named_as_in
 from ..errors import DataError, one_line, reported
 from .arguments import config_parser, warn_on_terminal
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and print what is faulty."""
     args = config_parser("check_data.py", __doc__).parse_args(argv)
     warn_on_terminal()
-    with reported():
+    with reported(), named_as_in(args.config_file):
         cfg = load_config(args.config_file, args.opts)
         names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))
         if not names:

@@ -32,6 +32,7 @@ from ..detection.held_out import (
     predict_held_out,
 )
 from ..detection.setup import load_config
+from ..detection.training.lazy import named_as_in
 from ..errors import DataError, reported
 from ..files import require_writable
 from ..predictions import Predictions
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--top", type=int, default=20, metavar="N", help="images that are printed (20)")
     add_trust_switch(parser)
     args = parser.parse_args(argv)
-    with reported():
+    with reported(), named_as_in(args.config_file):
         for name, least in (("top", 1), ("folds", 2)):
             if (given := getattr(args, name)) is not None and given < least:
                 raise DataError(f"--{name} is {given}; it must be {least} or more")

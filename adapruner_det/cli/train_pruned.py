@@ -27,9 +27,11 @@ from ..detection.setup import (
     run,
 )
 from ..detection.training.checkpoints import WholeCheckpointer, check_weights
+from ..detection.training.fit import scale_schedule
+from ..detection.training.lazy import named_as_in
 from ..detection.training.processes import num_processes, process_parser, say_once
 from ..detection.training.run_state import TRAIN, run_identity
-from ..detection.training.trainer import EvaluatingTrainer, scale_schedule
+from ..detection.training.trainer import EvaluatingTrainer
 from ..errors import DataError, reported
 from ..selection import Selection, warnings_of
 from .arguments import add_trust_switch
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     args.config_file = config_path(args.config_file)
-    with reported():
+    with reported(), named_as_in(args.config_file):
         cfg, identity = prepare(args)
         run(args, cfg, train, identity=identity)
 

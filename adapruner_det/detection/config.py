@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from detectron2.config import CfgNode as CN
 
+from ..devices import lacks_gpu, require_numbered
 from .modeling import add_yolo_config
 
 logger = logging.getLogger(__name__)
@@ -71,19 +71,18 @@ def add_adapruner_config(cfg: CN) -> None:
     node.LAZY_OVERRIDES = []
 
 
-def lacks_gpu(cfg: CN) -> bool:
-    """Whether ``cfg`` asks for a GPU that is not there."""
-    return bool(cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available())
-
-
 def resolve_device(cfg: CN) -> None:
-    """Fall back to the CPU, with one log line, where ``cfg`` asks for a GPU that is not there.
+    """Fall back to the CPU, with one log line, where ``cfg`` asks for a GPU and there is none.
 
     Mixed precision, which Detectron2 has on GPUs alone, goes with it.
+
+    Raises:
+        DataError: the number of a GPU that is not there, where others are.
     """
-    if lacks_gpu(cfg):
+    if lacks_gpu(cfg.MODEL.DEVICE):
         logger.info("No GPU found: MODEL.DEVICE is 'cpu' in place of %r.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
+    require_numbered(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
         logger.info("SOLVER.AMP.ENABLED is False: Detectron2 has no mixed precision on a CPU.")
         cfg.SOLVER.AMP.ENABLED = False

@@ -6,6 +6,7 @@ from detectron2.config import get_cfg
 
 from adapruner_det import add_adapruner_config
 from adapruner_det.detection.config import resolve_device
+from adapruner_det.errors import DataError
 from adapruner_det.settings import config_digest
 
 
@@ -49,9 +50,14 @@ def test_a_gpu_that_is_not_there_becomes_the_cpu_with_one_log_line(monkeypatch, 
     ]
 
 
+def have_gpus(monkeypatch, count):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
 def test_mixed_precision_goes_with_the_gpu(monkeypatch, caplog):
     cfg = config("SOLVER.AMP.ENABLED", True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    have_gpus(monkeypatch, 1)
     resolve_device(cfg)
     assert cfg.SOLVER.AMP.ENABLED
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -62,11 +68,13 @@ def test_mixed_precision_goes_with_the_gpu(monkeypatch, caplog):
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_gpu_that_is_there_is_used(monkeypatch, caplog, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    have_gpus(monkeypatch, 2)
     cfg = config("MODEL.DEVICE", device)
     resolve_device(cfg)
     assert cfg.MODEL.DEVICE == device
     assert not caplog.records
+    with pytest.raises(DataError, match="^MODEL.DEVICE is 'cuda:2', which this machine lacks"):
+        resolve_device(config("MODEL.DEVICE", "cuda:2"))
 
 
 def test_the_digest_is_of_what_a_run_does_and_not_of_where_it_writes():

@@ -1,4 +1,4 @@
-"""What a configuration leaves to the data: its schedule in epochs, and anchors from the boxes.
+"""What a configuration leaves to the data: the length of its schedule, and anchors from the boxes.
 
 Shape letters: N training images, B images of a batch, n boxes, k anchors, L feature levels.
 """
@@ -16,6 +16,7 @@ from detectron2.modeling import build_backbone
 from detectron2.structures import BoxMode
 
 from ...errors import DataError
+from ...selection import Selection
 from ...settings import set_value
 from ..modeling.anchors import cluster, mean_best_iou
 from ..modeling.yolo_loss import STRIDES
@@ -177,6 +178,28 @@ def _fit_schedule(cfg: CfgNode, num_images: int, processes: int) -> list[str]:
     )
     node.EPOCHS = 0
     return lines
+
+
+def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
+    """Shorten ``cfg.SOLVER`` so that the kept images are seen for as many epochs as all were.
+
+    Its warm-up is shortened alike, so that the learning rate goes through the same curve. One of
+    the full length would last to where the schedule is nearly at its end, and Detectron2 ramps up
+    to what the schedule says there: of a deep cut little would be learnt at all.
+
+    Returns:
+        One line that says what the budget is.
+    """
+    solver, share = cfg.SOLVER, selection.num_kept / selection.num_samples
+    before = solver.MAX_ITER
+    solver.MAX_ITER = max(1, round(before * share))
+    scaled = (round(step * share) for step in solver.STEPS)
+    solver.STEPS = steps_inside(scaled, solver.MAX_ITER)
+    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS * share)
+    return (
+        f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "
+        f"of epochs: {solver.MAX_ITER} of {before} iterations"
+    )
 
 
 def steps_inside(steps: Iterable[int], most: int) -> tuple[int, ...]:

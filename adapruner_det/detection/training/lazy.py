@@ -11,7 +11,8 @@ import hashlib
 import inspect
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,19 +54,36 @@ FIELDS: dict[str, tuple[str, Any]] = {
     KEYPOINTS: ("dataloader.train.dataset.min_keypoints", 0),
 }
 
-#: Key of ``cfg`` → the field of a file, for who takes the one for the other.
+#: Key of ``cfg`` → the field of a file that stands in its place.
 ALIKE = {
     **{key: field for key, (field, _) in FIELDS.items()},
     "SOLVER.BASE_LR": "optimizer.lr",
     "DATASETS.TRAIN": "dataloader.train.dataset.names",
     "DATASETS.TEST": "dataloader.test.dataset.names",
-    "KEEP_RATIO": "ADAPRUNER.KEEP_RATIO",
 }
 
 
 def is_lazy(cfg: CfgNode) -> bool:
     """Whether ``cfg`` stands for a LazyConfig file."""
     return bool(cfg.ADAPRUNER.LAZY_CONFIG)
+
+
+@contextmanager
+def named_as_in(config_file: str) -> Iterator[None]:
+    """Let a DataError name the fields of ``config_file`` that a user can set, if that is a .py.
+
+    Messages are written for who has a yaml, with the keys of ``cfg``.
+    """
+    try:
+        yield
+    except DataError as error:
+        if config_file.endswith(".py"):
+            error.args = (_KEYS.sub(lambda key: ALIKE[key[0]], str(error)),)
+        raise
+
+
+# Keys that are no part of a longer word, nor in quotes, as what the user wrote is.
+_KEYS = re.compile(rf"(?<![\w.'])(?:{'|'.join(map(re.escape, ALIKE))})(?!\w|\.\w)")
 
 
 def merge_lazy_config(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None:
@@ -131,7 +149,7 @@ def _require_read(config_file: str, overrides: Sequence[str]) -> None:
         if field in read or field.startswith(("+", "ADAPRUNER.", "dataloader.evaluator")):
             continue
         if not _has(file, field.split(".")):
-            alike = ALIKE.get(field)
+            alike = {**ALIKE, "KEEP_RATIO": "ADAPRUNER.KEEP_RATIO"}.get(field)
             names = [name for name, _ in leaves(file)]
             meant = f"did you mean {alike}? " if alike else did_you_mean(field, names)
             raise DataError(

@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from ... import settings
 from ...core import AdaPruner, Exchange
+from ...devices import lacks_gpu
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
 from ...files import CONFIG_FILE, write_text
 from ...methods.adapruner import choice_of
@@ -35,7 +36,7 @@ from ...random_states import random_states_kept
 from ...selection import Selection
 from ...stopping import StopRequest, how_to_go_on
 from .. import compat
-from ..config import lacks_gpu, leaves_to_data, resolve_device
+from ..config import leaves_to_data, resolve_device
 from ..data import coco_set, voc_folder
 from ..data.checks import require_room_for_classes
 from ..data.evaluators import build_evaluator
@@ -45,7 +46,7 @@ from ..data.samples import SampleIndex
 from ..evidence import EVIDENCE
 from ..per_image import LossSource
 from .checkpoints import WholeCheckpointer, require_same_run
-from .fit import fit_to_data, steps_inside
+from .fit import fit_to_data
 from .hooks import GuideHook, renamed_hooks
 from .lazy import LazyMixin, is_lazy, training_mapper
 from .leaving import LeavingHook
@@ -390,28 +391,6 @@ def build_selection(cfg: CfgNode, pruner: AdaPruner, loader: PruningLoader) -> S
     )
 
 
-def scale_schedule(cfg: CfgNode, selection: Selection) -> str:
-    """Shorten ``cfg.SOLVER`` so that the kept images are seen for as many epochs as all were.
-
-    Its warm-up is shortened alike, so that the learning rate goes through the same curve. One of
-    the full length would last to where the schedule is nearly at its end, and Detectron2 ramps up
-    to what the schedule says there: of a deep cut little would be learnt at all.
-
-    Returns:
-        One line that says what the budget is.
-    """
-    solver, share = cfg.SOLVER, selection.num_kept / selection.num_samples
-    before = solver.MAX_ITER
-    solver.MAX_ITER = max(1, round(before * share))
-    scaled = (round(step * share) for step in solver.STEPS)
-    solver.STEPS = steps_inside(scaled, solver.MAX_ITER)
-    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS * share)
-    return (
-        f"Training on {selection.num_kept} of {selection.num_samples} images for the same number "
-        f"of epochs: {solver.MAX_ITER} of {before} iterations"
-    )
-
-
 def log_beside_detectron2(cfg: CfgNode) -> None:
     """Let this package be heard where ``default_setup`` has opened a log and nobody one for it."""
     opened = os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "log.txt"))
@@ -427,7 +406,7 @@ def fitted(cfg: CfgNode) -> CfgNode:
     """
     names = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     known = names <= set(DatasetCatalog.list())
-    if known and not lacks_gpu(cfg) and not leaves_to_data(cfg):
+    if known and not lacks_gpu(cfg.MODEL.DEVICE) and not leaves_to_data(cfg):
         return cfg
     cfg = cfg.clone()
     cfg.defrost()

@@ -14,13 +14,20 @@ from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.utils.env import seed_all_rng
 
 from adapruner_det import PruningTrainer, Selection
+from adapruner_det.cli import anchors, check_data, prune_net, suspects, train_pruned
 from adapruner_det.detection.data.kept_splits import register_kept
 from adapruner_det.detection.held_out import HeldOutTask
 from adapruner_det.detection.per_image import APART
 from adapruner_det.detection.setup import check_pruning_inputs, load_config, require_elsewhere
 from adapruner_det.detection.training import lazy as module
-from adapruner_det.detection.training.lazy import evaluation_mapper, is_lazy, register_from_file
-from adapruner_det.detection.training.trainer import EvaluatingTrainer, scale_schedule
+from adapruner_det.detection.training.fit import scale_schedule
+from adapruner_det.detection.training.lazy import (
+    evaluation_mapper,
+    is_lazy,
+    named_as_in,
+    register_from_file,
+)
+from adapruner_det.detection.training.trainer import EvaluatingTrainer
 from adapruner_det.errors import DataError
 from adapruner_det.settings import config_digest
 from tests.detection.toy import CLASSES, toy_cfg, write_voc_folder
@@ -126,6 +133,37 @@ def test_the_digest_tells_other_imported_files_apart(toy, tmp_path):
 def test_what_a_file_or_an_override_gets_wrong_is_named(override, match):
     with pytest.raises(DataError, match=match):
         lazy_cfg("out", override)
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        (
+            "raise SOLVER.MAX_ITER or lower SOLVER.BASE_LR.",
+            "raise train.max_iter or lower optimizer.lr.",
+        ),
+        (
+            "a.py has no 'OUTPUT_DIR'; set OUTPUT_DIR",
+            "a.py has no 'OUTPUT_DIR'; set train.output_dir",
+        ),
+        ("MY_SEED, SEEDS, x.SEED and SEED.x", "MY_SEED, SEEDS, x.SEED and SEED.x"),
+        ("SOLVER.STEPS stays", "SOLVER.STEPS stays"),
+    ],
+)
+def test_an_error_names_the_fields_of_a_file_and_the_keys_of_a_yaml(told, named):
+    for config_file, expected in (("own.py", named), ("own.yaml", told), ("", told)):
+        with pytest.raises(DataError) as caught, named_as_in(config_file):
+            raise DataError(told)
+        assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("tool", [prune_net, train_pruned, suspects, check_data, anchors])
+def test_every_tool_names_the_fields_of_a_file(tool, tmp_path, capsys):
+    none = [f"dataloader.{part}.dataset.names=[]" for part in ("train", "test")]
+    with pytest.raises(SystemExit):
+        tool.main(["--config-file", FILE, f"train.output_dir={tmp_path / 'out'}", *none])
+    told = capsys.readouterr().err
+    assert "dataloader.train.dataset.names" in told and "DATASETS" not in told
 
 
 def test_what_a_call_takes_and_what_is_said_to_be_new_may_be_given():

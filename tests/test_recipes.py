@@ -17,6 +17,7 @@ METHODS = (ROOT / "docs/methods.md").read_text()
 #: Heading → the `__init__` that a recipe's file is to be added to, if any.
 RECIPES = {
     "A method": None,
+    "An objective": None,
     "A head": f"{PACKAGE}/detection/per_image/__init__.py",
     "A data set": None,
     "An export": None,

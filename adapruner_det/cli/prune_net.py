@@ -27,7 +27,13 @@ from ..detection.flagged import predictions_of_flagged
 from ..detection.setup import check_pruning_inputs, load_config, run
 from ..detection.task import make_task
 from ..detection.training.lazy import named_as_in
-from ..detection.training.processes import is_first, num_processes, process_parser, say_once
+from ..detection.training.processes import (
+    is_first,
+    num_processes,
+    process_parser,
+    say_once,
+    warn_once,
+)
 from ..detection.training.run_state import PRUNE, run_identity
 from ..detection.training.trainer import SELECTION_FILE, PruningTrainer
 from ..errors import DataError, reported
@@ -47,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.words = argv
     args.config_file = config_path(args.config_file)
+    warn_once(args)
     with reported(), named_as_in(args.config_file):
         if args.eval_only:
             other = program("train_pruned.py")

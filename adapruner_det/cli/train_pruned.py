@@ -29,7 +29,7 @@ from ..detection.setup import (
 from ..detection.training.checkpoints import WholeCheckpointer, check_weights
 from ..detection.training.fit import scale_schedule
 from ..detection.training.lazy import named_as_in
-from ..detection.training.processes import num_processes, process_parser, say_once
+from ..detection.training.processes import num_processes, process_parser, say_once, warn_once
 from ..detection.training.run_state import TRAIN, run_identity
 from ..detection.training.trainer import EvaluatingTrainer
 from ..errors import DataError, reported
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     args.config_file = config_path(args.config_file)
+    warn_once(args)
     with reported(), named_as_in(args.config_file):
         cfg, identity = prepare(args)
         run(args, cfg, train, identity=identity)

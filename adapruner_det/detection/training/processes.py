@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 
+from ...command import PACKAGE
 from ...errors import DataError
 from .. import compat
 
@@ -45,6 +47,15 @@ def say_once(args: argparse.Namespace, line: str, file: IO[str] | None = None) -
     """Print ``line`` in the first process, of which torchrun's others know the same."""
     if is_first(args):
         print(line, file=file)
+
+
+def warn_once(args: argparse.Namespace) -> None:
+    """Let the first process alone log the warnings of its checks, which torchrun's others share.
+
+    Once a run has set up its logs, each process has a file of its own.
+    """
+    if not is_first(args):
+        logging.getLogger(PACKAGE).setLevel(logging.ERROR)
 
 
 def require_startable(args: argparse.Namespace) -> None:

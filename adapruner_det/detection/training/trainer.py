@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ... import settings
+from ...command import PACKAGE
 from ...core import AdaPruner, Exchange
 from ...devices import lacks_gpu
 from ...errors import DISK_ERRORS, DataError, one_line, show_data_errors_as_one_line
@@ -57,7 +58,6 @@ from .weighting import LossWeighting
 logger = logging.getLogger(__name__)
 
 SELECTION_FILE = "selection.json"
-PACKAGE = "adapruner_det"
 
 
 if TYPE_CHECKING:

@@ -1,9 +1,11 @@
 """Two processes on a CPU, started by torchrun and by Detectron2's launch."""
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from adapruner_det.detection.training.processes import (
     require_startable,
     say_once,
     start_processes,
+    warn_once,
 )
 from adapruner_det.errors import DataError
 from tests.detection.toy import options_of, write_voc_folder
@@ -83,6 +86,20 @@ def test_of_torchruns_processes_the_first_alone_speaks(monkeypatch, capsys, rank
     say_once(arguments(1), "a line")
     say_once(arguments(1), "a line", sys.stderr)
     assert capsys.readouterr() == (said, said)
+
+
+@pytest.mark.parametrize(("rank", "warned"), [("0", True), ("1", False)])
+def test_of_torchruns_processes_the_first_alone_warns(monkeypatch, caplog, request, rank, warned):
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("RANK", rank)
+    package = logging.getLogger("adapruner_det")
+    request.addfinalizer(partial(package.setLevel, package.level))
+    warn_once(arguments(1))
+    logger = logging.getLogger("adapruner_det.detection.data.checks")
+    logger.warning("of the data")
+    assert ("of the data" in caplog.text) is warned
+    logger.error("of the run")
+    assert "of the run" in caplog.text
 
 
 @pytest.mark.slow

@@ -131,7 +131,9 @@ def usable_boxes(
     """
     boxes = BoxCounts()
     found = [boxes.sort_out(d, d["file_name"]) for d in dicts]
-    boxes.warn(name)
+    reader = DatasetCatalog[name]
+    if not folder_behind(name, reader.reader if isinstance(reader, UsablePart) else reader):
+        boxes.warn(name)  # a VOC folder says it as it is read, by the files of its annotations
     return found, boxes
 
 

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import register_coco_instances, register_pascal_voc
 from detectron2.structures import BoxMode
 from PIL import Image
 from torch import nn
@@ -24,6 +24,7 @@ from adapruner_det.detection.data.checks import (
 from adapruner_det.detection.data.coco_set import register_coco_set
 from adapruner_det.detection.data.kept_splits import register_kept
 from adapruner_det.detection.data.samples import SampleIndex
+from adapruner_det.detection.data.voc_folder import register_voc_folder
 from adapruner_det.detection.setup import check_datasets, check_training_inputs
 from adapruner_det.detection.training.trainer import build_pruner
 from adapruner_det.errors import DataError
@@ -31,6 +32,7 @@ from adapruner_det.report.summary import class_kept_shares
 from tests.detection.coco_writer import annotation, content, write_coco
 from tests.detection.data.truth import evaluate_truth, select
 from tests.detection.toy import register, squares, toy_cfg
+from tests.detection.voc_writer import CAT, write_voc_folder
 
 
 def warnings(caplog):
@@ -235,6 +237,25 @@ KINDS = {
     "wholly outside": [70, 6, 20, 20],
     "reaching beyond": [30, 20, 60, 40],
 }
+
+
+@pytest.mark.parametrize("of_ours", [True, False], ids=["VOC_FOLDERS", "register_pascal_voc"])
+def test_boxes_of_a_voc_folder_are_warned_of_once_a_kind(tmp_path, caplog, of_ours):
+    wide, outside = ("cat", (5, 5, 80, 20), 0), ("cat", (70, 5, 80, 20), 0)
+    samples = {"a": [CAT], "b": [CAT, wide, outside], "c": [CAT]}
+    write_voc_folder(tmp_path, {"train": samples}, suffix=".jpg")
+    if of_ours:
+        register_voc_folder("pets", tmp_path, "train", ["cat"])
+    else:
+        register_pascal_voc("pets", str(tmp_path), "train", 2012, ["cat"])
+    (tmp_path / "Annotations" / "c.xml").unlink()
+    for _ in range(2):  # the second time it is known that c is left out
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="adapruner_det"):
+            checked_set("pets", "skip")
+        beyond, left_out = sorted(line for line in warnings(caplog) if "box(es)" in line)
+        assert "1 box(es) reaching beyond their image" in beyond and beyond.endswith("b.xml")
+        assert "1 box(es) wholly outside their image are left out" in left_out
 
 
 @pytest.mark.parametrize("of_ours", [True, False], ids=["COCO_SETS", "register_coco_instances"])

@@ -47,7 +47,7 @@ from .setup import (
 from .training.checkpoints import load_weights, newest_whole
 from .training.fit import scale_schedule
 from .training.hooks import require_signals
-from .training.lazy import evaluation_mapper, is_lazy, training_mapper
+from .training.lazy import evaluation_mapper, is_lazy, named_as_in, training_mapper
 from .training.probe import two_images
 from .training.run_state import TRAIN, RunClock, kind_of, run_identity
 from .training.trainer import EvaluatingTrainer, PruningTrainer, offered
@@ -293,8 +293,9 @@ def make_task(
     Raises:
         DataError: a configuration or data that cannot be used.
     """
-    cfg = load_config(config_file, overrides)
-    return DetectionTask(cfg, tested=tested, trust_pickle=trust_pickle)
+    with named_as_in(config_file):
+        cfg = load_config(config_file, overrides)
+        return DetectionTask(cfg, tested=tested, trust_pickle=trust_pickle)
 
 
 def signals_of(model: nn.Module, cfg: CfgNode, index: SampleIndex) -> frozenset[str]:

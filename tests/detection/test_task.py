@@ -78,6 +78,11 @@ def test_one_set_is_tested_on(voc, names, said):
         make_task("", options(voc, "DATASETS.TEST", names))
 
 
+def test_what_a_lazy_config_lacks_is_told_by_its_own_field():
+    with pytest.raises(DataError, match=r"^dataloader\.test\.dataset\.names names 0 data sets"):
+        make_task(FCOS, ["dataloader.test.dataset.names=[]"])
+
+
 def test_a_detector_of_proposals_is_not_compared_by_ap50(voc):
     with pytest.raises(DataError, match="ProposalNetwork gives no instances, and a comparison"):
         make_task("", options(voc, "MODEL.META_ARCHITECTURE", "ProposalNetwork"))

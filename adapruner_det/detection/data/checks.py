@@ -72,6 +72,14 @@ class UsablePart(SampleReader):
         )
 
 
+def whole_reader(name: str) -> Reader:
+    """What reads the whole of a registered data set, of which a part alone may be usable."""
+    reader: Reader = DatasetCatalog[name]
+    while isinstance(reader, UsablePart):
+        reader = reader.reader
+    return reader
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Keep Python from looking for garbage among the many objects of a data set, which all stay."""
@@ -131,8 +139,7 @@ def usable_boxes(
     """
     boxes = BoxCounts()
     found = [boxes.sort_out(d, d["file_name"]) for d in dicts]
-    reader = DatasetCatalog[name]
-    if not folder_behind(name, reader.reader if isinstance(reader, UsablePart) else reader):
+    if not folder_behind(name, whole_reader(name)):
         boxes.warn(name)  # a VOC folder says it as it is read, by the files of its annotations
     return found, boxes
 
@@ -377,9 +384,9 @@ def leave_out(name: str, excluded: Mapping[str, str]) -> None:
         name: of a registered data set.
         excluded: key → why, of all samples that are left out.
     """
-    reader, metadata = DatasetCatalog[name], vars(MetadataCatalog.get(name))
-    whole = reader.reader if isinstance(reader, UsablePart) else reader
+    whole = whole_reader(name)
     whole = folder_behind(name, whole) or whole
+    metadata = vars(MetadataCatalog.get(name))
     DatasetCatalog.remove(name)
     DatasetCatalog.register(name, UsablePart(name, whole, excluded))
     set_apart_from_files(metadata)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools.mask import encode
 
 from ...export.records import Record, Records
 from ...selection import Selection
-from .checks import UsablePart, class_names, collector_paused, read_dataset
+from .checks import class_names, collector_paused, read_dataset, whole_reader
 from .coco_file import coco_content, says_the_same
 from .identity import key_of
 from .kept_splits import register_parts
@@ -74,7 +74,7 @@ class _Source:
     @cached_property
     def voc_root(self) -> str:
         """The folder in the VOC layout whose annotations are those of the samples, or nothing."""
-        folder = folder_behind(self.name, self._reader)
+        folder = folder_behind(self.name, whole_reader(self.name))
         return folder.root if folder else ""
 
     @cached_property
@@ -83,7 +83,7 @@ class _Source:
         meta = MetadataCatalog.get(self.name)
         if folder := self.voc_root or meta.get("dirname"):
             return os.path.join(folder, "JPEGImages")
-        return str(getattr(self._reader, "image_root", meta.get("image_root")) or "")
+        return str(getattr(whole_reader(self.name), "image_root", meta.get("image_root")) or "")
 
     @cached_property
     def header(self) -> dict[str, Any]:
@@ -104,17 +104,10 @@ class _Source:
         return found
 
     @cached_property
-    def _reader(self) -> object:
-        reader: object = DatasetCatalog[self.name]
-        while isinstance(reader, UsablePart):
-            reader = reader.reader
-        return reader
-
-    @cached_property
     def coco_file(self) -> str:
         """Where its COCO file is; empty where there is none."""
         meta = MetadataCatalog.get(self.name)
-        return str(getattr(self._reader, "json_file", meta.get("json_file")) or "")
+        return str(getattr(whole_reader(self.name), "json_file", meta.get("json_file")) or "")
 
     @cached_property
     def _coco(self) -> dict[str, Any]:

@@ -76,11 +76,12 @@ def test_images_of_many_boxes_stay_as_often_as_others_of_as_many_parts():
     assert ratio == pytest.approx(3.0, rel=0.05)
 
 
-def test_how_many_parts_a_sample_has_is_a_column_where_that_differs():
-    sizes = np.arange(100) % 5
+@pytest.mark.parametrize("sizes", [np.arange(100) % 5, np.arange(100) % 2 + 3])
+def test_how_many_parts_a_sample_has_is_a_column_where_that_differs(sizes):
     found = train(new(100, pruner={"sizes": sizes}), Stream(100, 20)).columns()
     assert found["parts"].tolist() == np.maximum(sizes, 1).tolist()
-    assert "parts" not in train(new(100), Stream(100, 20)).columns()
+    for alike in ({}, {"sizes": np.full(100, 3)}):
+        assert "parts" not in train(new(100, pruner=alike), Stream(100, 20)).columns()
 
 
 def test_a_floor_of_one_is_an_even_draw():

@@ -93,6 +93,27 @@ def test_a_dual_step_is_the_preconditioned_gradient(progress, strength, kept, wi
     np.testing.assert_allclose(moved, logit + 0.6 * 4.0 * p * (1.0 - p) * share)
 
 
+@pytest.mark.parametrize("make", [lambda: DualRatio(100, 0.7), lambda: PaperRatio(100.0)])
+def test_what_was_saved_goes_on_as_if_it_had_not_been(make):
+    rng = np.random.default_rng(0)
+    run = RunState(100, 0.7, 4.0, 0.4, Totals(soft=75.0, positive=76, undecided=2, binary=0))
+
+    def steps(controller, count):
+        for _ in range(count):
+            ids = rng.permutation(100)[:20]
+            moved = controller.step(ids, rng.normal(size=20), rng.exponential(size=20), run)
+        return moved
+
+    whole, resumed = make(), make()
+    steps(whole, 3)
+    resumed.load_state_dict(whole.state_dict())
+    before = rng.bit_generator.state
+    expected = steps(whole, 2)
+    rng.bit_generator.state = before
+    np.testing.assert_array_equal(steps(resumed, 2), expected)
+    assert resumed.multiplier == whole.multiplier
+
+
 @given(
     positives=st.lists(st.integers(0, 90), min_size=1, max_size=6),
     undecided=st.integers(0, 10),

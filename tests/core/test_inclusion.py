@@ -306,11 +306,14 @@ def test_a_balance_holds_for_it_too():
             lambda: AdaPruner(4, 0.5, Schedule(0, 2), objective=inclusion(4), controller="paper"),
             "needs the controller 'dual'",
         ),
-        (
-            lambda: AdaPruner(
-                4, 0.5, Schedule(0, 2), objective=inclusion(4), terms=Terms(selection=False)
-            ),
-            "all terms of the paper",
+        *(
+            (
+                lambda terms=terms: AdaPruner(
+                    4, 0.5, Schedule(0, 2), objective=inclusion(4), terms=terms
+                ),
+                "all terms of the paper",
+            )
+            for terms in (Terms(selection=False), Terms(classification=False))
         ),
     ],
 )

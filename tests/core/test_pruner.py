@@ -67,6 +67,17 @@ def test_order_within_a_batch_does_not_matter(run, seed):
     assert_same(*pair)
 
 
+@pytest.mark.parametrize("controller", ["dual", "paper"])
+def test_each_epoch_begins_with_the_ratio_at_its_own_alpha(controller):
+    losses = np.random.default_rng(0).exponential(size=200)
+    pruner = AdaPruner(200, 0.7, Schedule(2, 6, 0.1, 5.0), controller=controller)
+    for _ in range(7):
+        train(pruner, losses, 1)
+        logit = pruner.mask.column("logit").astype(np.float64)
+        soft = 0.5 + 0.5 * np.tanh(0.5 * pruner.schedule.alpha(pruner.epoch) * logit)
+        assert pruner.status().ratio == pytest.approx(soft.mean(), abs=1e-6)
+
+
 def test_an_empty_batch_changes_nothing():
     pruner, other = (AdaPruner(4, 0.5, Schedule(0, 2)) for _ in range(2))
     assert len(pruner.observe(torch.empty(0, dtype=torch.int64), torch.empty(0))) == 0

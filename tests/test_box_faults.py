@@ -152,6 +152,25 @@ def test_a_label_is_compared_with_its_like():
     assert places[12].score > 0.95
 
 
+def test_a_label_is_compared_with_those_of_its_size():
+    """Small boxes of the one class are placed worse than all large ones but one."""
+    own, found = [], []
+    for place in range(24):
+        small = place % 2
+        side, by = (10, 2 + 0.1 * place) if small else (40 + place, 0.1 * place)
+        by = 0.25 * side if place == 12 else by
+        own.append(labels((0, 0, side, side, 0)))
+        found.append(predicted((by, 0, side + by, side, 0, 0.9)))
+    ranks = [verdicts[LOCATED].score for verdicts in judge(own, found)]
+    assert ranks[12] == max(ranks[::2])
+    assert ranks[12] > ranks[11]  # which is small, and placed worse
+
+
+def test_labels_and_predictions_are_of_the_same_images():
+    with pytest.raises(ValueError, match="shorter"):
+        judge([labels((*BOX, 0))] * 2, [RIGHT])
+
+
 def test_places_that_differ_by_rounding_alone_are_equal():
     own, found = [], []
     for by in (0.0, 0.1, 0.7, 1.3):

@@ -6,11 +6,11 @@ import pytest
 from adapruner_det.core import ENDS, AdaPruner, Schedule, end_score
 from adapruner_det.errors import DataError
 from adapruner_det.methods.adapruner import adapruner, choice_of, drop_end, suspects_first
-from adapruner_det.methods.base import get_method, make_selection, select
+from adapruner_det.methods.base import THUMBNAILS, get_method, make_selection, select
 from adapruner_det.methods.random import random_selection
 from adapruner_det.neighbours import thumbnails
 
-from .evidence import OPTIONS, ToyEvidence, samples
+from .evidence import OFFERS, OPTIONS, ToyEvidence, samples
 
 
 def trained(count=20, sizes=None, keep_ratio=0.7, losses=None):
@@ -69,6 +69,25 @@ def test_the_method_trains_with_the_mask_that_its_options_describe():
     schedule = evidence.guide.schedule
     assert (schedule.warmup_epochs, schedule.epochs, schedule.alpha_end) == (3, 10, 7.0)
     assert evidence.guide.keep_ratio == 0.25 and choice.kept.sum() == 15
+
+
+@pytest.mark.parametrize(
+    ("objective", "offers", "times"),
+    [("paper", OFFERS, 0), ("inclusion", OFFERS, 1), ("inclusion", OFFERS - {THUMBNAILS}, 0)],
+)
+def test_thumbnails_are_read_once_and_where_copies_are_looked_for(objective, offers, times):
+    class Reading(ToyEvidence):
+        read: tuple[str, ...] = ()
+
+        def features(self, source="model"):
+            self.read += (source,)
+            return super().features(source)
+
+    wants = get_method("adapruner").wants({**OPTIONS, "OBJECTIVE": objective})
+    assert wants == ((THUMBNAILS,) if objective == "inclusion" else ())
+    evidence = Reading(offers=offers, OBJECTIVE=objective)
+    adapruner(evidence, 0.5)
+    assert evidence.read == (THUMBNAILS,) * times
 
 
 @pytest.mark.parametrize(
@@ -287,3 +306,20 @@ def test_a_list_serves_any_method_but_not_a_person_s_choice_nor_an_end_afterward
     ):
         with pytest.raises(DataError, match="a list of suspects went first"):
             again()
+
+
+def test_losses_of_which_nothing_typical_is_known_are_taken_as_they_are():
+    """L − log L is least at 1: of these losses the two ends lie furthest from it."""
+    losses = np.array([0.1, 0.5, 0.9, 1.0, 1.2, 2.0, 5.0, 0.8, 1.1, 1.3])
+    known = make_selection(
+        choice_of(trained(10, losses=losses)),
+        samples(10),
+        method="adapruner",
+        keep_ratio=0.7,
+        seed=0,
+    )
+    unknown = {k: v for k, v in known.parameters.items() if k != "typical_loss"}
+    found = drop_end(replace(known, parameters=unknown), "both", 0.7)
+    expected = np.sort(np.argsort(losses - np.log(losses))[7:])
+    assert np.flatnonzero(~found.columns["kept"]).tolist() == expected.tolist()
+    assert found.columns["why"][expected].tolist() == ["easy", "hard", "hard"]

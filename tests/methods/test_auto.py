@@ -164,6 +164,15 @@ def test_the_verdict_says_what_was_tried_and_what_it_cost():
     text = verdict.text("accuracy")
     assert "held-out accuracy" in text and "15 trainings" in text and "took 30 s" in text
     assert f"taken: {OWN}, for it is better by at least {verdict.bounds[OWN]:.2f}" in text
+    draw = np.mean(verdict.values[DRAW])
+    for name, values in verdict.values.items():
+        gap = (
+            [f"{np.mean(values) - draw:+.2f}", f"{verdict.bounds[name]:+.2f}"]
+            if name in own
+            else ["", ""]
+        )
+        (line,) = (row for row in text.splitlines() if row.startswith(f"| {name} "))
+        assert [cell.strip() for cell in line.split("|")[2:5]] == [f"{np.mean(values):.2f}", *gap]
     nothing = decide(own, samples(N), 0.6, 3, World(np.zeros(N)))
     assert f"taken: {DRAW}, for no candidate is better" in nothing.text()
     assert verdict.parameters()["auto"] == OWN

@@ -44,6 +44,15 @@ def test_boxes_by_hand():
     assert found.median_side == pytest.approx((np.sqrt(400 / 5000), np.sqrt(400 / 5000)))
 
 
+def test_boxes_below_a_pixel_have_their_own_sides_and_shapes():
+    corners = np.array([(0, 0, 0.5, 0.5), (0, 0, 0.2, 0.8), (0, 0, 0.8, 0.2)])
+    tiny = Objects(np.arange(3), np.zeros(3, dtype=int), corners, np.full((3, 2), [100.0, 50.0]))
+    found = changes(tiny, np.array([True, True, False]))
+    sides = np.sqrt([0.25 / 5000, 0.16 / 5000])
+    assert found.median_side == pytest.approx((sides[1], sides.mean()))
+    assert (found.kept["tall"], found.kept["wide"]) == (1.0, 0.0)
+
+
 def test_without_boxes_classes_are_all_that_is_said():
     found = changes(Objects.of_classes([[0], [0, 1], [], [1, 1, 2], [0]]), KEPT)
     assert found.images == {"class 0": (3, 2), "class 1": (2, 1), "class 2": (1, 0)}

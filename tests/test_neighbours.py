@@ -394,3 +394,11 @@ def test_of_still_scenes_one_frame_each_stays_and_of_a_moving_one_some():
 def test_without_copies_there_are_no_twins(seed):
     rows = unit(np.random.default_rng(seed).normal(size=(200, 192)))
     assert len(look_alikes(rows).twins().left) == 0
+
+
+@given(st.lists(st.sampled_from([-0.0, 0.0, 0.5, 1.0]), min_size=1, max_size=30), st.integers(1, 4))
+def test_of_equal_rows_the_first_few_are_asked_about(rows, count):
+    values = np.array(rows, dtype=np.float32)[:, None]
+    found = module._first_copies(values, count)
+    expected = [i for i, own in enumerate(rows) if rows[:i].count(own) < count]
+    assert found.tolist() == expected

@@ -27,10 +27,10 @@ from ..detection.setup import (
     run,
 )
 from ..detection.training.checkpoints import WholeCheckpointer, check_weights
-from ..detection.training.fit import scale_schedule
 from ..detection.training.lazy import named_as_in
 from ..detection.training.processes import num_processes, process_parser, say_once, warn_once
 from ..detection.training.run_state import TRAIN, run_identity
+from ..detection.training.schedule import scale_schedule
 from ..detection.training.trainer import EvaluatingTrainer
 from ..errors import DataError, reported
 from ..selection import Selection, warnings_of

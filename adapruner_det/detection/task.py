@@ -45,11 +45,11 @@ from .setup import (
     run_folder,
 )
 from .training.checkpoints import load_weights, newest_whole
-from .training.fit import scale_schedule
 from .training.hooks import require_signals
 from .training.lazy import evaluation_mapper, is_lazy, named_as_in, training_mapper
 from .training.probe import two_images
 from .training.run_state import TRAIN, RunClock, kind_of, run_identity
+from .training.schedule import scale_schedule
 from .training.trainer import EvaluatingTrainer, PruningTrainer, offered
 
 logger = logging.getLogger(__name__)

@@ -20,13 +20,13 @@ from adapruner_det.detection.held_out import HeldOutTask
 from adapruner_det.detection.per_image import APART
 from adapruner_det.detection.setup import check_pruning_inputs, load_config, require_elsewhere
 from adapruner_det.detection.training import lazy as module
-from adapruner_det.detection.training.fit import scale_schedule
 from adapruner_det.detection.training.lazy import (
     evaluation_mapper,
     is_lazy,
     named_as_in,
     register_from_file,
 )
+from adapruner_det.detection.training.schedule import scale_schedule
 from adapruner_det.detection.training.trainer import EvaluatingTrainer
 from adapruner_det.errors import DataError
 from adapruner_det.settings import config_digest

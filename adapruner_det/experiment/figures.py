@@ -89,7 +89,7 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
             _line(panel, RANDOM, curves[RANDOM], "0.35", "X", (3, 3), 0, limits[0])
         for place, name in enumerate(names):
             style = (COLOURS[place], MARKERS[place], DASHES[place])
-            shift = place - (len(names) - 1) / 2
+            shift = place - len(names) // 2 + 0.5  # never 0, where random's interval is
             _line(panel, name, curves[name], *style, shift, limits[0])
         panel.set_ylim(*limits)
         panel.grid(color="0.9", linewidth=0.6)
@@ -113,12 +113,19 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
 
 
 def _limits(curves: dict[str, Curve], full: Sequence[float]) -> tuple[float, float]:
-    """Of the values that are shown: not farther below random's lowest than it is below the top."""
-    values = [value for own in curves.values() for value in own.means] + list(full)
-    high, low = max(values, default=1.0), min(values, default=0.0)
+    """Of the values that are shown: not farther below random's lowest than it is below the top.
+
+    Their intervals have room too, but on either side no more than twice that of the values.
+    """
+    points = [(m, h) for own in curves.values() for m, h in zip(own.means, own.halves, strict=True)]
+    points += [_mean(full)] if full else []
+    high, low = max((m for m, _ in points), default=1.0), min((m for m, _ in points), default=0.0)
     if RANDOM in curves:
         drawn = float(curves[RANDOM].means.min())
         low = max(low, drawn - max(high - drawn, 0.5))
+    ends = [m + side * np.nan_to_num(h) for m, h in points if m >= low for side in (-1.0, 1.0)]
+    reach = max(2.0 * (high - low), 1.0)
+    low, high = max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach)
     room = max(0.08 * (high - low), 0.2)
     return low - room, high + room
 

@@ -84,11 +84,32 @@ def test_no_word_lies_beside_the_picture_or_on_another():
     assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
 
 
+def test_intervals_of_one_ratio_lie_beside_each_other():
+    rows = [row for row in ROWS if row.keep_ratio == 0.5 and row.method in ("random", "good")]
+    (panel,) = draw(rows, "", "accuracy", "epochs").axes
+    (first,), (other,) = (xs for xs, _ in lines_of(panel).values())
+    assert first != other
+
+
 def test_what_is_far_below_random_is_named_at_the_edge_and_does_not_flatten_the_rest():
     (panel,) = draw(ROWS, "", "accuracy", "epochs").axes
     low, high = panel.get_ylim()
-    assert 60 < low < 80 and 91 < high < 95
+    assert 60 < low < 80 and 91 < high < 97
     assert {text.get_text() for text in panel.texts} == {"21.0"}
+
+
+def test_intervals_have_room_but_no_more_than_twice_that_of_the_values():
+    near = [*rows_of("random", {0.5: [79.9, 80.0, 80.1], 0.9: [89.9, 90.0, 90.1]})]
+    (panel,) = draw(near, "", "accuracy", "epochs").axes
+    half = curve(near, "random", "epochs").halves[0]
+    low, high = panel.get_ylim()
+    assert low < 80 - half and 90 + half < high
+    wide = rows_of("random", {0.5: [70.0, 80.0, 90.0], 0.9: [89.9, 90.0, 90.1]})
+    (panel,) = draw(wide, "", "accuracy", "epochs").axes
+    low, high = panel.get_ylim()
+    assert curve(wide, "random", "epochs").halves[0] > 20
+    assert 56 < low < 60 and 104 < high < 109
+    assert low > 80 - curve(wide, "random", "epochs").halves[0]
 
 
 def test_what_several_methods_are_named_by_at_one_ratio_lies_above_each_other():

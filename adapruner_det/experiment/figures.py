@@ -115,15 +115,16 @@ def draw(rows: Sequence[Row], title: str, metric: str, budget: str) -> Figure:
 def _limits(curves: dict[str, Curve], full: Sequence[float]) -> tuple[float, float]:
     """Of the values that are shown: not farther below random's lowest than it is below the top.
 
-    Their intervals have room too, but on either side no more than twice that of the values.
+    The intervals of those that are not below it have room too, but on either side no more than
+    twice that of the values.
     """
     points = [(m, h) for own in curves.values() for m, h in zip(own.means, own.halves, strict=True)]
     points += [_mean(full)] if full else []
     high, low = max((m for m, _ in points), default=1.0), min((m for m, _ in points), default=0.0)
+    drawn = float(curves[RANDOM].means.min()) if RANDOM in curves else low
     if RANDOM in curves:
-        drawn = float(curves[RANDOM].means.min())
         low = max(low, drawn - max(high - drawn, 0.5))
-    ends = [m + side * np.nan_to_num(h) for m, h in points if m >= low for side in (-1.0, 1.0)]
+    ends = [m + side * np.nan_to_num(h) for m, h in points if m >= drawn for side in (-1.0, 1.0)]
     reach = max(2.0 * (high - low), 1.0)
     low, high = max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach)
     room = max(0.08 * (high - low), 0.2)

@@ -110,6 +110,9 @@ def test_intervals_have_room_but_no_more_than_twice_that_of_the_values():
     assert curve(wide, "random", "epochs").halves[0] > 20
     assert 56 < low < 60 and 104 < high < 109
     assert low > 80 - curve(wide, "random", "epochs").halves[0]
+    worse = rows_of("worse", {0.5: [74.0, 75.0, 76.0], 0.9: [50.0, 75.0, 100.0]})
+    (panel,) = draw([*near, *worse], "", "accuracy", "epochs").axes
+    assert 73 < panel.get_ylim()[0] < 75  # of what is below random the values alone count
 
 
 def test_what_several_methods_are_named_by_at_one_ratio_lies_above_each_other():

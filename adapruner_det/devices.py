@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from .errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def lacks_gpu(device: str) -> bool:
@@ -12,16 +16,21 @@ def lacks_gpu(device: str) -> bool:
     return device.startswith("cuda") and not torch.cuda.is_available()
 
 
-def require_numbered(device: str, setting: str) -> None:
-    """Raise a DataError for the number of a GPU that is not there, where others are.
+def found_device(device: str, setting: str) -> str:
+    """``device``, or the CPU with one log line where it asks for a GPU and there is none.
 
     Args:
         device: such as ``cuda:1``.
         setting: that names it.
+
+    Raises:
+        DataError: the number of a GPU that is not there, where others are.
     """
-    if not device.startswith("cuda") or lacks_gpu(device):
-        return
+    if lacks_gpu(device):
+        logger.info("No GPU found: %s is 'cpu' in place of %r.", setting, device)
+        return "cpu"
     count = torch.cuda.device_count()
-    if (torch.device(device).index or 0) >= count:
+    if device.startswith("cuda") and (torch.device(device).index or 0) >= count:
         there = ", ".join(f"cuda:{number}" for number in range(count))
         raise DataError(f"{setting} is {device!r}, which this machine lacks; it has {there}")
+    return device

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 
 import torch
 from fvcore.common.config import CfgNode
 
-from ..devices import lacks_gpu, require_numbered
+from ..devices import found_device
 from ..errors import DataError
 from ..overrides import checked_overrides
 from ..settings import (
@@ -25,8 +24,6 @@ from ..settings import (
 from .data import SOURCES
 from .models import NAMES as MODELS
 from .models import short
-
-logger = logging.getLogger(__name__)
 
 #: The ablations of the paper's Tables 4 and 5: name → the override that makes it.
 ABLATIONS = {
@@ -230,8 +227,4 @@ def resolve_device(cfg: CfgNode) -> torch.device:
     Raises:
         DataError: the number of a GPU that is not there, where others are.
     """
-    if lacks_gpu(cfg.DEVICE):
-        logger.info("No GPU found: DEVICE is 'cpu' in place of %r.", cfg.DEVICE)
-        return torch.device("cpu")
-    require_numbered(cfg.DEVICE, "DEVICE")
-    return torch.device(cfg.DEVICE)
+    return torch.device(found_device(cfg.DEVICE, "DEVICE"))

@@ -6,7 +6,7 @@ import logging
 
 from detectron2.config import CfgNode as CN
 
-from ..devices import lacks_gpu, require_numbered
+from ..devices import found_device
 from .modeling import add_yolo_config
 
 logger = logging.getLogger(__name__)
@@ -79,10 +79,9 @@ def resolve_device(cfg: CN) -> None:
     Raises:
         DataError: the number of a GPU that is not there, where others are.
     """
-    if lacks_gpu(cfg.MODEL.DEVICE):
-        logger.info("No GPU found: MODEL.DEVICE is 'cpu' in place of %r.", cfg.MODEL.DEVICE)
-        cfg.MODEL.DEVICE = "cpu"
-    require_numbered(cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    found = found_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    if found != cfg.MODEL.DEVICE:  # or a frozen configuration would refuse it
+        cfg.MODEL.DEVICE = found
     if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
         logger.info("SOLVER.AMP.ENABLED is False: Detectron2 has no mixed precision on a CPU.")
         cfg.SOLVER.AMP.ENABLED = False

@@ -122,8 +122,7 @@ def _limits(curves: dict[str, Curve], full: Sequence[float]) -> tuple[float, flo
     points += [_mean(full)] if full else []
     high, low = max((m for m, _ in points), default=1.0), min((m for m, _ in points), default=0.0)
     drawn = float(curves[RANDOM].means.min()) if RANDOM in curves else low
-    if RANDOM in curves:
-        low = max(low, drawn - max(high - drawn, 0.5))
+    low = max(low, drawn - max(high - drawn, 0.5))
     ends = [m + side * np.nan_to_num(h) for m, h in points if m >= drawn for side in (-1.0, 1.0)]
     reach = max(2.0 * (high - low), 1.0)
     low, high = max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach)

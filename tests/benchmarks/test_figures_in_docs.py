@@ -42,6 +42,12 @@ def by_name(table):
     return {(row[0], row[1]): dict(zip(head, row, strict=True)) for row in rows}
 
 
+def by_method(table):
+    """First cell of a row → heading → cell."""
+    head, *rows = table
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+
 def rounded(text):
     """``text`` with its figures rounded to a tenth, as the pages of docs/ write them."""
 
@@ -94,9 +100,8 @@ def test_detection_at_80():
         expected = [rounded(cell["inclusion − random"]), rounded(cell["inclusion − all"])]
         assert said == expected, name
     pooled, of_sets = tables(EVIDENCE["Detection"])[1:3]
-    head = pooled[0].index("pooled at 80%"), of_sets[0].index("at 80%")
-    own = [next(r for r in table if r[0] == "inclusion") for table in (pooled, of_sets)]
-    assert [row[2] for row in rows[-2:]] == [rounded(r[i]) for r, i in zip(own, head, strict=True)]
+    assert rows[-2][2] == rounded(by_method(pooled)["inclusion"]["pooled at 80%"])
+    assert rows[-1][2] == rounded(by_method(of_sets)["inclusion"]["at 80%"])
 
 
 def test_detection_at_other_ratios():
@@ -107,7 +112,7 @@ def test_detection_at_other_ratios():
             both = cell and [rounded(cell[f"inclusion − {rival}"]) for rival in ("random", "all")]
             assert said == (", ".join(both) if both else "not run"), (row[0], ratio)
     pooled = tables(EVIDENCE["Detection"])[1]
-    own = dict(zip(pooled[0], next(r for r in pooled if r[0] == "inclusion"), strict=True))
+    own = by_method(pooled)["inclusion"]
     for ratio, said in zip(head[1:], rows[-1][1:], strict=True):
         assert said.removesuffix(" to random") == rounded(own[f"pooled at {ratio}"])
 
@@ -115,7 +120,7 @@ def test_detection_at_other_ratios():
 def test_classification_by_ratio():
     _, *rows = tables(METHOD["Classification"])[0]
     of_sets = tables(EVIDENCE["Classification"])[2]
-    own = {row[0]: dict(zip(of_sets[0], row, strict=True)) for row in of_sets}
+    own = by_method(of_sets)
     for row in rows:
         for method, said in zip(("inclusion", "paper"), row[1:3], strict=True):
             assert said == rounded(own[method][f"at {row[0]}"]), (row[0], method)
@@ -141,8 +146,7 @@ def test_classification_by_data():
 
 def methods_of(name):
     """Method → heading → cell, of a table of all methods."""
-    head, *rows = tables(EVIDENCE[f"All methods: {name}"])[0]
-    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    return by_method(tables(EVIDENCE[f"All methods: {name}"])[0])
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_what_is_far_below_random_is_named_at_the_edge_and_does_not_flatten_the_
 
 
 def test_intervals_have_room_but_no_more_than_twice_that_of_the_values():
-    near = [*rows_of("random", {0.5: [79.9, 80.0, 80.1], 0.9: [89.9, 90.0, 90.1]})]
+    near = rows_of("random", {0.5: [79.9, 80.0, 80.1], 0.9: [89.9, 90.0, 90.1]})
     (panel,) = draw(near, "", "accuracy", "epochs").axes
     half = curve(near, "random", "epochs").halves[0]
     low, high = panel.get_ylim()

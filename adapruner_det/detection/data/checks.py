@@ -26,7 +26,7 @@ from ...samples import alike_names, sample_key
 from ...values import is_number
 from .faults import UNUSABLE, BoxCounts, Fault, SampleReader, raise_faults
 from .identity import key_of, with_sizes
-from .voc_folder import folder_behind
+from .voc_folder import VOCFolder, folder_behind
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +73,14 @@ class UsablePart(SampleReader):
 
 
 def whole_reader(name: str) -> Reader:
-    """What reads the whole of a registered data set, of which a part alone may be usable."""
+    """What reads the whole of a registered data set, of which a part alone may be usable.
+
+    Where that is Detectron2's reader of a VOC folder, it is this project's.
+    """
     reader: Reader = DatasetCatalog[name]
     while isinstance(reader, UsablePart):
         reader = reader.reader
-    return reader
+    return folder_behind(name, reader) or reader
 
 
 @contextmanager
@@ -139,7 +142,7 @@ def usable_boxes(
     """
     boxes = BoxCounts()
     found = [boxes.sort_out(d, d["file_name"]) for d in dicts]
-    if not folder_behind(name, whole_reader(name)):
+    if not isinstance(whole_reader(name), VOCFolder):
         boxes.warn(name)  # a VOC folder says it as it is read, by the files of its annotations
     return found, boxes
 
@@ -385,7 +388,6 @@ def leave_out(name: str, excluded: Mapping[str, str]) -> None:
         excluded: key → why, of all samples that are left out.
     """
     whole = whole_reader(name)
-    whole = folder_behind(name, whole) or whole
     metadata = vars(MetadataCatalog.get(name))
     DatasetCatalog.remove(name)
     DatasetCatalog.register(name, UsablePart(name, whole, excluded))

@@ -25,7 +25,7 @@ from .coco_file import coco_content, says_the_same
 from .identity import key_of
 from .kept_splits import register_parts
 from .voc_files import annotation_files, normal
-from .voc_folder import folder_behind
+from .voc_folder import VOCFolder
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class _Source:
     @cached_property
     def voc_root(self) -> str:
         """The folder in the VOC layout whose annotations are those of the samples, or nothing."""
-        folder = folder_behind(self.name, whole_reader(self.name))
-        return folder.root if folder else ""
+        reader = whole_reader(self.name)
+        return reader.root if isinstance(reader, VOCFolder) else ""
 
     @cached_property
     def image_root(self) -> str:

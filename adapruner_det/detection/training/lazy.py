@@ -54,12 +54,13 @@ FIELDS: dict[str, tuple[str, Any]] = {
     KEYPOINTS: ("dataloader.train.dataset.min_keypoints", 0),
 }
 
-#: Key of ``cfg`` → the field of a file that stands in its place.
+#: Key of ``cfg``, or what is taken for one → the field of a file that stands in its place.
 ALIKE = {
     **{key: field for key, (field, _) in FIELDS.items()},
     "SOLVER.BASE_LR": "optimizer.lr",
     "DATASETS.TRAIN": "dataloader.train.dataset.names",
     "DATASETS.TEST": "dataloader.test.dataset.names",
+    "KEEP_RATIO": "ADAPRUNER.KEEP_RATIO",
 }
 
 
@@ -149,7 +150,7 @@ def _require_read(config_file: str, overrides: Sequence[str]) -> None:
         if field in read or field.startswith(("+", "ADAPRUNER.", "dataloader.evaluator")):
             continue
         if not _has(file, field.split(".")):
-            alike = {**ALIKE, "KEEP_RATIO": "ADAPRUNER.KEEP_RATIO"}.get(field)
+            alike = ALIKE.get(field)
             names = [name for name, _ in leaves(file)]
             meant = f"did you mean {alike}? " if alike else did_you_mean(field, names)
             raise DataError(
